@@ -1,0 +1,66 @@
+"""Build of the Cython core; everything else about the package is in pyproject.toml.
+
+FASTPATH_DEBUG=1     -O0 -g, invariant checks (`IF_DEBUG` in the core), annotate HTML
+FASTPATH_SANITIZE=1  address and undefined-behaviour sanitizers on top of that
+"""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+DEBUG = os.environ.get("FASTPATH_DEBUG") == "1"
+SANITIZE = os.environ.get("FASTPATH_SANITIZE") == "1"
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": False,
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": False,
+    "embedsignature": True,
+    "freethreading_compatible": True,
+}
+
+
+def flags() -> tuple[list[str], list[str]]:
+    """Compiler and linker flags of the chosen build."""
+    compile_args = ["-std=gnu11", "-Wall", "-Wno-unused-function", "-fno-plt"]
+    link_args: list[str] = []
+    if SANITIZE:
+        sanitizers = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
+        compile_args += ["-O1", "-g", *sanitizers]
+        link_args += sanitizers
+    elif DEBUG:
+        compile_args += ["-O0", "-g"]
+    else:
+        compile_args += ["-O3"]
+    if DEBUG or SANITIZE:
+        compile_args += ["-DFASTPATH_DEBUG=1"]
+    return compile_args, link_args
+
+
+def extensions() -> list[Extension]:
+    """One extension per `.pyx`: a wall that the linker keeps, too."""
+    compile_args, link_args = flags()
+    return [
+        Extension(
+            f"fastpath.{path.stem}",
+            [str(path)],
+            extra_compile_args=compile_args,
+            extra_link_args=link_args,
+        )
+        for path in sorted(Path("fastpath").glob("*.pyx"))
+    ]
+
+
+setup(
+    ext_modules=cythonize(
+        extensions(),
+        compiler_directives=DIRECTIVES,
+        annotate=DEBUG,
+        nthreads=os.cpu_count() or 1,
+        show_all_warnings=False,
+    )
+)
