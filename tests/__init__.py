@@ -1,0 +1,1 @@
+"""The suite. Its scaffolding (conftest, waiting, servers, leaks, netns) is typed."""

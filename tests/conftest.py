@@ -1,0 +1,103 @@
+"""Rules every test lives under: nothing leaks, nothing hangs, no skip is silent."""
+
+import asyncio
+import functools
+import inspect
+import os
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import netns as namespaces
+from tests import servers
+from tests.leaks import Holdings, leaked_since
+from tests.waiting import PAUSE_S, scaled
+
+# A test file that imports the core itself; it runs again on the debug and on the
+# sanitizer build.
+CORE_IMPORT = re.compile(r"^\s*(?:from|import) fastpath\b", re.MULTILINE)
+
+
+@functools.cache
+def imports_core(test_file: Path) -> bool:
+    """Whether `test_file` tests the core itself."""
+    return bool(CORE_IMPORT.search(test_file.read_text()))
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Scale every timeout, and mark what tests the core."""
+    default_s = float(config.getini("timeout"))
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        timeout_s = float(marker.args[0]) if marker and marker.args else default_s
+        item.add_marker(pytest.mark.timeout(scaled(timeout_s)), append=False)
+        if imports_core(item.path):
+            item.add_marker("core")
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test after which a descriptor, thread or child process is left."""
+    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
+        # First, so that the event loop, which outlives us, is in the count.
+        request.getfixturevalue("no_task_is_left")
+    before = Holdings.now()
+    yield
+    leaked = leaked_since(before)
+    assert not leaked, f"left behind: {', '.join(leaked)}"
+
+
+@pytest.fixture
+async def no_task_is_left() -> AsyncIterator[None]:
+    """Fail an asyncio test after which a task still runs.
+
+    Waits a moment for tasks and for descriptors: a closed transport lets go of its
+    socket in a later turn of the loop, and this is the last one that turns it.
+    """
+    tasks, held = asyncio.all_tasks(), Holdings.now()
+    yield
+    tasks |= {task for task in [asyncio.current_task()] if task}
+    deadline = asyncio.get_running_loop().time() + scaled(1.0)
+    while (left := asyncio.all_tasks() - tasks) or held.new_in(Holdings.now()):
+        if asyncio.get_running_loop().time() > deadline:
+            break
+        await asyncio.sleep(PAUSE_S)
+    assert not left, f"tasks still running: {left}"
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 on which nobody listens."""
+    return servers.free_port()
+
+
+@pytest.fixture
+def netns() -> Iterator[namespaces.NetNs]:
+    """A network namespace of the test's own, loopback up; needs root."""
+    obstacle = namespaces.obstacle()
+    if obstacle:
+        pytest.skip(obstacle)
+    namespace = namespaces.NetNs()
+    yield namespace
+    namespace.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what was skipped and why; also for `make test`, which sums up passes."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.getreports("skipped")
+        if isinstance(report.longrepr, tuple)
+    )
+    if reasons:
+        terminalreporter.section("not run, and why")
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.line(f"{count:4} {reason}")
+    if into := os.environ.get("PYPROXY_SKIPS"):
+        with open(into, "a") as file:
+            file.writelines(f"{count:4} {why}\n" for why, count in reasons.items())

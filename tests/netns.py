@@ -1,0 +1,74 @@
+"""A network namespace of the test's own, made and removed with iproute2."""
+
+import ctypes
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+CLONE_NEWNET = 0x40000000
+SERIAL = count()
+
+
+def obstacle() -> str:
+    """Why namespaces cannot be made here, or nothing."""
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    if shutil.which("ip") is None:
+        return "network namespaces need iproute2"
+    return ""
+
+
+class NetNs:
+    """One namespace with its loopback up. `close` removes it and its processes."""
+
+    def __init__(self) -> None:
+        self.name = f"pyproxy-{os.getpid()}-{next(SERIAL)}"
+        self._ip("netns", "add", self.name)
+        try:
+            self.run("ip", "link", "set", "lo", "up")
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, *command: str) -> str:
+        """Run `command` inside and return what it printed."""
+        return self._ip("netns", "exec", self.name, *command)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Put the calling thread inside: sockets and threads made here live there."""
+        with open("/proc/thread-self/ns/net") as home:
+            with open(Path("/run/netns", self.name)) as inside:
+                setns(inside.fileno())
+            try:
+                yield
+            finally:
+                setns(home.fileno())
+
+    def close(self) -> None:
+        """End what still runs inside, then remove the namespace."""
+        for pid in self._ip("netns", "pids", self.name).split():
+            # This very process shows up when a thread of it is still inside.
+            if int(pid) != os.getpid():
+                os.kill(int(pid), 9)
+        self._ip("netns", "delete", self.name)
+
+    @staticmethod
+    def _ip(*arguments: str) -> str:
+        done = subprocess.run(
+            ["ip", *arguments], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+
+def setns(fd: int) -> None:
+    """Move the calling thread (setns(2)); `os.setns` came with Python 3.12."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(fd, CLONE_NEWNET) == -1:
+        raise OSError(ctypes.get_errno(), "setns")
