@@ -1,0 +1,144 @@
+# The verbs of the house; CI calls these and nothing else. Each brings what it
+# needs and remembers it under .stamps/, so that a second run is quick.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+PYTEST := $(PY) -m pytest
+CORE := setup.py $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/linux/*.pxd)
+STUBBED := $(patsubst fastpath/%.pyi,fastpath.%,$(wildcard fastpath/*.pyi))
+
+##@ Use
+
+.PHONY: run
+run: .stamps/install  ## build, then start the sandbox: a small cluster with a balancer in front
+	$(VENV)/bin/pyproxy sandbox
+
+##@ Build
+
+.PHONY: compile
+compile: .stamps/core  ## build the core in place
+
+.PHONY: debug
+debug: .stamps/venv  ## build it in build/debug with invariant checks and annotated HTML
+	FASTPATH_DEBUG=1 tools/variant.sh debug $(PY)
+
+.PHONY: wheels
+wheels: .stamps/venv  ## wheels for all Pythons in containers, or one for this Python without
+	tools/wheels.sh $(PY)
+
+.PHONY: image
+image:  ## container image pyproxy:dev
+	engine=$$(tools/container_engine.sh) && $$engine build -t pyproxy:dev -f Containerfile .
+
+##@ Test
+
+# The closing list is the union of both passes.
+.PHONY: test
+test: .stamps/system-test .stamps/test .stamps/install debug  ## the whole suite, then the core's tests on the debug build
+	rm -f build/skipped
+	PYPROXY_SKIPS=$(CURDIR)/build/skipped $(PYTEST)
+	cd build/debug && PYPROXY_SKIPS=$(CURDIR)/build/skipped $(CURDIR)/$(PYTEST) -m core
+	@echo; if [ -s build/skipped ]; then \
+	    echo "not run, and why (tests: reason)"; sort build/skipped | uniq; \
+	else echo "nothing was skipped"; fi
+
+.PHONY: quicktest
+quicktest: .stamps/test .stamps/install  ## the quick ones only
+	$(PYTEST) -m "not slow and not adversity and not netns and not root and not cluster"
+
+.PHONY: adversity
+adversity: .stamps/test .stamps/install  ## the unfriendly ones only
+	$(PYTEST) -m adversity
+
+# The interpreter is not instrumented: the runtime comes in by preload, and malloc
+# must be the sanitizer's. What CPython never frees is not a leak of ours.
+.PHONY: asan
+asan: .stamps/test .stamps/install  ## the core's tests under address and undefined-behaviour sanitizers
+	FASTPATH_SANITIZE=1 tools/variant.sh asan $(PY)
+	cd build/asan && \
+	    LD_PRELOAD="$$($${CC:-cc} -print-file-name=libasan.so) $$($${CC:-cc} -print-file-name=libubsan.so)" \
+	    PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	    PYPROXY_TEST_SCALE=$${PYPROXY_TEST_SCALE:-3} \
+	    $(CURDIR)/$(PYTEST) -m core -p no:cacheprovider
+
+##@ Judge
+
+.PHONY: check
+check: lint types arch quicktest  ## what a commit must pass
+
+.PHONY: lint
+lint: .stamps/lint  ## ruff, cython-lint, codespell
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(VENV)/bin/cython-lint fastpath
+	$(VENV)/bin/codespell
+
+.PHONY: fmt
+fmt: .stamps/lint  ## what lint can mend by itself
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+.PHONY: types
+types: .stamps/lint .stamps/test .stamps/install  ## mypy; stubtest: do the stubs of the core tell the truth?
+	$(PY) -m mypy
+	$(PY) -m mypy.stubtest fastpath.spec fastpath.errors $(STUBBED) \
+	    --allowlist tests/stubtest.txt --ignore-unused-allowlist
+
+.PHONY: arch
+arch: .stamps/lint .stamps/test  ## import contracts and the layout of the core
+	$(VENV)/bin/lint-imports
+	$(PYTEST) -q tests/test_layout.py
+
+##@ Tidy
+
+.PHONY: clean
+clean:  ## remove what was built
+	rm -rf build dist wheelhouse *.egg-info fastpath/*.c fastpath/*.so fastpath/*.html
+	rm -rf .stamps/install .stamps/core
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+.PHONY: distclean
+distclean: clean  ## and the virtual environment
+	rm -rf $(VENV) .stamps
+
+.PHONY: help
+help:  ## this list
+	@awk -F ':.*## ' '/^##@/ { print substr($$0, 4) } \
+	    /^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# What the verbs need. Versions live in pyproject.toml and nowhere else.
+
+.stamps:
+	mkdir -p .stamps
+
+.stamps/system-%: tools/system.sh tools/find_python.sh | .stamps
+	tools/system.sh $*
+	touch $@
+
+# pip reads dependency groups since 25.1.
+.stamps/venv: .stamps/system-build pyproject.toml
+	$(PY) -c '' 2>/dev/null || "$$(tools/find_python.sh)" -m venv --clear $(VENV)
+	$(PIP) 'pip>=25.1'
+	$(PIP) $$($(PY) -c 'import tomllib; \
+	    print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')
+	touch $@
+
+.stamps/core: .stamps/venv $(CORE)
+	tools/compile.sh $(PY)
+	touch $@
+
+# Not rebuilt when the core is: an editable install only points here.
+.stamps/install: .stamps/venv pyproject.toml | .stamps/core
+	$(PIP) --no-build-isolation --editable .
+	touch $@
+
+.stamps/test .stamps/lint .stamps/bench: .stamps/%: .stamps/venv
+	$(PIP) --group $*
+	touch $@

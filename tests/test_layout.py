@@ -1,0 +1,114 @@
+"""The walls that linters cannot see: they do not read `cimport` lines.
+
+The contracts between `.py` modules are in pyproject.toml, [tool.importlinter].
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CORE = ROOT / "fastpath"
+
+# From the ground up; a file may use what stands before it. Rooms that the core
+# grows into (ARCHITECTURE.md) stand where they will be.
+FLOORS = """
+    linux openssl errors spec ring timer addr tls transport stats pipe poller
+    mailbox limit registry listener table head verdict balancer half relay flow
+    exchange worker engine
+""".split()
+
+MOST_LINES = 400
+USED = re.compile(
+    r"^\s*(?:from fastpath\.(\w+)[\w.]* c?import|c?import fastpath\.(\w+)"
+    r"|from fastpath c?import (\w+))",
+    re.MULTILINE,
+)
+FOREIGN = re.compile(
+    r"^\s*(?:from|import) (pyproxy|kubernetes|msgspec|asyncio|uvloop|tests)\b",
+    re.MULTILINE,
+)
+# A declaration or definition, up to the end of its signature; not a block of
+# foreign ones (`cdef extern from ... nogil:`).
+NOGIL_FUNCTION = re.compile(r"^[^#\n\"]*\)([^()\n#]*\bnogil\b[^()\n#]*)$", re.MULTILINE)
+CORE_FILES = sorted([*CORE.rglob("*.pyx"), *CORE.rglob("*.pxd")])
+CORE_ALL = sorted([*CORE_FILES, *CORE.glob("*.py"), *CORE.glob("*.pyi")])
+
+
+def name_of(path: Path) -> str:
+    """The floor that `path` is part of."""
+    return path.stem if path.parent == CORE else path.parent.name
+
+
+def used_by(path: Path) -> set[str]:
+    """Modules of the core that `path` names, less itself."""
+    found = {a or b or c for a, b, c in USED.findall(path.read_text())}
+    return found - {name_of(path)}
+
+
+def all_matches(pattern: str, paths: Iterable[Path]) -> list[str]:
+    """Name of the file for each line that matches."""
+    regex = re.compile(pattern, re.MULTILINE)
+    return [path.name for path in paths for _ in regex.findall(path.read_text())]
+
+
+def by_name(path: Path) -> str:
+    """Id of a test about `path`."""
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", CORE_ALL, ids=by_name)
+def test_core_imports_only_go_down(path: Path) -> None:
+    if path.name == "__init__.py":
+        return  # the door; it stands on no floor
+    assert name_of(path) in FLOORS, "a new room needs its place in FLOORS"
+    for name in used_by(path):
+        below = FLOORS.index(name) < FLOORS.index(name_of(path))
+        assert below, f"{path.name} -> {name}"
+
+
+@pytest.mark.parametrize("path", CORE_ALL, ids=by_name)
+def test_core_never_hears_of_what_is_above_the_wall(path: Path) -> None:
+    assert not FOREIGN.findall(path.read_text())
+
+
+def test_gil_is_released_once_and_never_taken_back() -> None:
+    # Rule 2: the worker's thread leaves Python once, for its whole life.
+    assert all_matches(r"^\s*with nogil\s*:", CORE_FILES) == ["worker.pyx"]
+    assert all_matches(r"\bwith gil\b", CORE_FILES) == []
+
+
+@pytest.mark.parametrize("path", CORE_FILES, ids=by_name)
+def test_nogil_implies_noexcept(path: Path) -> None:
+    # Rule 1: without it Cython takes the GIL after calls to look for an exception.
+    foreign = path.parent.name == "linux"  # C functions raise nothing by nature
+    for tail in NOGIL_FUNCTION.findall(path.read_text()):
+        assert foreign or "noexcept" in tail, f"{path.name}: ){tail}"
+
+
+def test_core_uses_no_textual_include_and_no_deprecated_constants() -> None:
+    assert all_matches(r"^\s*(?:include\s+[\"']|DEF\s)", CORE_FILES) == []
+
+
+@pytest.mark.parametrize("path", sorted(CORE.glob("*.pyx")), ids=by_name)
+def test_every_room_that_others_enter_has_its_door(path: Path) -> None:
+    cimported = re.compile(rf"^\s*from fastpath\.{path.stem} cimport", re.MULTILINE)
+    others = [other for other in CORE_FILES if other.stem != path.stem]
+    if any(cimported.search(other.read_text()) for other in others):
+        assert path.with_suffix(".pxd").is_file(), "others cimport it"
+    imported = re.compile(rf"^\s*from fastpath\.{path.stem} import", re.MULTILINE)
+    if any(imported.search(other.read_text()) for other in python_files()):
+        assert path.with_suffix(".pyi").is_file(), "Python sees its names"
+
+
+def python_files() -> list[Path]:
+    """Every `.py` of the project."""
+    folders = ("fastpath", "pyproxy", "tests", "loadtests", "tools")
+    return sorted(path for name in folders for path in (ROOT / name).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", [*CORE_FILES, *python_files()], ids=by_name)
+def test_file_is_short_enough_to_hold_one_idea(path: Path) -> None:
+    assert path.read_text().count("\n") <= MOST_LINES
