@@ -77,7 +77,7 @@ check: lint types arch quicktest  ## what a commit must pass
 lint: .stamps/lint  ## ruff, cython-lint, codespell
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
-	$(VENV)/bin/cython-lint fastpath
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint fastpath  # looks for pycodestyle there
 	$(VENV)/bin/codespell
 
 .PHONY: fmt
