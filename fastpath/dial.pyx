@@ -1,0 +1,342 @@
+"""Getting a relay its backend: limits, pick, connect, and on failure pick again.
+
+The first bytes are tried at once: on the same host connect(2) has ended the
+handshake when it returns EINPROGRESS, so the request can follow without a turn of
+the loop. A failed dial costs the client nothing: no byte has moved, and what was read
+from it waits in the spill for the next backend.
+"""
+
+from libc.errno cimport (
+    EAGAIN,
+    EINPROGRESS,
+    EMFILE,
+    ENFILE,
+    ENOBUFS,
+    ENOMEM,
+    errno,
+)
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
+
+from fastpath.addr cimport addr_to_sockaddr
+from fastpath.balancer cimport (
+    BACKEND_AS_BEFORE,
+    BACKEND_EJECTED,
+    BACKEND_RECOVERED,
+    VERDICT_ON_BACKEND,
+    balancer_failed,
+    balancer_hash,
+    balancer_pick,
+    balancer_succeeded,
+    pick_t,
+    source_hash,
+)
+from fastpath.half cimport (
+    END_FULL,
+    END_HOPED,
+    END_WRITABLE,
+    MOVE,
+    MOVE_TARGET_FAILED,
+    end_t,
+    half_move,
+    half_t,
+)
+from fastpath.limit cimport sketch_enter, sketch_recent, window_add
+from fastpath.linux.atomic cimport add_u32, store_u64, sub_u32
+from fastpath.linux.clock cimport clock_us
+from fastpath.linux.file cimport (
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLRDHUP,
+)
+from fastpath.linux.socket cimport (
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    connect,
+    sockaddr,
+    sockaddr_storage,
+    socket,
+    socklen_t,
+)
+from fastpath.mailbox cimport (
+    LETTER,
+    LETTER_CONNECT_FAILED,
+    LETTER_EJECTED,
+    LETTER_RECOVERED,
+    letter_t,
+    mailbox_push,
+)
+from fastpath.registry cimport backend_state_t
+from fastpath.relay cimport (
+    END_KEPT_ALIVE,
+    END_NODELAY,
+    END_POLLED,
+    RELAY_DIALLING,
+    RELAY_FLOWING,
+    RELAY_FREE,
+    SIDE_DOWN,
+    SIDE_UP,
+    end_close,
+    relay_drop,
+    relay_free,
+    relay_leave_vip,
+    relay_move,
+    relay_moved,
+    relay_new,
+    relay_poll,
+    relay_refuse,
+    relays_vip,
+)
+from fastpath.stats cimport (
+    DROP,
+    DROP_CONNECT_FAILED,
+    DROP_CONNECT_TIMEOUT,
+    DROP_LIMIT_CONNECTIONS,
+    DROP_LIMIT_RATE,
+    DROP_LIMIT_SOURCE_CONNECTIONS,
+    DROP_LIMIT_SOURCE_RATE,
+    DROP_NO_BACKEND,
+    DROP_NO_DESCRIPTORS,
+    DROP_NO_MEMORY,
+    DROP_RESET_BY_CLIENT,
+    backend_stats,
+    backend_stats_t,
+    histogram_bucket,
+    vip_stats,
+)
+from fastpath.table cimport BALANCE_RING, backend_t, vip_t
+from fastpath.timer cimport timer_arm
+
+
+cdef void dial_tell(relays_t* rs, LETTER kind, uint32_t slot) noexcept nogil:
+    cdef letter_t letter
+    memset(&letter, 0, sizeof(letter))
+    letter.kind = kind
+    letter.fd = -1
+    letter.slot = slot
+    if mailbox_push(rs.notices, &letter) < 0:
+        rs.stats.notices_lost += 1
+
+
+# Return -1, or the DROP of the limit that is met. Counts it in either case.
+cdef int dial_admit(relays_t* rs, relay_t* r, const vip_t* v) noexcept nogil:
+    cdef uint32_t now_s = <uint32_t>(rs.now_ms // 1000)
+    cdef uint32_t live = add_u32(&v.state.active, 1)
+
+    if v.max_live_source > 0:
+        r.by_source = 1
+        if sketch_enter(v.state.sketch, r.source) > v.max_live_source:
+            return DROP_LIMIT_SOURCE_CONNECTIONS
+    if v.max_live > 0 and live > v.max_live:
+        return DROP_LIMIT_CONNECTIONS
+    if v.max_new > 0 and window_add(&v.state.recent, now_s) > v.max_new:
+        return DROP_LIMIT_RATE
+    if v.max_new_source > 0 and (
+        sketch_recent(v.state.sketch, r.source, now_s) > v.max_new_source
+    ):
+        return DROP_LIMIT_SOURCE_RATE
+    return -1
+
+
+cdef void dial_open(
+    relays_t* rs, int fd, uint32_t vip, const addr_t* client
+) noexcept nogil:
+    cdef vip_t* v = relays_vip(rs, vip)
+    cdef relay_t* r
+    cdef int limit
+
+    if v == NULL:
+        relay_refuse(rs, fd, vip, DROP_NO_BACKEND)
+        return
+    r = relay_new(rs, fd)
+    if r == NULL:
+        relay_refuse(rs, fd, vip, DROP_NO_MEMORY)
+        return
+    r.vip = v.state
+    r.source = source_hash(client)
+    if v.pool.balance == BALANCE_RING:
+        r.hash = balancer_hash(v, client)
+    limit = dial_admit(rs, r, v)
+    if limit >= 0:
+        relay_leave_vip(r)
+        relay_refuse(rs, fd, vip, <DROP>limit)
+        relay_free(rs, r)
+        return
+    r.state = RELAY_DIALLING
+    r.end[SIDE_DOWN].readable = 1
+    r.end[SIDE_DOWN].writable = 1
+    r.end[SIDE_DOWN].flags = END_NODELAY | END_KEPT_ALIVE  # inherited
+    vip_stats(rs.stats, vip).accepted += 1
+    vip_stats(rs.stats, vip).active += 1
+    store_u64(&rs.stats.active, rs.stats.active + 1)
+    r.reason = DROP_NO_BACKEND
+    if dial_on(rs, r):
+        relay_poll(rs, r, SIDE_DOWN, EPOLLIN | EPOLLRDHUP)
+
+
+cdef backend_t* dial_pick(relays_t* rs, relay_t* r, vip_t* v) noexcept nogil:
+    cdef pick_t ask
+    cdef uint32_t i
+
+    if v == NULL or r.tries >= v.pool.tries:
+        return NULL
+    ask.hash = r.hash
+    ask.now_ms = rs.now_ms
+    ask.tried_count = r.tries
+    for i in range(r.tries):
+        ask.tried[i] = r.tried[i]
+    return balancer_pick(v, &ask, &rs.seed)
+
+
+# Try backends until one may answer. Return False if the relay is no more.
+cdef bint dial_on(relays_t* rs, relay_t* r) noexcept nogil:
+    cdef vip_t* v = relays_vip(rs, r.vip.slot)
+    cdef backend_t* b
+    cdef int failed
+
+    while True:
+        b = dial_pick(rs, r, v)
+        if b == NULL:
+            relay_drop(rs, r, <DROP>r.reason)
+            return False
+        if r.tries > 0:
+            vip_stats(rs.stats, r.vip.slot).retries += 1
+        r.backend = b.state
+        add_u32(&b.state.active, 1)
+        failed = dial_connect(rs, r, b, v.pool.connect_ms)
+        if failed == 0:
+            return True
+        if r.state == RELAY_FREE:
+            return False
+        if failed == -EMFILE or failed == -ENFILE or (
+            failed == -ENOMEM or failed == -ENOBUFS
+        ):
+            relay_drop(rs, r, DROP_NO_DESCRIPTORS)
+            return False
+        dial_failed(rs, r, v, DROP_CONNECT_FAILED)
+
+
+# Leave the backend that did not answer; the relay stays DIALLING.
+cdef void dial_failed(
+    relays_t* rs, relay_t* r, const vip_t* v, DROP reason
+) noexcept nogil:
+    cdef backend_state_t* backend = r.backend
+    cdef VERDICT_ON_BACKEND verdict = BACKEND_AS_BEFORE
+
+    end_close(&r.end[SIDE_UP], False)
+    r.end[SIDE_UP].flags = 0
+    r.end[SIDE_UP].writable = 0
+    r.backend = NULL
+    r.reason = reason
+    if r.tries < 3:
+        r.tried[r.tries] = backend.slot
+    r.tries += 1
+    sub_u32(&backend.active, 1)
+    backend_stats(rs.stats, backend.slot).failures += 1
+    if v != NULL:
+        verdict = balancer_failed(v.pool, backend, rs.now_ms)
+    if verdict == BACKEND_EJECTED:
+        backend_stats(rs.stats, backend.slot).ejections += 1
+        dial_tell(rs, LETTER_EJECTED, backend.slot)
+    else:
+        dial_tell(rs, LETTER_CONNECT_FAILED, backend.slot)
+
+
+# Start to connect. Return 0, or -errno if that failed at once.
+cdef int dial_connect(
+    relays_t* rs, relay_t* r, const backend_t* b, uint32_t timeout_ms
+) noexcept nogil:
+    cdef sockaddr_storage name
+    cdef socklen_t size = addr_to_sockaddr(&b.addr, &name)
+    cdef end_t* up = &r.end[SIDE_UP]
+
+    up.fd = socket(b.addr.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    if up.fd == -1:
+        return -errno
+    r.dialled_us = clock_us()
+    if connect(up.fd, <sockaddr*>&name, size) == -1 and errno != EINPROGRESS:
+        return -errno
+    if b.loopback:
+        return dial_at_once(rs, r, timeout_ms)
+    timer_arm(rs.wheel, &r.timer, rs.now_ms + timeout_ms)
+    relay_poll(rs, r, SIDE_UP, EPOLLIN | EPOLLRDHUP | EPOLLOUT)
+    return 0 if r.state != RELAY_FREE else -EAGAIN
+
+
+# Hand on what the client has said without waiting for the handshake.
+cdef int dial_at_once(relays_t* rs, relay_t* r, uint32_t timeout_ms) noexcept nogil:
+    cdef half_t* h = &r.half[SIDE_DOWN]
+    cdef end_t* up = &r.end[SIDE_UP]
+    cdef MOVE move
+
+    up.writable = END_HOPED
+    move = half_move(&rs.mover, h, &r.end[SIDE_DOWN], up)
+    if move == MOVE_TARGET_FAILED and h.bytes == 0:
+        return -rs.mover.error
+    timer_arm(rs.wheel, &r.timer, rs.now_ms + timeout_ms)
+    if h.bytes == 0:
+        up.writable = END_FULL  # until the poller says that it is connected
+        relay_moved(rs, r, SIDE_DOWN, move, 0)
+    elif dial_connected(rs, r) and relay_moved(rs, r, SIDE_DOWN, move, h.bytes):
+        if h.ended and not h.done:
+            relay_move(rs, r, SIDE_DOWN)
+    return 0 if r.state != RELAY_FREE else -EAGAIN
+
+
+# The backend has answered. Return False if the relay is no more.
+cdef bint dial_connected(relays_t* rs, relay_t* r) noexcept nogil:
+    cdef backend_stats_t* stats = backend_stats(rs.stats, r.backend.slot)
+    cdef uint64_t took_us = clock_us() - r.dialled_us
+    cdef const vip_t* v = relays_vip(rs, r.vip.slot)
+
+    r.state = RELAY_FLOWING
+    r.active_ms = rs.now_ms
+    stats.connects += 1
+    stats.connect_us += took_us
+    stats.connects_in[histogram_bucket(took_us)] += 1
+    if balancer_succeeded(r.backend, rs.now_ms) == BACKEND_RECOVERED:
+        dial_tell(rs, LETTER_RECOVERED, r.backend.slot)
+    if r.end[SIDE_UP].writable == END_HOPED:
+        r.end[SIDE_UP].writable = END_WRITABLE
+    # The timer stands at the connect deadline; it looks further from there.
+    if v != NULL and v.idle_ms < v.pool.connect_ms:
+        timer_arm(rs.wheel, &r.timer, rs.now_ms + v.idle_ms)
+    if r.end[SIDE_UP].flags & END_POLLED:
+        return True
+    return relay_poll(rs, r, SIDE_UP, EPOLLIN | EPOLLRDHUP)
+
+
+# This backend did not answer; go on with the next.
+cdef void dial_next(
+    relays_t* rs, relay_t* r, DROP reason
+) noexcept nogil:
+    dial_failed(rs, r, relays_vip(rs, r.vip.slot), reason)
+    dial_on(rs, r)
+
+
+cdef void dial_event(
+    relays_t* rs, relay_t* r, side_t side, uint32_t events
+) noexcept nogil:
+    if side == SIDE_DOWN:
+        if events & EPOLLERR:
+            relay_drop(rs, r, DROP_RESET_BY_CLIENT)
+            return
+        r.end[SIDE_DOWN].readable = 1
+        if events & (EPOLLRDHUP | EPOLLHUP):
+            r.end[SIDE_DOWN].hung_up = 1
+    elif events & (EPOLLERR | EPOLLHUP):
+        dial_next(rs, r, DROP_CONNECT_FAILED)
+    elif events & EPOLLOUT:
+        r.end[SIDE_UP].writable = END_WRITABLE
+        r.end[SIDE_UP].readable = 1  # a server may speak first
+        if events & EPOLLRDHUP:
+            r.end[SIDE_UP].hung_up = 1
+        if dial_connected(rs, r) and relay_move(rs, r, SIDE_DOWN):
+            relay_move(rs, r, SIDE_UP)
+
+
+cdef void dial_timer(relays_t* rs, relay_t* r) noexcept nogil:
+    dial_next(rs, r, DROP_CONNECT_TIMEOUT)

@@ -1,0 +1,555 @@
+"""Python's door to the data plane: tables in, counters and notices out.
+
+Everything here runs on Python's threads, a call at a time. What workers read is
+published with one store and freed when all of them have moved on.
+"""
+
+import os
+import threading
+import time
+
+from libc.errno cimport EAGAIN
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
+
+from fastpath.addr cimport addr_parse, addr_t, addr_text
+from fastpath.linux.atomic cimport (
+    acquire_u64,
+    load_u32,
+    load_u64,
+    release_ptr,
+    store_u32,
+    store_u64,
+)
+from fastpath.linux.clock cimport clock_us
+from fastpath.linux.file cimport close
+from fastpath.listener cimport listen_options_t, listener_open, listener_set
+from fastpath.mailbox cimport (
+    LETTER,
+    LETTER_CONNECT_FAILED,
+    LETTER_EJECTED,
+    LETTER_RECOVERED,
+    LETTER_RESET,
+    LETTER_STOP,
+    SLOT_ALL,
+    letter_t,
+    mailbox_clear,
+    mailbox_fini,
+    mailbox_init,
+    mailbox_pop,
+    mailbox_push,
+    mailbox_sleep,
+    mailbox_wake,
+)
+from fastpath.registry cimport (
+    HEALTH_DEAD,
+    HEALTH_DRAINING,
+    HEALTH_READY,
+    Registry,
+    backend_state_t,
+)
+from fastpath.stats cimport (
+    DROP_REASONS,
+    HISTOGRAM_BUCKETS,
+    STATS_CHUNK,
+    backend_stats,
+    backend_stats_t,
+    stats_reserve,
+    vip_stats,
+    vip_stats_t,
+)
+from fastpath.table cimport PoolBlock, TableBlock, VipBlock
+from fastpath.worker cimport (
+    WORKERS_MOST,
+    Worker,
+    fleet_t,
+    worker_free,
+    worker_new,
+    worker_t,
+)
+
+from fastpath.errors import EngineError
+from fastpath.snapshot import (
+    BackendStats,
+    Histogram,
+    Notice,
+    Stats,
+    VipStats,
+    WorkerStats,
+)
+from fastpath.stats import DROP_NAMES, histogram_bounds_us
+from fastpath.table import Table
+
+cdef enum:
+    NOTICES = 1024
+    PATIENCE_MS = 1000   # for workers to take over a table
+
+HEALTH = {"ready": HEALTH_READY, "draining": HEALTH_DRAINING, "dead": HEALTH_DEAD}
+HEALTH_NAMES = ("ready", "draining", "dead")
+NOTICE_NAMES = {
+    LETTER_CONNECT_FAILED: "connect-failed",
+    LETTER_EJECTED: "ejected",
+    LETTER_RECOVERED: "recovered",
+}
+
+
+cdef class Engine:
+    """Workers that forward what a table says. See engine.pyi for the types.
+
+    Raises:
+        ValueError: more than 64 workers, or fewer than one.
+        OSError: no descriptors for the workers.
+    """
+
+    cdef fleet_t fleet
+    cdef Registry registry
+    cdef TableBlock current      # published
+    cdef TableBlock previous     # until all workers have left it
+    cdef dict blocks             # key of a vip -> VipBlock
+    cdef dict listening          # key of a vip -> (address, fds), the workers' fds
+    cdef list threads
+    cdef object lock
+    cdef bint closed
+
+    def __cinit__(self, workers=None, *, pipe_bytes=262144, bint splice=True):
+        count = workers if workers is not None else len(os.sched_getaffinity(0))
+        if not 1 <= count <= WORKERS_MOST:
+            raise ValueError(f"workers: {count} is not in 1-{WORKERS_MOST}")
+        memset(&self.fleet, 0, sizeof(fleet_t))
+        self.fleet.notices.wake_fd = -1
+        self.registry = Registry()
+        self.blocks = {}
+        self.listening = {}
+        self.threads = []
+        self.lock = threading.Lock()
+        self.current = TableBlock(0, 0, (), {}, ())
+        self.fleet.table = self.current.table
+        self._start(count, pipe_bytes, splice)
+
+    def _start(self, int count, size_t pipe_bytes, bint splice):
+        cdef Worker worker
+        cdef int i
+
+        _raise_errno(mailbox_init(&self.fleet.notices, NOTICES), "notices")
+        mailbox_sleep(&self.fleet.notices)
+        for i in range(count):
+            self.fleet.workers[i] = worker_new(&self.fleet, i, pipe_bytes, splice)
+            if self.fleet.workers[i] == NULL:
+                raise OSError("no memory or descriptors for a worker")
+            self.fleet.count = i + 1
+        for i in range(count):
+            worker = Worker()
+            worker.worker = self.fleet.workers[i]
+            thread = threading.Thread(
+                target=worker.run, name=f"fastpath-{i}", daemon=True
+            )
+            thread.start()
+            self.threads.append(thread)
+
+    def __dealloc__(self):
+        cdef int i
+
+        # After close(), or when the constructor failed before any thread started.
+        if not self.threads:
+            for i in range(self.fleet.count):
+                worker_free(self.fleet.workers[i])
+            mailbox_fini(&self.fleet.notices)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.close()
+
+    @property
+    def generation(self):
+        """Number of the table in use; 0 before the first."""
+        return self.current.table.generation
+
+    @property
+    def workers(self):
+        """How many threads serve."""
+        return self.fleet.count
+
+    # ---- Tables.
+
+    def apply(self, table):
+        """Serve `table` from now on; return its generation.
+
+        New vips are bound before anything changes. Vips that are gone stop listening;
+        their relays go on, as do those of backends that are gone.
+
+        Raises:
+            OSError: a vip cannot be bound; the table before stays.
+            EngineError: closed, or a worker has not taken over the last table.
+        """
+        with self.lock:
+            self._check_open()
+            if not isinstance(table, Table):
+                raise TypeError("apply takes a Table")
+            self._settle()
+            opened = self._open_listeners(table)
+            try:
+                blocks = self._build(table, opened)
+            except BaseException:
+                _close_all(opened)
+                raise
+            gone = [key for key in self.listening if key not in table.vips]
+            return self._publish(blocks, opened, gone)
+
+    def _open_listeners(self, table):
+        """Bind vips that are not bound yet: key -> (address, fds)."""
+        opened = {}
+        try:
+            for key, vip in table.vips.items():
+                if key not in self.listening:
+                    opened[key] = self._open_listener(vip)
+        except BaseException:
+            _close_all(opened)
+            raise
+        return opened
+
+    def _open_listener(self, vip):
+        cdef addr_t at
+        cdef listen_options_t options = _listen_options(vip)
+        cdef int fd, i
+
+        addr_parse(&at, vip.host.encode(), vip.port)
+        fds = []
+        for i in range(self.fleet.count):
+            fd = listener_open(&at, &options)
+            if fd < 0:
+                _close_all({None: (None, fds)})
+                where = f"[{vip.host}]" if ":" in vip.host else vip.host
+                _raise_errno(fd, f"cannot listen on {where}:{vip.port}")
+            fds.append(fd)
+        return (addr_text(&at), at.port), fds
+
+    def _build(self, table, opened):
+        """VipBlocks of a table; what did not change stays the same block."""
+        blocks = {}
+        for key, vip in table.vips.items():
+            old = self.blocks.get(key)
+            if old is not None and old.spec == vip:
+                blocks[key] = old
+                continue
+            bound, fds = opened[key] if key in opened else self.listening[key]
+            if old is not None and old.spec.pool == vip.pool:
+                pool = old.pool
+            else:
+                pool = PoolBlock(vip.pool, self.registry)
+            by_source = vip.max_connections_per_source or vip.max_new_per_s_per_source
+            slot = self.registry.take_vip(key, bool(by_source))
+            blocks[key] = VipBlock(vip, pool, slot, bound)
+            if old is not None:
+                self._set_listeners(vip, fds)
+        return blocks
+
+    def _set_listeners(self, vip, fds):
+        cdef listen_options_t options = _listen_options(vip)
+        for fd in fds:
+            listener_set(fd, &options)
+
+    def _publish(self, blocks, opened, gone):
+        """Hand the table to the workers in one step and wait for them."""
+        cdef TableBlock table
+        cdef int i
+
+        for i in range(self.fleet.count):
+            if stats_reserve(
+                &self.fleet.workers[i].stats,
+                self.registry.vip_count,
+                self.registry.backend_count,
+            ) < 0:
+                raise MemoryError
+        slots = {block.spec.key: block.slot for block in self.blocks.values()}
+        slots.update((key, block.slot) for key, block in blocks.items())
+        table = TableBlock(
+            self.current.table.generation + 1,
+            self.registry.vip_count,
+            blocks.values(),
+            {slots[key]: fds for key, (_, fds) in opened.items()},
+            [slots[key] for key in gone],
+        )
+        for key in self.blocks:
+            if key not in blocks:
+                self.registry.drop_vip(key)
+        for key in gone:
+            del self.listening[key]
+        self.listening.update(opened)
+        self.blocks = blocks
+        self.previous = self.current
+        self.current = table
+        release_ptr(&self.fleet.table, table.table)
+        for i in range(self.fleet.count):
+            mailbox_wake(&self.fleet.workers[i].mailbox)
+        self._settle(patient=False)
+        return table.table.generation
+
+    def _settle(self, patient=True):
+        """Wait until no worker uses the previous table, then free it."""
+        deadline = time.monotonic() + PATIENCE_MS / 1000
+        pause_s = 0.00002
+        while self.previous is not None and not self._all_moved_on():
+            if time.monotonic() > deadline:
+                if patient:
+                    raise EngineError("a worker has not taken over the last table")
+                return
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, 0.005)
+        if self.previous is not None:
+            self.previous = None
+            self._collect()
+
+    cdef bint _all_moved_on(self):
+        cdef uint64_t generation = self.current.table.generation
+        cdef int i
+
+        for i in range(self.fleet.count):
+            if acquire_u64(&self.fleet.workers[i].generation) != generation:
+                return False
+        return True
+
+    def _collect(self):
+        """Slots that came free start from zero for whoever gets them next."""
+        cdef int i
+
+        backends, vips = self.registry.collect()
+        for i in range(self.fleet.count):
+            for slot in backends:
+                memset(
+                    backend_stats(&self.fleet.workers[i].stats, slot),
+                    0, sizeof(backend_stats_t),
+                )
+            for slot in vips:
+                memset(
+                    vip_stats(&self.fleet.workers[i].stats, slot),
+                    0, sizeof(vip_stats_t),
+                )
+
+    def address(self, vip):
+        """(host, port) that a Vip, or the vip of a key, is bound to."""
+        key = vip if isinstance(vip, tuple) else vip.key
+        return self.listening[key][0]
+
+    # ---- Backends.
+
+    cdef uint32_t _slot(self, tuple key) except *:
+        slot = self.registry.backend_slots.get(key)
+        if slot is None or self.registry.users[slot] == 0:
+            raise KeyError(key)
+        return slot
+
+    def set_health(self, backend, health):
+        """Say how the backend (host, port) is; KeyError if no table names it.
+
+        Only "ready" takes new relays. Live relays are not touched: see reset.
+        """
+        cdef backend_state_t* state = self.registry.backend(self._slot(backend))
+        cdef uint32_t before = load_u32(&state.health)
+        cdef uint32_t now = HEALTH[health]
+
+        if now == HEALTH_READY and before != HEALTH_READY:
+            store_u64(&state.up_since_ms, clock_us() // 1000)
+            store_u32(&state.failures, 0)
+            store_u32(&state.ejections, 0)
+            store_u64(&state.ejected_until_ms, 0)
+        store_u32(&state.health, now)
+
+    def drain(self, backend=None):
+        """No new relays for a backend; without one: stop listening, on all vips.
+
+        Live relays go on. A later apply listens again.
+        """
+        if backend is not None:
+            self.set_health(backend, "draining")
+            return
+        with self.lock:
+            self._check_open()
+            self._settle()
+            self._publish(dict(self.blocks), {}, list(self.listening))
+
+    def reset(self, backend=None):
+        """Reset the live relays of a backend (host, port), or all. Returns at once."""
+        self._check_open()
+        self._send(LETTER_RESET, SLOT_ALL if backend is None else self._slot(backend))
+
+    cdef _send(self, LETTER kind, uint32_t slot):
+        cdef letter_t letter
+        cdef int i
+
+        memset(&letter, 0, sizeof(letter))
+        letter.kind = kind
+        letter.fd = -1
+        letter.slot = slot
+        for i in range(self.fleet.count):
+            deadline = time.monotonic() + PATIENCE_MS / 1000
+            while mailbox_push(&self.fleet.workers[i].mailbox, &letter) == -EAGAIN:
+                if time.monotonic() > deadline:
+                    raise EngineError("a worker does not read its mailbox")
+                time.sleep(0.001)
+
+    # ---- Watching.
+
+    def notices(self):
+        """What happened to backends since the last call, oldest first."""
+        cdef letter_t letter
+
+        names = {slot: key for key, slot in self.registry.backend_slots.items()}
+        notices = []
+        mailbox_clear(&self.fleet.notices)
+        mailbox_sleep(&self.fleet.notices)
+        while mailbox_pop(&self.fleet.notices, &letter):
+            if letter.slot in names:
+                notices.append(Notice(NOTICE_NAMES[letter.kind], names[letter.slot]))
+        return notices
+
+    def fileno(self):
+        """Descriptor that is readable when there are notices; the engine's own."""
+        return self.fleet.notices.wake_fd
+
+    def stats(self):
+        """All counters as they stand, summed over the workers."""
+        cdef int i
+
+        self._check_open()
+        vips = {key: self._vip_stats(b.slot) for key, b in self.blocks.items()}
+        backends = {
+            key: self._backend_stats(slot)
+            for key, slot in self.registry.backend_slots.items()
+            if self.registry.users[slot] > 0
+        }
+        workers = tuple(self._worker_stats(i) for i in range(self.fleet.count))
+        return Stats(
+            generation=self.current.table.generation,
+            relays_active=sum(w.active for w in workers),
+            relays_total=sum(w.accepted for w in workers),
+            notices_lost=sum(
+                self.fleet.workers[i].stats.notices_lost
+                for i in range(self.fleet.count)
+            ),
+            vips=vips,
+            backends=backends,
+            workers=workers,
+        )
+
+    def _vip_stats(self, uint32_t slot):
+        cdef vip_stats_t total
+        cdef vip_stats_t* one
+        cdef int i, k
+
+        memset(&total, 0, sizeof(total))
+        for i in range(self.fleet.count):
+            one = vip_stats(&self.fleet.workers[i].stats, slot)
+            total.accepted += one.accepted
+            total.active += one.active
+            total.retries += one.retries
+            for k in range(2):
+                total.bytes[k] += one.bytes[k]
+            for k in range(DROP_REASONS):
+                total.refused[k] += one.refused[k]
+                total.closed[k] += one.closed[k]
+        return VipStats(
+            accepted=total.accepted,
+            active=total.active,
+            refused={DROP_NAMES[k]: total.refused[k] for k in range(DROP_REASONS)},
+            closed={DROP_NAMES[k]: total.closed[k] for k in range(DROP_REASONS)},
+            bytes_up=total.bytes[0],
+            bytes_down=total.bytes[1],
+            retries=total.retries,
+        )
+
+    def _backend_stats(self, uint32_t slot):
+        cdef backend_state_t* state = self.registry.backend(slot)
+        cdef backend_stats_t total
+        cdef backend_stats_t* one
+        cdef int i, k
+
+        memset(&total, 0, sizeof(total))
+        for i in range(self.fleet.count):
+            one = backend_stats(&self.fleet.workers[i].stats, slot)
+            total.connects += one.connects
+            total.failures += one.failures
+            total.ejections += one.ejections
+            total.connect_us += one.connect_us
+            for k in range(2):
+                total.bytes[k] += one.bytes[k]
+            for k in range(HISTOGRAM_BUCKETS):
+                total.connects_in[k] += one.connects_in[k]
+        return BackendStats(
+            active=load_u32(&state.active),
+            connects=total.connects,
+            connect_failures=total.failures,
+            ejections=total.ejections,
+            ejected=load_u64(&state.ejected_until_ms) > clock_us() // 1000,
+            health=HEALTH_NAMES[load_u32(&state.health)],
+            bytes_up=total.bytes[0],
+            bytes_down=total.bytes[1],
+            connect_time=Histogram(
+                histogram_bounds_us(),
+                tuple(total.connects_in[k] for k in range(HISTOGRAM_BUCKETS)),
+                total.connect_us,
+            ),
+        )
+
+    def _worker_stats(self, int i):
+        cdef worker_t* w = self.fleet.workers[i]
+
+        return WorkerStats(
+            active=w.stats.active,
+            accepted=w.stats.accepted,
+            handed_over=w.stats.handed_over,
+            turns=w.stats.turns,
+            bytes_copied=w.stats.copied,
+            bytes_spliced=w.stats.spliced,
+            unspliceable=w.stats.no_splice,
+            pipes=w.relays.mover.pipes.total,
+            spills=w.stats.spills,
+            relay_slots=w.relays.chunk_count * 256,
+        )
+
+    # ---- The end.
+
+    cdef _check_open(self):
+        if self.closed:
+            raise EngineError("the engine is closed")
+
+    def close(self):
+        """Reset live relays, stop listening, end the threads. Again does nothing."""
+        cdef int i
+
+        with self.lock:
+            if self.closed:
+                return
+            self._send(LETTER_STOP, 0)
+            self.closed = True
+            for thread in self.threads:
+                thread.join()
+            self.threads = []
+            for i in range(self.fleet.count):
+                worker_free(self.fleet.workers[i])
+            self.fleet.count = 0
+            mailbox_fini(&self.fleet.notices)
+            self.blocks = {}
+            self.listening = {}
+            self.previous = None
+
+
+cdef listen_options_t _listen_options(vip) except *:
+    cdef listen_options_t options
+    options.keepalive_s = <int>vip.keepalive_s
+    options.user_timeout_ms = <int>(vip.user_timeout_s * 1000)
+    options.defer_accept_s = vip.defer_accept_s
+    options.backlog = vip.backlog
+    return options
+
+
+def _close_all(opened):
+    for _, fds in opened.values():
+        for fd in fds:
+            close(fd)
+
+
+cdef _raise_errno(int result, str doing):
+    if result < 0:
+        raise OSError(-result, f"{doing}: {os.strerror(-result)}")

@@ -1,0 +1,84 @@
+# One direction of a relay: bytes from a source to a destination.
+#
+# Small reads are copied through a scratch buffer that all halves of a worker share;
+# streams are spliced through a pipe lent for as long as bytes are inside. What the
+# destination does not take at once waits in the pipe or in a spill, and nothing more
+# is read until it has gone: at most one pipe or one spill per half.
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from fastpath.pipe cimport pipe_list_t, pipe_t
+from fastpath.stats cimport stats_t
+
+cdef enum:
+    SCRATCH_BYTES = 65536   # fits in L2, and a full skb train of loopback
+    STREAM_BYTES = 49152    # a read of this size may belong to a stream
+    STREAM_READS = 3        # so many of them in a row do
+    TRICKLE_BYTES = 16384   # a splice below this size was not worth it
+    TRICKLE_READS = 2       # so many of them in a row: back to copying
+    TURN_BYTES = 1048576    # moved at most before others have their turn
+    SPILLS_KEPT = 16        # of a worker, for the next one who needs one
+
+cdef enum MODE:
+    MODE_COPY
+    MODE_SPLICE
+    MODE_COPY_ONLY          # a socket that splice(2) is not true for
+
+# Bytes that the destination did not take.
+cdef struct spill_t:
+    spill_t*  next          # borrowed; in the free list only
+    uint32_t  first
+    uint32_t  used
+    char      bytes[SCRATCH_BYTES]
+
+# Values of end_t.writable. A FIN sent before the handshake has ended would undo the
+# connect(2), so hope is enough for bytes but not for that.
+cdef enum:
+    END_FULL = 0
+    END_WRITABLE = 1
+    END_HOPED = 2           # connecting, on the same host: probably through already
+
+# One socket of a relay.
+cdef struct end_t:
+    int      fd             # owned by the relay; -1 = none
+    uint8_t  readable       # may have bytes or a FIN for us
+    uint8_t  writable       # END_FULL, END_WRITABLE or END_HOPED
+    uint8_t  hung_up        # its FIN was seen: a short read does not mean dry
+    uint8_t  flags          # the relay's
+
+cdef struct half_t:
+    pipe_t*   pipe          # lent; NULL = none
+    spill_t*  spill         # owned; NULL = none
+    uint64_t  bytes         # given to the destination
+    uint8_t   mode          # MODE
+    uint8_t   streak        # reads in a row that speak for the other mode
+    uint8_t   ended         # the source has sent its FIN
+    uint8_t   done          # and so have we
+
+# What the halves of one worker share.
+cdef struct mover_t:
+    char*        scratch    # owned
+    spill_t*     spills     # owned list of unused ones
+    uint32_t     spill_count
+    uint8_t      splice     # allowed at all
+    int          error      # errno of the last failure
+    pipe_list_t  pipes
+    stats_t*     stats      # borrowed
+
+cdef enum MOVE:
+    MOVE_WAIT               # until the source has bytes or the destination room
+    MOVE_MORE               # had its turn, would go on
+    MOVE_DONE               # source ended, all delivered, FIN sent
+    MOVE_SOURCE_FAILED      # see mover.error
+    MOVE_TARGET_FAILED      # see mover.error; what was read is kept in the spill
+    MOVE_NO_MEMORY
+
+# Return 0 or -ENOMEM.
+cdef int mover_init(
+    mover_t* m, stats_t* stats, size_t pipe_bytes, int pipe_limit, bint splice
+) noexcept nogil
+cdef void mover_fini(mover_t* m) noexcept nogil
+
+# Move what can be moved now, within one turn.
+cdef MOVE half_move(mover_t* m, half_t* h, end_t* src, end_t* dst) noexcept nogil
+
+# Give back what `h` holds.
+cdef void half_release(mover_t* m, half_t* h) noexcept nogil

@@ -1,0 +1,274 @@
+"""Moving bytes one way. Knows two descriptors and nothing of who they are.
+
+EOF is believed when recv(2) returns 0, never on the word of splice(2): sockets that
+somebody put into a BPF sockmap splice 0 bytes with data pending (dae#518,
+grafana/beyla#2941). FIONREAD lies for the same sockets and is not used.
+"""
+
+from libc.errno cimport EAGAIN, EINTR, EINVAL, ENOMEM, errno
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+from fastpath.linux.debug cimport check
+from fastpath.linux.socket cimport (
+    MSG_DONTWAIT,
+    MSG_NOSIGNAL,
+    MSG_PEEK,
+    SHUT_WR,
+    recv,
+    send,
+    shutdown,
+)
+from fastpath.pipe cimport (
+    pipe_fill,
+    pipe_flush,
+    pipe_get,
+    pipe_list_fini,
+    pipe_list_init,
+    pipe_put,
+)
+
+cdef enum:
+    STEP_ON = -1  # of a step: nothing to report, go on with the half
+
+
+cdef int mover_init(
+    mover_t* m, stats_t* stats, size_t pipe_bytes, int pipe_limit, bint splice
+) noexcept nogil:
+    memset(m, 0, sizeof(mover_t))
+    m.stats = stats
+    m.splice = splice
+    pipe_list_init(&m.pipes, pipe_bytes, pipe_limit)
+    m.scratch = <char*>malloc(SCRATCH_BYTES)
+    return 0 if m.scratch != NULL else -ENOMEM
+
+
+cdef void mover_fini(mover_t* m) noexcept nogil:
+    cdef spill_t* s
+
+    while m.spills != NULL:
+        s = m.spills
+        m.spills = s.next
+        free(s)
+    pipe_list_fini(&m.pipes)
+    free(m.scratch)
+    m.scratch = NULL
+
+
+cdef spill_t* spill_get(mover_t* m) noexcept nogil:
+    cdef spill_t* s = m.spills
+
+    if s != NULL:
+        m.spills = s.next
+        m.spill_count -= 1
+    else:
+        s = <spill_t*>malloc(sizeof(spill_t))
+        if s == NULL:
+            return NULL
+    s.next = NULL
+    s.first = 0
+    s.used = 0
+    m.stats.spills += 1
+    return s
+
+
+cdef void spill_put(mover_t* m, spill_t* s) noexcept nogil:
+    m.stats.spills -= 1
+    if m.spill_count >= SPILLS_KEPT:
+        free(s)
+        return
+    s.next = m.spills
+    m.spills = s
+    m.spill_count += 1
+
+
+cdef void half_release(mover_t* m, half_t* h) noexcept nogil:
+    pipe_put(&m.pipes, h.pipe)
+    h.pipe = NULL
+    if h.spill != NULL:
+        spill_put(m, h.spill)
+        h.spill = NULL
+
+
+# Keep bytes of the scratch buffer that the destination did not take.
+cdef int half_keep(mover_t* m, half_t* h, size_t first, size_t size) noexcept nogil:
+    check(h.spill == NULL)
+    h.spill = spill_get(m)
+    if h.spill == NULL:
+        return MOVE_NO_MEMORY
+    memcpy(h.spill.bytes, m.scratch + first, size)
+    h.spill.used = <uint32_t>size
+    return STEP_ON
+
+
+# Bytes that `dst` took, or 0 if it is full, or -errno.
+cdef ssize_t end_send(end_t* dst, const char* bytes, size_t size) noexcept nogil:
+    cdef ssize_t n
+
+    while True:
+        n = send(dst.fd, bytes, size, MSG_NOSIGNAL)
+        if n != -1:
+            if <size_t>n < size:
+                dst.writable = 0
+            return n
+        if errno == EAGAIN:
+            dst.writable = 0
+            return 0
+        if errno != EINTR:
+            return -errno
+
+
+cdef int flush_spill(mover_t* m, half_t* h, end_t* dst) noexcept nogil:
+    cdef spill_t* s = h.spill
+    cdef ssize_t n
+
+    if not dst.writable:
+        return MOVE_WAIT
+    n = end_send(dst, s.bytes + s.first, s.used)
+    if n < 0:
+        m.error = <int>-n
+        return MOVE_TARGET_FAILED
+    h.bytes += n
+    m.stats.copied += n
+    s.first += <uint32_t>n
+    s.used -= <uint32_t>n
+    if s.used > 0:
+        return MOVE_WAIT
+    h.spill = NULL
+    spill_put(m, s)
+    return STEP_ON
+
+
+cdef int flush_pipe(mover_t* m, half_t* h, end_t* dst) noexcept nogil:
+    cdef ssize_t n
+
+    if not dst.writable:
+        return MOVE_WAIT
+    n = pipe_flush(h.pipe, dst.fd)
+    if n == -EAGAIN:
+        dst.writable = 0
+        return MOVE_WAIT
+    if n < 0:
+        m.error = <int>-n
+        return MOVE_TARGET_FAILED
+    h.bytes += n
+    m.stats.spliced += n
+    return STEP_ON  # a short flush goes on until EAGAIN: only that arms EPOLLOUT
+
+
+# Count reads that speak for splicing, or against it.
+cdef inline void half_learn(half_t* h, bint speaks, int enough, MODE other
+                            ) noexcept nogil:
+    if not speaks:
+        h.streak = 0
+        return
+    h.streak += 1
+    if h.streak >= enough:
+        h.streak = 0
+        h.mode = other
+
+
+cdef int copy_some(mover_t* m, half_t* h, end_t* src, end_t* dst) noexcept nogil:
+    cdef ssize_t n = recv(src.fd, m.scratch, SCRATCH_BYTES, 0)
+    cdef ssize_t sent
+
+    if n == -1:
+        if errno == EINTR:
+            return STEP_ON
+        if errno == EAGAIN:
+            src.readable = 0
+            return MOVE_WAIT
+        m.error = errno
+        return MOVE_SOURCE_FAILED
+    if n == 0:
+        h.ended = 1
+        return STEP_ON
+    if n < SCRATCH_BYTES and not src.hung_up:
+        src.readable = 0
+    if h.mode == MODE_COPY and m.splice:
+        half_learn(h, n >= STREAM_BYTES, STREAM_READS, MODE_SPLICE)
+    sent = end_send(dst, m.scratch, n)
+    if sent < 0:
+        m.error = <int>-sent
+        return MOVE_NO_MEMORY if half_keep(m, h, 0, n) != STEP_ON else MOVE_TARGET_FAILED
+    h.bytes += sent
+    m.stats.copied += sent
+    return half_keep(m, h, sent, n - sent) if sent < n else STEP_ON
+
+
+# splice(2) said 0. Ask recv(2) whether that is true.
+cdef int confirm_end(mover_t* m, half_t* h, end_t* src) noexcept nogil:
+    cdef char byte
+    cdef ssize_t n = recv(src.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)
+
+    if n == 0:
+        h.ended = 1
+        return STEP_ON
+    if n == -1 and errno != EAGAIN and errno != EINTR:
+        m.error = errno
+        return MOVE_SOURCE_FAILED
+    m.stats.no_splice += 1
+    h.mode = MODE_COPY_ONLY
+    return STEP_ON
+
+
+cdef int splice_some(mover_t* m, half_t* h, end_t* src) noexcept nogil:
+    cdef ssize_t n
+
+    if h.pipe == NULL:
+        h.pipe = pipe_get(&m.pipes)
+        if h.pipe == NULL:  # none to be had now: copying always works
+            h.mode = MODE_COPY
+            return STEP_ON
+    check(h.pipe.used == 0)
+    n = pipe_fill(h.pipe, src.fd, h.pipe.size)
+    if n > 0:
+        half_learn(h, n < TRICKLE_BYTES, TRICKLE_READS, MODE_COPY)
+        return STEP_ON
+    if n == 0:
+        return confirm_end(m, h, src)
+    if n == -EAGAIN:
+        src.readable = 0
+        return MOVE_WAIT
+    if n == -EINVAL:
+        m.stats.no_splice += 1
+        h.mode = MODE_COPY_ONLY
+        return STEP_ON
+    m.error = <int>-n
+    return MOVE_SOURCE_FAILED
+
+
+cdef int half_finish(half_t* h, end_t* dst) noexcept nogil:
+    # ENOTCONN: the other side has gone altogether, and its own half will say so.
+    shutdown(dst.fd, SHUT_WR)
+    h.done = 1
+    return MOVE_DONE
+
+
+cdef int half_step(mover_t* m, half_t* h, end_t* src, end_t* dst) noexcept nogil:
+    if h.spill != NULL:
+        return flush_spill(m, h, dst)
+    if h.pipe != NULL and h.pipe.used > 0:
+        return flush_pipe(m, h, dst)
+    if h.ended:
+        return half_finish(h, dst) if dst.writable == END_WRITABLE else MOVE_WAIT
+    if not src.readable or not dst.writable:
+        return MOVE_WAIT
+    if h.mode == MODE_SPLICE:
+        return splice_some(m, h, src)
+    return copy_some(m, h, src, dst)
+
+
+cdef MOVE half_move(mover_t* m, half_t* h, end_t* src, end_t* dst) noexcept nogil:
+    cdef uint64_t limit = h.bytes + TURN_BYTES
+    cdef int step = MOVE_DONE if h.done else STEP_ON
+
+    while step == STEP_ON:
+        step = half_step(m, h, src, dst)
+        if step == STEP_ON and h.bytes >= limit:
+            step = MOVE_MORE
+    # An idle half owns nothing.
+    if h.pipe != NULL and h.pipe.used == 0:
+        pipe_put(&m.pipes, h.pipe)
+        h.pipe = NULL
+    return <MOVE>step

@@ -1,0 +1,31 @@
+# Sockets that accept: one per worker and vip, side by side with SO_REUSEPORT.
+from libc.stdint cimport uint32_t, uint64_t
+from fastpath.addr cimport addr_t
+
+cdef struct listener_t:
+    int       fd                # owned; -1 = none
+    uint32_t  vip               # slot
+    uint32_t  batch             # accepts to try at the next wake
+    uint64_t  paused_until_ms   # 0 = taking
+
+# What children inherit: so accept4 costs no setsockopt.
+cdef struct listen_options_t:
+    int keepalive_s             # 0 = no keepalive
+    int user_timeout_ms
+    int defer_accept_s
+    int backlog
+
+# Bind and listen on `at`; port 0 takes a free one and writes it back. Return the fd,
+# which is the caller's, or -errno.
+cdef int listener_open(addr_t* at, const listen_options_t* options) noexcept nogil
+
+# Set what can be changed on a live listener. Return 0 or -errno.
+cdef int listener_set(int fd, const listen_options_t* options) noexcept nogil
+
+# Take one client. Return its fd, which is the caller's, or -errno.
+cdef int listener_accept(int fd, addr_t* client) noexcept nogil
+
+# Keepalive and user timeout of a connected socket.
+cdef void socket_keepalive(
+    int fd, int keepalive_s, int user_timeout_ms
+) noexcept nogil

@@ -1,0 +1,107 @@
+"""Listening sockets: bind, options, accept."""
+
+from libc.errno cimport EINTR, errno
+
+from fastpath.addr cimport addr_from_sockaddr, addr_to_sockaddr
+from fastpath.linux.file cimport close
+from fastpath.linux.socket cimport (
+    AF_INET6,
+    IPPROTO_IPV6,
+    IPPROTO_TCP,
+    IPV6_V6ONLY,
+    SO_KEEPALIVE,
+    SO_REUSEADDR,
+    SO_REUSEPORT,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_DEFER_ACCEPT,
+    TCP_KEEPCNT,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
+    TCP_NODELAY,
+    TCP_USER_TIMEOUT,
+    accept4,
+    bind,
+    getsockname,
+    listen,
+    setsockopt,
+    sockaddr,
+    sockaddr_storage,
+    socket,
+    socklen_t,
+)
+
+
+cdef inline int set_int(int fd, int level, int name, int value) noexcept nogil:
+    return setsockopt(fd, level, name, &value, sizeof(value))
+
+
+cdef void socket_keepalive(
+    int fd, int keepalive_s, int user_timeout_ms
+) noexcept nogil:
+    # Three probes, a third of the idle time apart: HAProxy's 30/10/3 at 30 s.
+    cdef int interval_s = keepalive_s // 3 if keepalive_s >= 3 else 1
+
+    set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1 if keepalive_s > 0 else 0)
+    if keepalive_s > 0:
+        set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, keepalive_s)
+        set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval_s)
+        set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, 3)
+    set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, user_timeout_ms)
+
+
+cdef int listener_set(int fd, const listen_options_t* options) noexcept nogil:
+    # A relay must not wait for acknowledgements where its peers do not.
+    set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1)
+    socket_keepalive(fd, options.keepalive_s, options.user_timeout_ms)
+    set_int(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, options.defer_accept_s)
+    return 0 if listen(fd, options.backlog) != -1 else -errno
+
+
+cdef int listener_bind(int fd, addr_t* at) noexcept nogil:
+    cdef sockaddr_storage name
+    cdef socklen_t size = addr_to_sockaddr(at, &name)
+
+    set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1)
+    set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1)
+    if at.family == AF_INET6:  # 0.0.0.0 and [::] are two listeners
+        set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)
+    if bind(fd, <sockaddr*>&name, size) == -1:
+        return -errno
+    size = sizeof(name)
+    if getsockname(fd, <sockaddr*>&name, &size) == -1:
+        return -errno
+    addr_from_sockaddr(at, &name)
+    return 0
+
+
+cdef int listener_open(addr_t* at, const listen_options_t* options) noexcept nogil:
+    cdef int fd = socket(at.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    cdef int failed
+
+    if fd == -1:
+        return -errno
+    failed = listener_bind(fd, at)
+    if failed == 0:
+        failed = listener_set(fd, options)
+    if failed < 0:
+        close(fd)
+        return failed
+    return fd
+
+
+cdef int listener_accept(int fd, addr_t* client) noexcept nogil:
+    cdef sockaddr_storage name
+    cdef socklen_t size
+    cdef int got
+
+    while True:
+        size = sizeof(name)
+        got = accept4(fd, <sockaddr*>&name, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if got != -1:
+            addr_from_sockaddr(client, &name)
+            return got
+        if errno != EINTR:
+            return -errno

@@ -1,0 +1,119 @@
+"""Kernel pipes as buffers, lent out by a per-worker free list.
+
+A pipe costs two descriptors and, when used, pages of the kernel: a half holds one
+only while bytes are inside. Never passes SPLICE_F_MORE: it corks a short write for
+200 ms (golang/go#10948, and every relay since that set it).
+"""
+
+from libc.errno cimport EINTR, errno
+from libc.stdlib cimport free, malloc
+
+from fastpath.linux.file cimport (
+    F_GETPIPE_SZ,
+    F_SETPIPE_SZ,
+    O_CLOEXEC,
+    O_NONBLOCK,
+    SPLICE_F_MOVE,
+    SPLICE_F_NONBLOCK,
+    close,
+    fcntl,
+    pipe2,
+    splice,
+)
+
+
+cdef void pipe_list_init(pipe_list_t* l, size_t size, int limit) noexcept nogil:
+    l.free = NULL
+    l.idle = 0
+    l.total = 0
+    l.keep = 64  # x 256 KiB: enough for a wave of streams, small beside `limit`
+    l.limit = limit
+    l.size = size
+
+
+cdef void pipe_destroy(pipe_list_t* l, pipe_t* p) noexcept nogil:
+    close(p.rd)
+    close(p.wr)
+    free(p)
+    l.total -= 1
+
+
+cdef void pipe_list_fini(pipe_list_t* l) noexcept nogil:
+    cdef pipe_t* p
+    while l.free != NULL:
+        p = l.free
+        l.free = p.next
+        pipe_destroy(l, p)
+    l.idle = 0
+
+
+cdef pipe_t* pipe_open(size_t size) noexcept nogil:
+    cdef int fds[2]
+    cdef int granted
+    cdef pipe_t* p = <pipe_t*>malloc(sizeof(pipe_t))
+
+    if p == NULL:
+        return NULL
+    if pipe2(fds, O_NONBLOCK | O_CLOEXEC) == -1:
+        free(p)
+        return NULL
+    # Refused beyond a per-user budget of pages; the default size serves as well.
+    fcntl(fds[1], F_SETPIPE_SZ, <int>size)
+    granted = fcntl(fds[1], F_GETPIPE_SZ)
+    p.rd = fds[0]
+    p.wr = fds[1]
+    p.used = 0
+    p.size = granted if granted > 0 else 65536
+    p.next = NULL
+    return p
+
+
+cdef pipe_t* pipe_get(pipe_list_t* l) noexcept nogil:
+    cdef pipe_t* p = l.free
+
+    if p != NULL:
+        l.free = p.next
+        l.idle -= 1
+        p.next = NULL
+        return p
+    if l.total >= l.limit:
+        return NULL
+    p = pipe_open(l.size)
+    if p != NULL:
+        l.total += 1
+    return p
+
+
+cdef void pipe_put(pipe_list_t* l, pipe_t* p) noexcept nogil:
+    if p == NULL:
+        return
+    if p.used > 0 or l.idle >= l.keep:
+        pipe_destroy(l, p)
+        return
+    p.next = l.free
+    l.free = p
+    l.idle += 1
+
+
+cdef ssize_t pipe_fill(pipe_t* p, int src, size_t limit) noexcept nogil:
+    cdef ssize_t n
+
+    while True:
+        n = splice(src, NULL, p.wr, NULL, limit, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
+        if n >= 0:
+            p.used += n
+            return n
+        if errno != EINTR:
+            return -errno
+
+
+cdef ssize_t pipe_flush(pipe_t* p, int dst) noexcept nogil:
+    cdef ssize_t n
+
+    while True:
+        n = splice(p.rd, NULL, dst, NULL, p.used, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
+        if n >= 0:
+            p.used -= n
+            return n
+        if errno != EINTR:
+            return -errno

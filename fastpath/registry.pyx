@@ -1,0 +1,137 @@
+"""Slots and state of backends and vips, kept across tables.
+
+A retired slot is given out again only when its last relay has gone: until then a
+worker may still count there.
+"""
+
+from libc.stdlib cimport calloc, free
+from libc.stdint cimport uintptr_t
+from libc.string cimport memset
+
+from fastpath.errors import TableError
+
+cdef enum:
+    CHUNK = 64          # states in a chunk; a chunk never moves
+    MOST_SLOTS = 65536  # STATS_CHUNK * STATS_CHUNKS
+
+
+cdef class Registry:
+    """Numbers for backends and vips; owns their state."""
+
+    def __cinit__(self):
+        self.backend_slots = {}
+        self.vip_slots = {}
+        self.users = {}
+        self.backend_chunks = []
+        self.vip_chunks = []
+        self.retired = []
+        self.retired_vips = []
+        self.free_backends = []
+        self.free_vips = []
+
+    def __dealloc__(self):
+        for slot in range(self.vip_count):
+            free(self.vip(slot).sketch)
+        for chunk in [*self.backend_chunks, *self.vip_chunks]:
+            free(<void*><uintptr_t>chunk)
+
+    cdef backend_state_t* backend(self, uint32_t slot):
+        cdef uintptr_t chunk = self.backend_chunks[slot // CHUNK]
+        return &(<backend_state_t*>chunk)[slot % CHUNK]
+
+    cdef vip_state_t* vip(self, uint32_t slot):
+        cdef uintptr_t chunk = self.vip_chunks[slot // CHUNK]
+        return &(<vip_state_t*>chunk)[slot % CHUNK]
+
+    cdef uint32_t take_backend(self, tuple key) except *:
+        """Slot of a backend, for one more pool that names it."""
+        cdef uint32_t slot
+        found = self.backend_slots.get(key)
+        if found is not None:
+            self.users[found] += 1
+            return found
+        slot = self._new_slot(self.free_backends, self.backend_count)
+        if slot == self.backend_count:
+            if slot % CHUNK == 0:
+                self.backend_chunks.append(_new_chunk(sizeof(backend_state_t)))
+            self.backend_count += 1
+        memset(self.backend(slot), 0, sizeof(backend_state_t))
+        self.backend(slot).slot = slot
+        self.backend_slots[key] = slot
+        self.users[slot] = 1
+        return slot
+
+    cdef void drop_backend(self, tuple key):
+        """One pool less names this backend."""
+        slot = self.backend_slots[key]
+        self.users[slot] -= 1
+        if self.users[slot] == 0:
+            self.retired.append(key)
+
+    cdef uint32_t take_vip(self, tuple key, bint by_source) except *:
+        """Slot of a vip; with counters by source where it limits by source."""
+        cdef uint32_t slot
+        cdef vip_state_t* state
+        found = self.vip_slots.get(key)
+        if found is not None:
+            slot = found
+            if key in self.retired_vips:
+                self.retired_vips.remove(key)
+        else:
+            slot = self._new_slot(self.free_vips, self.vip_count)
+            if slot == self.vip_count:
+                if slot % CHUNK == 0:
+                    self.vip_chunks.append(_new_chunk(sizeof(vip_state_t)))
+                self.vip_count += 1
+            self.vip_slots[key] = slot
+        state = self.vip(slot)
+        state.slot = slot
+        if by_source and state.sketch == NULL:
+            state.sketch = <sketch_t*>calloc(1, sizeof(sketch_t))
+            if state.sketch == NULL:
+                raise MemoryError
+        return slot
+
+    cdef void drop_vip(self, tuple key):
+        """No table names this vip any more."""
+        self.retired_vips.append(key)
+
+    def _new_slot(self, list unused, uint32_t count):
+        if unused:
+            return unused.pop()
+        if count >= MOST_SLOTS:
+            raise TableError("more than 65536 backends or vips")
+        return count
+
+    def collect(self):
+        """Free the slots that nobody uses; return those of backends and of vips.
+
+        To be called when all workers have left the old table behind.
+        """
+        backends, vips = [], []
+        for key in list(self.retired):
+            slot = self.backend_slots[key]
+            if self.users[slot] > 0:  # named again meanwhile
+                self.retired.remove(key)
+            elif self.backend(slot).active == 0:
+                self.retired.remove(key)
+                del self.backend_slots[key], self.users[slot]
+                self.free_backends.append(slot)
+                backends.append(slot)
+        for key in list(self.retired_vips):
+            slot = self.vip_slots[key]
+            if self.vip(slot).active == 0:
+                self.retired_vips.remove(key)
+                del self.vip_slots[key]
+                free(self.vip(slot).sketch)
+                memset(self.vip(slot), 0, sizeof(vip_state_t))
+                self.free_vips.append(slot)
+                vips.append(slot)
+        return backends, vips
+
+
+cdef _new_chunk(size_t size):
+    cdef void* chunk = calloc(CHUNK, size)
+    if chunk == NULL:
+        raise MemoryError
+    return <uintptr_t>chunk

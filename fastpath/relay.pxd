@@ -1,0 +1,146 @@
+# A TCP relay: a client, a backend, and the two halves between them.
+#
+#     accepted -> DIALLING -> FLOWING -> dropped
+#                  |    ^
+#                  +----+  next backend, as long as no byte has moved
+#
+# `relay_drop` is the one way out: it closes both sockets, counts the reason and
+# frees the slot.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from fastpath.addr cimport addr_t
+from fastpath.half cimport MOVE, end_t, half_t, mover_t
+from fastpath.mailbox cimport mailbox_t
+from fastpath.poller cimport poller_t
+from fastpath.registry cimport backend_state_t, vip_state_t
+from fastpath.stats cimport DROP, stats_t
+from fastpath.table cimport table_t, vip_t
+from fastpath.timer cimport timer_t, wheel_t
+
+cdef enum:
+    RELAY_CHUNK = 256    # relays allocated at once
+    RELAY_NONE = 0xffffffff
+
+# Which end of a relay; half[s] takes from side s.
+ctypedef int side_t
+
+cdef enum:
+    SIDE_DOWN            # the client
+    SIDE_UP              # the backend
+
+cdef enum RELAY_STATE:
+    RELAY_FREE
+    RELAY_DIALLING
+    RELAY_FLOWING
+
+# Bits of end_t.flags.
+cdef enum END_FLAG:
+    END_POLLED = 1       # registered with the poller
+    END_POLLED_OUT = 2   # and for EPOLLOUT
+    END_NODELAY = 4      # Nagle is off
+    END_KEPT_ALIVE = 8   # keepalive and user timeout are set
+
+cdef struct relay_t:
+    timer_t           timer        # first: the wheel's pointer is the relay's
+    half_t            half[2]
+    end_t             end[2]
+    uint64_t          active_ms    # bytes last moved
+    uint64_t          dialled_us
+    uint64_t          source       # hash of the client's address; limits and ring
+    uint64_t          hash         # for the ring
+    backend_state_t*  backend      # borrowed; NULL = none picked
+    vip_state_t*      vip          # borrowed
+    uint32_t          index        # of this slot
+    uint32_t          generation   # of this slot, 28 bits
+    uint32_t          next         # free list or run queue; RELAY_NONE = last
+    uint32_t          tried[3]     # slots of backends that failed
+    uint8_t           state        # RELAY_STATE
+    uint8_t           tries
+    uint8_t           queued       # in the run queue
+    uint8_t           by_source    # counted in the vip's sketch
+    uint8_t           reason       # DROP of the last failed dial
+
+# All relays of one worker, and what they need from it.
+cdef struct relays_t:
+    mover_t     mover
+    poller_t*   poller       # borrowed, as all that follow
+    wheel_t*    wheel
+    stats_t*    stats
+    mailbox_t*  notices
+    table_t*    table        # until the next quiescent point
+    uint64_t    now_ms       # read once a turn
+    uint64_t    seed
+    relay_t**   chunks       # owned
+    uint32_t    chunk_count
+    uint32_t    chunk_room
+    uint32_t    free         # head of the free list
+    uint32_t    run_first
+    uint32_t    run_last
+
+cdef int relays_init(
+    relays_t* rs, poller_t* poller, wheel_t* wheel, stats_t* stats,
+    mailbox_t* notices, size_t pipe_bytes, bint splice,
+) noexcept nogil
+
+# Drops what is still live.
+cdef void relays_fini(relays_t* rs) noexcept nogil
+
+cdef inline relay_t* relay_at(relays_t* rs, uint32_t index) noexcept nogil:
+    return &rs.chunks[index // RELAY_CHUNK][index % RELAY_CHUNK]
+
+# The vip in `slot` of the current table; NULL = gone.
+cdef inline vip_t* relays_vip(relays_t* rs, uint32_t slot) noexcept nogil:
+    return rs.table.vips[slot] if slot < rs.table.size else NULL
+
+# ---- For dial.pyx, which brings relays from accept to FLOWING.
+
+# A zeroed relay, still RELAY_FREE, that holds the client `fd`; NULL = no memory.
+cdef relay_t* relay_new(relays_t* rs, int fd) noexcept nogil
+
+# Give back a slot whose relay was dropped or never started.
+cdef void relay_free(relays_t* rs, relay_t* r) noexcept nogil
+
+# Close an end (or none). With `reset`, its peer gets an RST instead of a FIN.
+cdef void end_close(end_t* e, bint reset) noexcept nogil
+
+# Take the relay out of its vip's limits.
+cdef void relay_leave_vip(relay_t* r) noexcept nogil
+
+# Close an accepted client that becomes no relay, with a reset, and count why.
+cdef void relay_refuse(relays_t* rs, int fd, uint32_t vip, DROP reason) noexcept nogil
+
+# The one way out for a relay: close both ends, count the reason, free the slot.
+cdef void relay_drop(relays_t* rs, relay_t* r, DROP reason) noexcept nogil
+
+# Watch one end for `events`, edge-triggered. Return False if that failed and the relay
+# is no more.
+cdef bint relay_poll(
+    relays_t* rs, relay_t* r, side_t side, uint32_t events
+) noexcept nogil
+
+# The half that takes from `source` did `move` and gave `moved` bytes: count, queue,
+# watch or drop. Return False if the relay is no more.
+cdef bint relay_moved(
+    relays_t* rs, relay_t* r, side_t source, MOVE move, uint64_t moved
+) noexcept nogil
+
+# Move what can be moved from `source`. Return False if the relay is no more.
+cdef bint relay_move(relays_t* rs, relay_t* r, side_t source) noexcept nogil
+
+# ---- For the worker; relays that are FLOWING.
+
+# The poller reported `events` of one end.
+cdef void relay_event(
+    relays_t* rs, relay_t* r, side_t side, uint32_t events
+) noexcept nogil
+
+# The timer fired: idle for too long, or armed anew. `v` may be NULL.
+cdef void relay_timer(relays_t* rs, relay_t* r, const vip_t* v) noexcept nogil
+
+# Go on with the halves that had their turn and were not finished.
+cdef void relays_run(relays_t* rs) noexcept nogil
+
+# Reset relays of the backend in `slot`, or SLOT_ALL, among `count` slots from
+# `first`. Return the next slot to look at, or 0 when all were looked at.
+cdef uint32_t relays_reset(
+    relays_t* rs, uint32_t slot, uint32_t first, uint32_t count
+) noexcept nogil

@@ -1,0 +1,371 @@
+"""TCP relays: their memory, the moving of their bytes, their end.
+
+Sources: RFC 9293 3.6 (half-close) and 3.5.3 (reset).
+"""
+
+from libc.errno cimport ENOMEM, ETIMEDOUT
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memset
+
+from fastpath.half cimport (
+    END_FULL,
+    END_WRITABLE,
+    MOVE_DONE,
+    MOVE_MORE,
+    MOVE_NO_MEMORY,
+    MOVE_SOURCE_FAILED,
+    MOVE_TARGET_FAILED,
+    half_move,
+    half_release,
+    mover_fini,
+    mover_init,
+)
+from fastpath.limit cimport sketch_leave
+from fastpath.linux.atomic cimport store_u64, sub_u32
+from fastpath.linux.debug cimport check
+from fastpath.linux.file cimport (
+    EPOLLERR,
+    EPOLLET,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLRDHUP,
+    close,
+)
+from fastpath.linux.socket cimport (
+    IPPROTO_TCP,
+    SO_ERROR,
+    SO_LINGER,
+    SOL_SOCKET,
+    TCP_NODELAY,
+    getsockopt,
+    linger,
+    setsockopt,
+    socklen_t,
+)
+from fastpath.listener cimport socket_keepalive
+from fastpath.mailbox cimport SLOT_ALL
+from fastpath.poller cimport TAG_DOWN, TAG_UP, poller_add, poller_change, tag_make
+from fastpath.stats cimport (
+    DROP_CLOSED,
+    DROP_ENGINE_CLOSED,
+    DROP_IDLE_TIMEOUT,
+    DROP_NO_DESCRIPTORS,
+    DROP_NO_MEMORY,
+    DROP_RESET_BY_ADMIN,
+    DROP_RESET_BY_BACKEND,
+    DROP_RESET_BY_CLIENT,
+    DROP_TIMED_OUT,
+    backend_stats,
+    vip_stats,
+)
+from fastpath.table cimport vip_t
+from fastpath.timer cimport timer_arm, timer_disarm
+
+cdef enum:
+    PIPES_MOST = 200   # per worker; x 256 KiB stays within a user's pipe budget
+
+
+cdef int relays_init(
+    relays_t* rs, poller_t* poller, wheel_t* wheel, stats_t* stats,
+    mailbox_t* notices, size_t pipe_bytes, bint splice,
+) noexcept nogil:
+    memset(rs, 0, sizeof(relays_t))
+    rs.poller = poller
+    rs.wheel = wheel
+    rs.stats = stats
+    rs.notices = notices
+    rs.free = RELAY_NONE
+    rs.run_first = RELAY_NONE
+    rs.run_last = RELAY_NONE
+    return mover_init(&rs.mover, stats, pipe_bytes, PIPES_MOST, splice)
+
+
+cdef void relays_fini(relays_t* rs) noexcept nogil:
+    cdef uint32_t i
+
+    for i in range(rs.chunk_count * RELAY_CHUNK):
+        if relay_at(rs, i).state != RELAY_FREE:
+            relay_drop(rs, relay_at(rs, i), DROP_ENGINE_CLOSED)
+    for i in range(rs.chunk_count):
+        free(rs.chunks[i])
+    free(rs.chunks)
+    rs.chunks = NULL
+    rs.chunk_count = 0
+    mover_fini(&rs.mover)
+
+
+cdef int relays_grow(relays_t* rs) noexcept nogil:
+    cdef uint32_t room = rs.chunk_room * 2 if rs.chunk_room > 0 else 16
+    cdef relay_t** chunks
+    cdef relay_t* r
+    cdef uint32_t i
+
+    if rs.chunk_count == rs.chunk_room:
+        chunks = <relay_t**>realloc(rs.chunks, room * sizeof(relay_t*))
+        if chunks == NULL:
+            return -ENOMEM
+        rs.chunks = chunks
+        rs.chunk_room = room
+    rs.chunks[rs.chunk_count] = <relay_t*>calloc(RELAY_CHUNK, sizeof(relay_t))
+    if rs.chunks[rs.chunk_count] == NULL:
+        return -ENOMEM
+    rs.chunk_count += 1
+    for i in range(rs.chunk_count * RELAY_CHUNK, (rs.chunk_count - 1) * RELAY_CHUNK,
+                   -1):
+        r = relay_at(rs, i - 1)
+        r.index = i - 1
+        r.next = rs.free
+        rs.free = r.index
+    return 0
+
+
+cdef relay_t* relay_new(relays_t* rs, int fd) noexcept nogil:
+    cdef relay_t* r
+    cdef uint32_t index, generation
+
+    if rs.free == RELAY_NONE and relays_grow(rs) < 0:
+        return NULL
+    r = relay_at(rs, rs.free)
+    rs.free = r.next
+    index = r.index
+    generation = r.generation
+    memset(r, 0, sizeof(relay_t))
+    r.index = index
+    r.generation = generation
+    r.end[SIDE_DOWN].fd = fd
+    r.end[SIDE_UP].fd = -1
+    r.active_ms = rs.now_ms
+    return r
+
+
+cdef void relay_free(relays_t* rs, relay_t* r) noexcept nogil:
+    # Events of the old relay that are still in the batch find another generation.
+    r.generation = (r.generation + 1) & 0xfffffff
+    r.next = rs.free
+    rs.free = r.index
+
+
+cdef void close_with_reset(int fd) noexcept nogil:
+    cdef linger now
+    now.l_onoff = 1
+    now.l_linger = 0
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now))
+    close(fd)
+
+
+cdef void end_close(end_t* e, bint reset) noexcept nogil:
+    if e.fd == -1:
+        return
+    if reset:
+        close_with_reset(e.fd)
+    else:
+        close(e.fd)
+    e.fd = -1
+
+
+cdef void relay_leave_vip(relay_t* r) noexcept nogil:
+    sub_u32(&r.vip.active, 1)
+    if r.by_source:
+        sketch_leave(r.vip.sketch, r.source)
+
+
+cdef void relay_drop(relays_t* rs, relay_t* r, DROP reason) noexcept nogil:
+    cdef bint reset = reason != DROP_CLOSED and reason != DROP_IDLE_TIMEOUT
+
+    check(r.state != RELAY_FREE)
+    timer_disarm(&r.timer)
+    end_close(&r.end[SIDE_DOWN], reset)
+    end_close(&r.end[SIDE_UP], reset)
+    half_release(&rs.mover, &r.half[SIDE_DOWN])
+    half_release(&rs.mover, &r.half[SIDE_UP])
+    if r.state == RELAY_FLOWING:
+        vip_stats(rs.stats, r.vip.slot).closed[<int>reason] += 1
+    else:
+        vip_stats(rs.stats, r.vip.slot).refused[<int>reason] += 1
+    vip_stats(rs.stats, r.vip.slot).active -= 1
+    store_u64(&rs.stats.active, rs.stats.active - 1)
+    relay_leave_vip(r)
+    if r.backend != NULL:
+        sub_u32(&r.backend.active, 1)
+        r.backend = NULL
+    r.state = RELAY_FREE
+    if not r.queued:  # else the run queue frees it when it comes by
+        relay_free(rs, r)
+
+
+cdef void relay_refuse(relays_t* rs, int fd, uint32_t vip, DROP reason) noexcept nogil:
+    close_with_reset(fd)
+    vip_stats(rs.stats, vip).refused[<int>reason] += 1
+
+
+# ---- Moving.
+
+cdef bint relay_poll(
+    relays_t* rs, relay_t* r, side_t side, uint32_t events
+) noexcept nogil:
+    cdef end_t* e = &r.end[side]
+    cdef uint64_t tag = tag_make(
+        TAG_DOWN if side == SIDE_DOWN else TAG_UP, r.index, r.generation
+    )
+    cdef int failed
+
+    if e.flags & END_POLLED:
+        failed = poller_change(rs.poller, e.fd, events | EPOLLET, tag)
+    else:
+        failed = poller_add(rs.poller, e.fd, events | EPOLLET, tag)
+    if failed < 0:
+        relay_drop(rs, r, DROP_NO_DESCRIPTORS)
+        return False
+    e.flags |= END_POLLED
+    if events & EPOLLOUT:
+        e.flags |= END_POLLED_OUT
+    return True
+
+
+cdef void relay_failed(
+    relays_t* rs, relay_t* r, side_t side, int error
+) noexcept nogil:
+    if error == ETIMEDOUT:
+        relay_drop(rs, r, DROP_TIMED_OUT)
+    elif side == SIDE_DOWN:
+        relay_drop(rs, r, DROP_RESET_BY_CLIENT)
+    else:
+        relay_drop(rs, r, DROP_RESET_BY_BACKEND)
+
+
+cdef void relay_queue(relays_t* rs, relay_t* r) noexcept nogil:
+    if r.queued:
+        return
+    r.queued = 1
+    r.next = RELAY_NONE
+    if rs.run_first == RELAY_NONE:
+        rs.run_first = r.index
+    else:
+        relay_at(rs, rs.run_last).next = r.index
+    rs.run_last = r.index
+
+
+cdef bint relay_moved(
+    relays_t* rs, relay_t* r, side_t source, MOVE move, uint64_t moved
+) noexcept nogil:
+    cdef side_t target = SIDE_UP if source == SIDE_DOWN else SIDE_DOWN
+
+    if moved > 0:
+        r.active_ms = rs.now_ms
+        vip_stats(rs.stats, r.vip.slot).bytes[source] += moved
+        backend_stats(rs.stats, r.backend.slot).bytes[source] += moved
+    if move == MOVE_MORE:
+        relay_queue(rs, r)
+    elif move == MOVE_SOURCE_FAILED:
+        relay_failed(rs, r, source, rs.mover.error)
+    elif move == MOVE_TARGET_FAILED:
+        relay_failed(rs, r, target, rs.mover.error)
+    elif move == MOVE_NO_MEMORY:
+        relay_drop(rs, r, DROP_NO_MEMORY)
+    elif move == MOVE_DONE and r.half[target].done:
+        relay_drop(rs, r, DROP_CLOSED)
+    elif r.end[target].writable == END_FULL and (
+        not r.end[target].flags & END_POLLED_OUT
+    ):
+        # Asked for when first needed: a relay that is never held up is never told.
+        return relay_poll(rs, r, target, EPOLLIN | EPOLLRDHUP | EPOLLOUT)
+    return r.state != RELAY_FREE
+
+
+cdef bint relay_move(relays_t* rs, relay_t* r, side_t source) noexcept nogil:
+    cdef half_t* h = &r.half[source]
+    cdef uint64_t before = h.bytes
+    cdef end_t* target
+    cdef int on = 1
+    cdef MOVE move
+
+    target = &r.end[SIDE_UP if source == SIDE_DOWN else SIDE_DOWN]
+    if before > 0 and not target.flags & END_NODELAY:
+        # Nagle can hold back a second write only: the first one is spared the call.
+        target.flags |= END_NODELAY
+        setsockopt(target.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
+    move = half_move(&rs.mover, h, &r.end[source], target)
+    return relay_moved(rs, r, source, move, h.bytes - before)
+
+
+cdef void relay_broken(relays_t* rs, relay_t* r, side_t side) noexcept nogil:
+    """`side` was reset or timed out: hand on what it said before, then reset."""
+    cdef int error = 0
+    cdef socklen_t size = sizeof(error)
+
+    r.end[side].readable = 1
+    if not relay_move(rs, r, side):
+        return
+    getsockopt(r.end[side].fd, SOL_SOCKET, SO_ERROR, &error, &size)
+    relay_failed(rs, r, side, error)
+
+
+cdef void relay_event(
+    relays_t* rs, relay_t* r, side_t side, uint32_t events
+) noexcept nogil:
+    cdef end_t* e = &r.end[side]
+
+    if events & EPOLLERR:
+        relay_broken(rs, r, side)
+        return
+    if events & EPOLLOUT and e.writable == END_FULL:
+        e.writable = END_WRITABLE
+        if not relay_move(rs, r, SIDE_UP if side == SIDE_DOWN else SIDE_DOWN):
+            return
+    if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP):
+        e.readable = 1
+        if events & (EPOLLRDHUP | EPOLLHUP):
+            e.hung_up = 1
+        relay_move(rs, r, side)
+
+
+cdef void relay_timer(relays_t* rs, relay_t* r, const vip_t* v) noexcept nogil:
+    cdef uint64_t idle_ms = v.idle_ms if v != NULL else 3600000
+    cdef end_t* up = &r.end[SIDE_UP]
+
+    if v != NULL and not up.flags & END_KEPT_ALIVE:
+        # Not at once: most relays end before it could matter.
+        up.flags |= END_KEPT_ALIVE
+        socket_keepalive(up.fd, v.listen.keepalive_s, v.listen.user_timeout_ms)
+    if r.active_ms + idle_ms <= rs.now_ms:
+        relay_drop(rs, r, DROP_IDLE_TIMEOUT)
+    else:
+        timer_arm(rs.wheel, &r.timer, r.active_ms + idle_ms)
+
+
+cdef void relays_run(relays_t* rs) noexcept nogil:
+    cdef uint32_t last = rs.run_last
+    cdef uint32_t index = RELAY_NONE
+    cdef relay_t* r
+
+    # Those queued meanwhile wait for the next turn of the loop.
+    while rs.run_first != RELAY_NONE and index != last:
+        index = rs.run_first
+        r = relay_at(rs, index)
+        rs.run_first = r.next
+        if rs.run_first == RELAY_NONE:
+            rs.run_last = RELAY_NONE
+        r.queued = 0
+        if r.state == RELAY_FREE:
+            relay_free(rs, r)
+        elif relay_move(rs, r, SIDE_DOWN):
+            relay_move(rs, r, SIDE_UP)
+
+
+cdef uint32_t relays_reset(
+    relays_t* rs, uint32_t slot, uint32_t first, uint32_t count
+) noexcept nogil:
+    cdef uint32_t end = rs.chunk_count * RELAY_CHUNK
+    cdef uint32_t i
+    cdef relay_t* r
+
+    for i in range(first, first + count):
+        if i >= end:
+            return 0
+        r = relay_at(rs, i)
+        if r.state == RELAY_FREE:
+            continue
+        if slot == SLOT_ALL or (r.backend != NULL and r.backend.slot == slot):
+            relay_drop(rs, r, DROP_RESET_BY_ADMIN)
+    return first + count if first + count < end else 0

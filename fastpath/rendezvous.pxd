@@ -1,0 +1,55 @@
+# Rendezvous hashing: who wants a slot most. Scores are integers, the lower the better.
+# Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates",
+# IEEE/ACM Transactions on Networking 6(1), 1998; weights by exponential draws.
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+
+cdef extern from * nogil:
+    ctypedef unsigned long long uint128_t "unsigned __int128"
+    uint64_t NO_SCORE "(UINT64_C(1) << 63)"  # above every score
+
+# A backend of weight > 0, ready to be scored. Its *place* is its position in an array
+# of contenders, sorted by `contender_compare`.
+cdef struct contender_t:
+    uint64_t seed       # of its id, mixed
+    uint64_t step       # score per 2**64 of a draw, a lower bound
+    uint64_t inverse    # 2**64 / weight
+    uint32_t weight
+    uint16_t index      # its owner's business
+
+# Where a slot would like to go.
+cdef struct choice_t:
+    uint64_t score
+    uint32_t place      # 0 while score is NO_SCORE
+
+
+# A bijection of 64 bits in which each bit of `x` moves each bit of the result.
+# Source: the finaliser of SplitMix64; Steele, Lea and Flood, "Fast splittable
+# pseudorandom number generators", OOPSLA 2014 (constants: Stafford's variant 13).
+cdef inline uint64_t mix64(uint64_t x) noexcept nogil:
+    x = (x ^ (x >> 30)) * <uint64_t>0xbf58476d1ce4e5b9
+    x = (x ^ (x >> 27)) * <uint64_t>0x94d049bb133111eb
+    return x ^ (x >> 31)
+
+
+# Make `c` ready. `weight` is 1 to 2**20.
+cdef void contender_init(
+    contender_t* c, uint64_t id, uint32_t weight, uint16_t index
+) noexcept nogil
+
+# For qsort(3): an order that only the ids decide. 0 = the same id.
+cdef int contender_compare(const void* a, const void* b) noexcept nogil
+
+# Return the score of `c` at `slot`, below NO_SCORE: exponentially distributed over
+# the slots, with the weight as its rate.
+cdef uint64_t contender_score(const contender_t* c, uint32_t slot) noexcept nogil
+
+# Find the best two of `n` contenders for `slot`, best first; of equal scores the lower
+# place wins. Where there are fewer, score is NO_SCORE.
+cdef void choose_two(
+    const contender_t* all, uint32_t n, uint32_t slot, choice_t* two
+) noexcept nogil
+
+# Replace `choice`, of `slot`, by the next worse one; by NO_SCORE after the last.
+cdef void choose_next(
+    const contender_t* all, uint32_t n, uint32_t slot, choice_t* choice
+) noexcept nogil

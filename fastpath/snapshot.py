@@ -1,0 +1,74 @@
+"""What Engine.stats and Engine.notices return: plain values, no live objects."""
+
+from typing import Literal, NamedTuple
+
+Health = Literal["ready", "draining", "dead"]
+Key = tuple[str, int]
+
+
+class Histogram(NamedTuple):
+    """Durations in microseconds."""
+
+    bounds_us: tuple[int, ...]  # upper bounds, exclusive; the last bucket is open
+    counts: tuple[int, ...]  # one more than bounds
+    sum_us: int
+
+
+class VipStats(NamedTuple):
+    """Counters of a vip since it appeared in a table."""
+
+    accepted: int  # became relays
+    active: int
+    refused: dict[str, int]  # by drop reason: ended before a backend took them
+    closed: dict[str, int]  # by drop reason
+    bytes_up: int  # client to backend
+    bytes_down: int
+    retries: int  # dials after a failed one
+
+
+class BackendStats(NamedTuple):
+    """Counters of a backend since it appeared in a table."""
+
+    active: int
+    connects: int  # succeeded
+    connect_failures: int
+    ejections: int
+    ejected: bool
+    health: Health
+    bytes_up: int
+    bytes_down: int
+    connect_time: Histogram
+
+
+class WorkerStats(NamedTuple):
+    """Counters of a worker since the engine started."""
+
+    active: int
+    accepted: int
+    handed_over: int  # accepted here, given to a worker with fewer relays
+    turns: int  # of the event loop
+    bytes_copied: int
+    bytes_spliced: int
+    unspliceable: int  # halves that splice(2) was not true for
+    pipes: int  # open now, in use or in the free list
+    spills: int  # buffers held now
+    relay_slots: int  # allocated, in use or free
+
+
+class Stats(NamedTuple):
+    """Engine.stats(): as it stands, without stopping anybody."""
+
+    generation: int
+    relays_active: int
+    relays_total: int  # clients accepted
+    notices_lost: int
+    vips: dict[Key, VipStats]
+    backends: dict[Key, BackendStats]
+    workers: tuple[WorkerStats, ...]
+
+
+class Notice(NamedTuple):
+    """Something that a worker met."""
+
+    kind: Literal["connect-failed", "ejected", "recovered"]
+    backend: Key

@@ -1,0 +1,77 @@
+"""What a worker counts. Blocks of vips and backends sit in chunks that never move,
+so that a worker increments while Python adds chunks behind it."""
+
+from libc.errno cimport ENOMEM
+from libc.stdlib cimport calloc, free
+
+cdef extern from * nogil:
+    int clz64 "__builtin_clzll"(unsigned long long bits)
+
+DROP_NAMES = (
+    "closed",
+    "reset_by_client",
+    "reset_by_backend",
+    "idle_timeout",
+    "timed_out",
+    "connect_failed",
+    "connect_timeout",
+    "no_backend",
+    "limit_connections",
+    "limit_rate",
+    "limit_source_connections",
+    "limit_source_rate",
+    "no_descriptors",
+    "no_memory",
+    "reset_by_admin",
+    "engine_closed",
+    "internal",
+)
+
+
+cdef int histogram_bucket(uint64_t us) noexcept nogil:
+    cdef int octave
+    cdef int bucket
+
+    if us < 2:
+        return 0
+    octave = 63 - clz64(us)
+    bucket = 2 * octave + ((us >> (octave - 1)) & 1) - 1
+    return bucket if bucket < HISTOGRAM_BUCKETS else HISTOGRAM_BUCKETS - 1
+
+
+def histogram_bounds_us() -> tuple[int, ...]:
+    """Upper bounds of all buckets but the last, which is open; exclusive."""
+    bounds = [2]
+    for octave in range(1, 28):
+        bounds += [3 << (octave - 1), 1 << (octave + 1)]
+    return tuple(bounds[: HISTOGRAM_BUCKETS - 1])
+
+
+cdef int stats_reserve(
+    stats_t* s, uint32_t vip_slots, uint32_t backend_slots
+) noexcept nogil:
+    cdef uint32_t i
+
+    for i in range((vip_slots + STATS_CHUNK - 1) // STATS_CHUNK):
+        if s.vips[i] == NULL:
+            s.vips[i] = <vip_stats_t*>calloc(STATS_CHUNK, sizeof(vip_stats_t))
+            if s.vips[i] == NULL:
+                return -ENOMEM
+    for i in range((backend_slots + STATS_CHUNK - 1) // STATS_CHUNK):
+        if s.backends[i] == NULL:
+            s.backends[i] = <backend_stats_t*>calloc(
+                STATS_CHUNK, sizeof(backend_stats_t)
+            )
+            if s.backends[i] == NULL:
+                return -ENOMEM
+    return 0
+
+
+cdef void stats_fini(stats_t* s) noexcept nogil:
+    cdef int i
+
+    for i in range(STATS_CHUNKS):
+        free(s.vips[i])
+        free(s.backends[i])
+        s.vips[i] = NULL
+        s.backends[i] = NULL

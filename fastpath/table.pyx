@@ -1,0 +1,251 @@
+"""Tables: what Python says (fastpath.spec) as the structs that workers read."""
+
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport calloc, free
+
+from fastpath.addr cimport addr_is_loopback, addr_parse
+from fastpath.ring cimport ring_fini, ring_hash_bytes, ring_init
+
+from fastpath.errors import TableError
+
+BALANCES = {
+    "random": BALANCE_RANDOM,
+    "two-choices": BALANCE_TWO_CHOICES,
+    "least": BALANCE_LEAST,
+    "round-robin": BALANCE_ROUND_ROBIN,
+    "ring": BALANCE_RING,
+}
+
+cdef enum:
+    MOST_ROUNDS = 4096  # places in a round-robin order; more weight is scaled down
+
+
+class Table:
+    """All vips that an engine serves.
+
+    Raises:
+        TableError: two vips have one address, or an address is no IP literal.
+    """
+
+    __slots__ = ("vips",)
+
+    def __init__(self, vips=()):
+        self.vips = {}
+        for vip in vips:
+            if vip.key in self.vips:
+                raise TableError(f"two vips on {vip.host} port {vip.port}")
+            _check_literal(vip.host)
+            for backend in vip.pool.backends:
+                _check_literal(backend.host)
+            self.vips[vip.key] = vip
+
+
+def _check_literal(host):
+    cdef addr_t unused
+    if addr_parse(&unused, host.encode(), 0) < 0:
+        raise TableError(f"{host!r} is not an IPv4 or IPv6 address")
+
+
+cdef void* allocate(size_t count, size_t size) except NULL:
+    cdef void* block = calloc(count if count > 0 else 1, size)
+    if block == NULL:
+        raise MemoryError
+    return block
+
+
+cdef class PoolBlock:
+    """A pool as workers read it. Built once, then never changed."""
+
+    def __cinit__(self, spec, Registry registry):
+        self.registry = registry
+        self.taken = []
+        self.pool = <pool_t*>allocate(1, sizeof(pool_t))
+        _fill_pool(self.pool, spec)
+        ordered = sorted(spec.backends, key=lambda b: (b.tier, b.host, b.port))
+        self.pool.backends = <backend_t*>allocate(len(ordered), sizeof(backend_t))
+        self.pool.count = len(ordered)
+        for i, backend in enumerate(ordered):
+            self._fill_backend(&self.pool.backends[i], backend)
+        _fill_tiers(self.pool, [b.tier for b in ordered])
+
+    def __dealloc__(self):
+        cdef int i
+
+        for key in self.taken or ():
+            self.registry.drop_backend(key)
+        if self.pool == NULL:
+            return
+        for i in range(TIERS):
+            free(self.pool.tiers[i].upto)
+            free(self.pool.tiers[i].rounds)
+            if self.pool.tiers[i].ring != NULL:
+                ring_fini(self.pool.tiers[i].ring)
+                free(self.pool.tiers[i].ring)
+        free(self.pool.backends)
+        free(self.pool)
+
+    cdef _fill_backend(self, backend_t* b, spec):
+        cdef uint32_t slot = self.registry.take_backend(spec.key)
+        self.taken.append(spec.key)
+        addr_parse(&b.addr, spec.host.encode(), spec.port)
+        b.weight = spec.weight
+        b.loopback = addr_is_loopback(&b.addr)
+        b.state = self.registry.backend(slot)
+
+
+cdef _fill_pool(pool_t* pool, spec):
+    pool.balance = BALANCES[spec.balance]
+    pool.ring_5_tuple = spec.ring_key == "5-tuple"
+    pool.try_all_down = spec.on_all_down == "try"
+    pool.tries = spec.connect_tries
+    pool.eject_after = spec.eject_after
+    pool.eject_ms = <uint32_t>(spec.eject_s * 1000)
+    pool.connect_ms = <uint32_t>(spec.connect_timeout_s * 1000)
+    pool.slow_start_ms = <uint32_t>(spec.slow_start_s * 1000)
+
+
+cdef _fill_tiers(pool_t* pool, list numbers):
+    cdef tier_t* tier = NULL
+    cdef uint32_t i
+
+    for i in range(pool.count):
+        if i == 0 or numbers[i] != numbers[i - 1]:
+            tier = &pool.tiers[pool.tier_count]
+            tier.first = i
+            pool.tier_count += 1
+        tier.count += 1
+    for i in range(pool.tier_count):
+        tier = &pool.tiers[i]
+        _fill_weights(pool, tier)
+        if pool.balance == BALANCE_ROUND_ROBIN:
+            _fill_rounds(pool, tier)
+        elif pool.balance == BALANCE_RING:
+            _fill_ring(pool, tier)
+
+
+cdef _fill_weights(pool_t* pool, tier_t* tier):
+    cdef uint32_t i
+
+    tier.upto = <uint32_t*>allocate(tier.count, sizeof(uint32_t))
+    for i in range(tier.count):
+        tier.weight += pool.backends[tier.first + i].weight
+        tier.upto[i] = tier.weight
+
+
+cdef _fill_rounds(pool_t* pool, tier_t* tier):
+    """Smooth weighted round robin (nginx's): the heaviest claim goes next."""
+    cdef uint32_t i, best, turn
+    weights = [pool.backends[tier.first + i].weight for i in range(tier.count)]
+    size = _reduced(weights)
+    claims = [0] * len(weights)
+
+    tier.rounds = <uint16_t*>allocate(size, sizeof(uint16_t))
+    tier.rounds_size = size
+    for turn in range(size):
+        claims = [c + w for c, w in zip(claims, weights)]
+        best = max(range(len(claims)), key=lambda k: (claims[k], -k))
+        claims[best] -= size
+        tier.rounds[turn] = best
+
+
+def _reduced(weights):
+    """Divide the weights, in place, to a sum of at most MOST_ROUNDS; return it."""
+    from math import gcd
+
+    divisor = gcd(*weights) or 1
+    if sum(weights) // divisor > MOST_ROUNDS:
+        divisor = -(-sum(weights) // MOST_ROUNDS)
+    weights[:] = [max(1, w // divisor) if w else 0 for w in weights]
+    return sum(weights)
+
+
+cdef _fill_ring(pool_t* pool, tier_t* tier):
+    cdef uint64_t* ids = <uint64_t*>allocate(tier.count, sizeof(uint64_t))
+    cdef uint32_t* weights = NULL
+    cdef backend_t* b
+    cdef uint32_t i
+    cdef int failed
+
+    try:
+        if tier.weight == 0:
+            return
+        weights = <uint32_t*>allocate(tier.count, sizeof(uint32_t))
+        for i in range(tier.count):
+            b = &pool.backends[tier.first + i]
+            # The address is the identity: replicas that agree on it agree on all.
+            ids[i] = ring_hash_bytes(<const uint8_t*>&b.addr, sizeof(addr_t))
+            weights[i] = b.weight
+        tier.ring = <ring_t*>allocate(1, sizeof(ring_t))
+        failed = ring_init(tier.ring, ids, weights, tier.count, 0)
+        if failed < 0:
+            raise MemoryError if failed == -12 else TableError("ring")
+    finally:
+        free(ids)
+        free(weights)
+
+
+cdef class VipBlock:
+    """A vip as workers read it: limits, timeouts and a pool."""
+
+    def __cinit__(self, spec, PoolBlock pool, uint32_t slot, tuple bound):
+        cdef Registry registry = pool.registry
+
+        self.spec = spec
+        self.pool = pool
+        self.slot = slot
+        self.vip = <vip_t*>allocate(1, sizeof(vip_t))
+        addr_parse(&self.vip.addr, bound[0].encode(), bound[1])
+        self.vip.pool = pool.pool
+        self.vip.state = registry.vip(slot)
+        self.vip.idle_ms = <uint32_t>min(spec.idle_timeout_s * 1000, 0x7fffffff)
+        self.vip.max_live = spec.max_connections
+        self.vip.max_live_source = spec.max_connections_per_source
+        self.vip.max_new = spec.max_new_per_s
+        self.vip.max_new_source = spec.max_new_per_s_per_source
+        self.vip.listen.keepalive_s = <int>spec.keepalive_s
+        self.vip.listen.user_timeout_ms = <int>(spec.user_timeout_s * 1000)
+        self.vip.listen.defer_accept_s = spec.defer_accept_s
+        self.vip.listen.backlog = spec.backlog
+
+    def __dealloc__(self):
+        free(self.vip)
+
+
+cdef class TableBlock:
+    """A generation. `opened` maps slots to lists of fds, `gone` lists slots."""
+
+    def __cinit__(self, uint64_t generation, uint32_t size, blocks, opened, gone):
+        cdef VipBlock block
+        cdef uint32_t i
+
+        self.blocks = list(blocks)
+        self.table = <table_t*>allocate(1, sizeof(table_t))
+        self.table.generation = generation
+        self.table.size = size
+        self.table.vips = <vip_t**>allocate(size, sizeof(vip_t*))
+        for block in self.blocks:
+            self.table.vips[block.slot] = block.vip
+        self.table.changes = <change_t*>allocate(
+            len(opened) + len(gone), sizeof(change_t)
+        )
+        for slot in gone:
+            self.table.changes[self.table.change_count].vip = slot
+            self.table.change_count += 1
+        for slot, fds in opened.items():
+            i = self.table.change_count
+            self.table.changes[i].vip = slot
+            self.table.changes[i].fds = <int*>allocate(len(fds), sizeof(int))
+            for worker, fd in enumerate(fds):
+                self.table.changes[i].fds[worker] = fd
+            self.table.change_count += 1
+
+    def __dealloc__(self):
+        cdef uint32_t i
+
+        if self.table == NULL:
+            return
+        for i in range(self.table.change_count):
+            free(self.table.changes[i].fds)
+        free(self.table.changes)
+        free(self.table.vips)
+        free(self.table)

@@ -1,0 +1,427 @@
+"""The loop of a worker: events, letters, timers, and the table in between.
+
+Workers share nothing on the path of bytes. They meet at an accept, where a client may
+be handed to a worker with less to do, and at the top of the loop, where each takes
+over a new table: nothing of the old one is held across that line.
+"""
+
+from libc.errno cimport (
+    EAGAIN,
+    EMFILE,
+    ENFILE,
+    ENOBUFS,
+    ENOMEM,
+)
+from libc.stdlib cimport calloc, free, realloc
+
+from fastpath.addr cimport addr_t
+from fastpath.dial cimport dial_event, dial_open, dial_timer
+from fastpath.linux.atomic cimport acquire_ptr, load_u64, release_u64
+from fastpath.linux.clock cimport (
+    SIG_BLOCK,
+    clock_us,
+    pthread_sigmask,
+    sigfillset,
+    sigset_t,
+)
+from fastpath.linux.file cimport EPOLLIN, O_CLOEXEC, O_RDONLY, close, open as open_file
+from fastpath.listener cimport listener_accept
+from fastpath.mailbox cimport (
+    LETTER_ADOPT,
+    LETTER_RESET,
+    LETTER_STOP,
+    letter_t,
+    mailbox_clear,
+    mailbox_depth,
+    mailbox_fini,
+    mailbox_init,
+    mailbox_pop,
+    mailbox_push,
+    mailbox_rise,
+    mailbox_sleep,
+)
+from fastpath.poller cimport (
+    TAG_DOWN,
+    TAG_LISTENER,
+    TAG_MAILBOX,
+    TAG_UP,
+    poller_add,
+    poller_change,
+    poller_fini,
+    poller_init,
+    poller_remove,
+    poller_wait,
+    tag_generation,
+    tag_index,
+    tag_kind,
+    tag_make,
+)
+from fastpath.relay cimport (
+    RELAY_DIALLING,
+    RELAY_FLOWING,
+    RELAY_NONE,
+    SIDE_DOWN,
+    SIDE_UP,
+    relay_at,
+    relay_event,
+    relay_refuse,
+    relay_t,
+    relay_timer,
+    relays_fini,
+    relays_init,
+    relays_reset,
+    relays_run,
+    relays_vip,
+    side_t,
+)
+from fastpath.stats cimport DROP_NO_DESCRIPTORS, stats_fini
+from fastpath.table cimport change_t, table_t
+from fastpath.timer cimport (
+    timer_t,
+    wheel_init,
+    wheel_pop,
+    wheel_wait_ms,
+)
+
+cdef enum:
+    LETTERS = 1024      # in a mailbox: a burst of clients handed over
+    PAUSE_MS = 100      # no accept after descriptors ran out
+    SHED_MOST = 64      # clients refused at once when they did
+
+
+cdef worker_t* worker_new(
+    fleet_t* fleet, int index, size_t pipe_bytes, bint splice
+) noexcept nogil:
+    cdef worker_t* w = <worker_t*>calloc(1, sizeof(worker_t))
+    cdef uint64_t now_us = clock_us()
+
+    if w == NULL:
+        return NULL
+    w.fleet = fleet
+    w.index = index
+    w.poller.fd = -1
+    w.mailbox.wake_fd = -1
+    w.reserve = open_file("/dev/null", O_RDONLY | O_CLOEXEC)
+    wheel_init(&w.wheel, now_us // 1000)
+    if (
+        w.reserve == -1
+        or poller_init(&w.poller) < 0
+        or mailbox_init(&w.mailbox, LETTERS) < 0
+        or poller_add(
+            &w.poller, w.mailbox.wake_fd, EPOLLIN, tag_make(TAG_MAILBOX, 0, 0)
+        ) < 0
+        or relays_init(
+            &w.relays, &w.poller, &w.wheel, &w.stats, &fleet.notices,
+            pipe_bytes, splice,
+        ) < 0
+    ):
+        worker_free(w)
+        return NULL
+    w.relays.seed = now_us * <uint64_t>0x9E3779B97F4A7C15 + index
+    return w
+
+
+cdef void worker_free(worker_t* w) noexcept nogil:
+    cdef uint32_t i
+
+    if w == NULL:
+        return
+    relays_fini(&w.relays)
+    for i in range(w.listener_room):
+        if w.listeners[i].fd != -1:
+            close(w.listeners[i].fd)
+    free(w.listeners)
+    mailbox_fini(&w.mailbox)
+    poller_fini(&w.poller)
+    stats_fini(&w.stats)
+    if w.reserve != -1:
+        close(w.reserve)
+    free(w)
+
+
+# ---- Accepting.
+
+# The worker that should have the next client.
+cdef worker_t* worker_least(worker_t* w) noexcept nogil:
+    cdef uint64_t mine = w.stats.active
+    cdef uint64_t least = mine
+    cdef worker_t* chosen = w
+    cdef worker_t* other
+    cdef uint64_t load
+    cdef int i
+
+    for i in range(w.fleet.count):
+        other = w.fleet.workers[i]
+        if other == w:
+            continue
+        load = load_u64(&other.stats.active) + mailbox_depth(&other.mailbox)
+        if load < least:
+            least = load
+            chosen = other
+    # Handing over costs a wake-up: not for one relay, and not for an eighth.
+    return chosen if mine > least + least // 8 else w
+
+
+cdef void worker_place(
+    worker_t* w, int fd, uint32_t vip, const addr_t* client
+) noexcept nogil:
+    cdef worker_t* target = w if w.fleet.count == 1 else worker_least(w)
+    cdef letter_t letter
+
+    w.stats.accepted += 1
+    if target != w:
+        letter.kind = LETTER_ADOPT
+        letter.fd = fd
+        letter.slot = vip
+        letter.addr = client[0]
+        if mailbox_push(&target.mailbox, &letter) == 0:
+            w.stats.handed_over += 1
+            return
+    dial_open(&w.relays, fd, vip, client)
+
+
+cdef void listener_watch(worker_t* w, listener_t* l, bint on) noexcept nogil:
+    poller_change(
+        &w.poller, l.fd, EPOLLIN if on else 0, tag_make(TAG_LISTENER, l.vip, 0)
+    )
+
+
+# Descriptors or memory ran out: refuse who waits, then leave the listener alone for a
+# while. Without the reserve the client would hang, and epoll would spin.
+cdef void worker_shed(worker_t* w, listener_t* l) noexcept nogil:
+    cdef addr_t client
+    cdef int fd, i
+
+    for i in range(SHED_MOST):
+        if w.reserve == -1:
+            break
+        close(w.reserve)
+        fd = listener_accept(l.fd, &client)
+        if fd >= 0:
+            relay_refuse(&w.relays, fd, l.vip, DROP_NO_DESCRIPTORS)
+        w.reserve = open_file("/dev/null", O_RDONLY | O_CLOEXEC)
+        if fd < 0:
+            break
+    l.paused_until_ms = w.relays.now_ms + PAUSE_MS
+    w.resume_ms = l.paused_until_ms
+    listener_watch(w, l, False)
+
+
+cdef void worker_accept(worker_t* w, listener_t* l) noexcept nogil:
+    cdef addr_t client
+    cdef uint32_t taken = 0
+    cdef int fd
+
+    # As many as there probably are: asking for one more costs a system call.
+    while taken < l.batch:
+        fd = listener_accept(l.fd, &client)
+        if fd == -EAGAIN:
+            l.batch = taken if taken > 1 else 1
+            return
+        if fd == -EMFILE or fd == -ENFILE or fd == -ENOBUFS or fd == -ENOMEM:
+            worker_shed(w, l)
+            return
+        if fd >= 0:  # else that client has gone already
+            worker_place(w, fd, l.vip, &client)
+        taken += 1
+    l.batch = l.batch * 2 if l.batch < ACCEPTS_MOST else ACCEPTS_MOST
+
+
+cdef void worker_resume(worker_t* w) noexcept nogil:
+    cdef uint32_t i
+
+    if w.reserve == -1:
+        w.reserve = open_file("/dev/null", O_RDONLY | O_CLOEXEC)
+    w.resume_ms = 0
+    for i in range(w.listener_room):
+        if w.listeners[i].fd != -1 and w.listeners[i].paused_until_ms > 0:
+            w.listeners[i].paused_until_ms = 0
+            listener_watch(w, &w.listeners[i], True)
+
+
+# ---- Taking over a table.
+
+cdef void worker_listen(worker_t* w, uint32_t vip, int fd) noexcept nogil:
+    cdef listener_t* l = &w.listeners[vip]
+
+    l.fd = fd
+    l.vip = vip
+    l.batch = 1
+    l.paused_until_ms = 0
+    poller_add(&w.poller, fd, EPOLLIN, tag_make(TAG_LISTENER, vip, 0))
+
+
+cdef void worker_unlisten(worker_t* w, uint32_t vip) noexcept nogil:
+    cdef listener_t* l = &w.listeners[vip]
+    cdef addr_t client
+    cdef int fd
+
+    if l.fd == -1:
+        return
+    # Who has been let in by the kernel already is served, by the table it came to.
+    while True:
+        fd = listener_accept(l.fd, &client)
+        if fd < 0:
+            break
+        dial_open(&w.relays, fd, vip, &client)
+    poller_remove(&w.poller, l.fd)
+    close(l.fd)
+    l.fd = -1
+
+
+cdef bint worker_room(worker_t* w, uint32_t vips) noexcept nogil:
+    cdef listener_t* listeners
+    cdef uint32_t i
+
+    if vips <= w.listener_room:
+        return True
+    listeners = <listener_t*>realloc(w.listeners, vips * sizeof(listener_t))
+    if listeners == NULL:
+        return False
+    for i in range(w.listener_room, vips):
+        listeners[i].fd = -1
+        listeners[i].paused_until_ms = 0
+    w.listeners = listeners
+    w.listener_room = vips
+    return True
+
+
+# The quiescent point: nothing of the old table is in use here.
+cdef void worker_take_table(worker_t* w) noexcept nogil:
+    cdef table_t* table = <table_t*>acquire_ptr(&w.fleet.table)
+    cdef change_t* change
+    cdef uint32_t i
+
+    # The engine publishes one table and waits: none is ever skipped.
+    if table == w.relays.table or not worker_room(w, table.size):
+        return
+    for i in range(table.change_count):
+        change = &table.changes[i]
+        if change.fds == NULL:
+            worker_unlisten(w, change.vip)
+    w.relays.table = table
+    for i in range(table.change_count):
+        change = &table.changes[i]
+        if change.fds != NULL:
+            worker_listen(w, change.vip, change.fds[w.index])
+    release_u64(&w.generation, table.generation)
+
+
+# ---- The loop.
+
+cdef void worker_letters(worker_t* w) noexcept nogil:
+    cdef letter_t letter
+
+    while w.reset_count < RESETS_MOST and mailbox_pop(&w.mailbox, &letter):
+        if letter.kind == LETTER_ADOPT:
+            dial_open(&w.relays, letter.fd, letter.slot, &letter.addr)
+        elif letter.kind == LETTER_RESET:
+            w.resets[w.reset_count].slot = letter.slot
+            w.resets[w.reset_count].next = 0
+            w.reset_count += 1
+        elif letter.kind == LETTER_STOP:
+            w.stopping = True
+
+
+cdef void worker_resets(worker_t* w) noexcept nogil:
+    cdef uint32_t kept = 0
+    cdef uint32_t i
+
+    for i in range(w.reset_count):
+        w.resets[i].next = relays_reset(
+            &w.relays, w.resets[i].slot, w.resets[i].next, RESET_STEP
+        )
+        if w.resets[i].next > 0:
+            w.resets[kept] = w.resets[i]
+            kept += 1
+    w.reset_count = kept
+
+
+cdef void worker_event(worker_t* w, uint64_t tag, uint32_t events) noexcept nogil:
+    cdef relay_t* r
+    cdef side_t side
+
+    if tag_kind(tag) == TAG_LISTENER:
+        if w.listeners[tag_index(tag)].fd != -1:
+            worker_accept(w, &w.listeners[tag_index(tag)])
+        return
+    if tag_kind(tag) == TAG_MAILBOX:
+        mailbox_clear(&w.mailbox)  # its letters are read after the events
+        return
+    r = relay_at(&w.relays, tag_index(tag))
+    if tag_generation(tag) != r.generation:
+        return  # of a relay that this very batch has ended
+    side = SIDE_DOWN if tag_kind(tag) == TAG_DOWN else SIDE_UP
+    if r.state == RELAY_FLOWING:
+        relay_event(&w.relays, r, side, events)
+    elif r.state == RELAY_DIALLING:
+        dial_event(&w.relays, r, side, events)
+
+
+cdef void worker_timers(worker_t* w) noexcept nogil:
+    cdef timer_t* t = wheel_pop(&w.wheel, w.relays.now_ms)
+    cdef relay_t* r
+
+    while t != NULL:
+        r = <relay_t*>t
+        if r.state == RELAY_DIALLING:
+            dial_timer(&w.relays, r)
+        else:
+            relay_timer(&w.relays, r, relays_vip(&w.relays, r.vip.slot))
+        t = wheel_pop(&w.wheel, w.relays.now_ms)
+
+
+cdef int worker_wait(worker_t* w) noexcept nogil:
+    cdef int timeout_ms
+    cdef uint64_t now_ms = w.relays.now_ms
+    cdef int n
+
+    if w.relays.run_first != RELAY_NONE or w.reset_count > 0:
+        return poller_wait(&w.poller, 0)
+    timeout_ms = wheel_wait_ms(&w.wheel, now_ms)
+    if w.resume_ms > 0 and (timeout_ms < 0 or timeout_ms > PAUSE_MS):
+        timeout_ms = PAUSE_MS
+    mailbox_sleep(&w.mailbox)
+    if mailbox_depth(&w.mailbox) > 0 or acquire_ptr(&w.fleet.table) != w.relays.table:
+        timeout_ms = 0
+    n = poller_wait(&w.poller, timeout_ms)
+    mailbox_rise(&w.mailbox)
+    return n
+
+
+cdef void worker_turn(worker_t* w) noexcept nogil:
+    cdef int n = worker_wait(w)
+    cdef int i
+
+    w.relays.now_ms = clock_us() // 1000
+    w.stats.turns += 1
+    worker_take_table(w)
+    for i in range(n):
+        worker_event(w, w.poller.events[i].data.u64, w.poller.events[i].events)
+    worker_letters(w)
+    if w.reset_count > 0:
+        worker_resets(w)
+    worker_timers(w)
+    if w.resume_ms > 0 and w.resume_ms <= w.relays.now_ms:
+        worker_resume(w)
+    relays_run(&w.relays)
+
+
+cdef void worker_loop(worker_t* w) noexcept nogil:
+    cdef sigset_t all_signals
+
+    # Signals are for Python's main thread; SIGPIPE of splice(2) is for nobody.
+    sigfillset(&all_signals)
+    pthread_sigmask(SIG_BLOCK, &all_signals, NULL)
+    w.relays.now_ms = clock_us() // 1000
+    while not w.stopping:
+        worker_turn(w)
+
+
+cdef class Worker:
+    """A worker as the target of a thread."""
+
+    def run(self):
+        """Give up the GIL and serve; return when the engine stops the worker."""
+        with nogil:
+            worker_loop(self.worker)
