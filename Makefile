@@ -68,6 +68,16 @@ asan: .stamps/test .stamps/install  ## the core's tests under address and undefi
 	    PYPROXY_TEST_SCALE=$${PYPROXY_TEST_SCALE:-3} \
 	    $(CURDIR)/$(PYTEST) -m core -p no:cacheprovider
 
+# What hypothesis tests with hundreds of inputs every time, with thousands.
+.PHONY: fuzz
+fuzz: .stamps/test .stamps/install  ## the property tests with 20,000 inputs each
+	$(PYTEST) -m hypothesis --hypothesis-profile=fuzz -o timeout=3600
+
+NAME := relay
+.PHONY: bench
+bench: .stamps/system-bench .stamps/bench .stamps/install  ## one layer against its peers: NAME=relay, options in ARGS="--quick"
+	$(PY) -m loadtests.$(NAME) $(ARGS)
+
 ##@ Judge
 
 .PHONY: check

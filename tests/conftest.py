@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests import netns as namespaces
@@ -19,6 +20,11 @@ from tests.waiting import PAUSE_S, scaled
 # A test file that imports the core itself; it runs again on the debug and on the
 # sanitizer build.
 CORE_IMPORT = re.compile(r"^\s*(?:from|import) fastpath\b", re.MULTILINE)
+
+# A deadline per example measures the machine. `make fuzz` takes the second one.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=20_000)
+hypothesis.settings.load_profile("default")
 
 
 @functools.cache

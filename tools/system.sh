@@ -54,7 +54,6 @@ survey() {
         bench)
             need "HAProxy" haproxy command -v haproxy
             need "nginx with its stream module" "nginx libnginx-mod-stream" has_stream_module
-            need "wrk" wrk command -v wrk
             need "iproute2" iproute2 command -v ip
             ;;
         *)
