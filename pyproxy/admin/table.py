@@ -1,0 +1,94 @@
+"""What is forwarded where and why, as plain data for `/debug/table`."""
+
+import time
+from collections.abc import Mapping
+
+from pyproxy.dataplane import BackendStats, Dataplane, Stats
+from pyproxy.model import Backend, Key, Pool, format_address
+from pyproxy.probe import Watched
+
+
+def describe(
+    mode: str, dataplane: Dataplane, watched: Mapping[Key, Watched]
+) -> dict[str, object]:
+    """Return generation, vips, pools and backends as they are now."""
+    stats = dataplane.stats()
+    pools = {vip.pool.name: vip.pool for vip in dataplane.vips}
+    return {
+        "mode": mode,
+        "time": round(time.time(), 3),
+        "generation": stats.generation,
+        "relaysActive": stats.relays_active,
+        "workers": dataplane.workers,
+        "vips": _vips(dataplane, stats),
+        "pools": [_pool(pool, stats, watched) for pool in pools.values()],
+    }
+
+
+def _vips(dataplane: Dataplane, stats: Stats) -> list[dict[str, object]]:
+    entries: list[dict[str, object]] = []
+    for vip in dataplane.vips:
+        counted = stats.vips.get(vip.key)
+        entry: dict[str, object] = {
+            "address": format_address(*dataplane.address(vip.key)),
+            "pool": vip.pool.name,
+        }
+        if counted is not None:
+            entry |= {
+                "active": counted.active,
+                "accepted": counted.accepted,
+                "refused": {k: v for k, v in counted.refused.items() if v},
+                "closed": {k: v for k, v in counted.closed.items() if v},
+                "bytesUp": counted.bytes_up,
+                "bytesDown": counted.bytes_down,
+                "retries": counted.retries,
+            }
+        entries.append(entry)
+    return entries
+
+
+def _pool(
+    pool: Pool, stats: Stats, watched: Mapping[Key, Watched]
+) -> dict[str, object]:
+    return {
+        "name": pool.name,
+        "balance": pool.balance,
+        "onAllDown": pool.on_all_down,
+        "backends": [
+            _backend(b, stats.backends.get(b.key), watched.get(b.key))
+            for b in pool.backends
+        ],
+    }
+
+
+def _backend(
+    backend: Backend, counted: BackendStats | None, watched: Watched | None
+) -> dict[str, object]:
+    entry: dict[str, object] = {
+        "address": format_address(*backend.key),
+        "name": backend.name,
+        "weight": backend.weight,
+        "tier": backend.tier,
+    }
+    if watched is not None:
+        entry |= {"state": str(watched.state.state), "since": round(watched.since_s, 3)}
+        if watched.last is not None:
+            entry |= {
+                "why": watched.last.why,
+                "lastProbe": {
+                    "result": str(watched.last.result),
+                    "at": round(watched.last_at_s, 3),
+                    "tookMs": round(watched.last.took_s * 1000, 2),
+                },
+            }
+    if counted is not None:
+        entry |= {
+            "health": counted.health,
+            "ejected": counted.ejected,
+            "active": counted.active,
+            "connects": counted.connects,
+            "connectFailures": counted.connect_failures,
+            "bytesUp": counted.bytes_up,
+            "bytesDown": counted.bytes_down,
+        }
+    return entry

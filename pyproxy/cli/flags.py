@@ -1,0 +1,163 @@
+"""Flags as Go programs take them, and errors as people want them.
+
+`--flag value`, `--flag=value` and `--boolean-flag=true` all work; a bare boolean flag
+never swallows the word after it. What goes wrong is one message, without a traceback.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from pyproxy.config import Seconds, SecondsOrZero, parse_address
+from pyproxy.errors import PyproxyError
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class Duration(click.ParamType[str]):
+    """A Go duration; stays a text, to be read with the rest of the configuration."""
+
+    name = "duration"
+
+    def __init__(self, *, zero: bool = False) -> None:
+        self._kind = SecondsOrZero if zero else Seconds
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Check the value and return it."""
+        try:
+            self._kind.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class HostPort(click.ParamType[str]):
+    """`HOST:PORT`; stays a text."""
+
+    name = "host:port"
+
+    def __init__(self, *, zero_port: bool = False, empty: bool = False) -> None:
+        self._zero_port = zero_port
+        self._empty = empty
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Check the value and return it."""
+        if value == "" and self._empty:
+            return ""
+        try:
+            parse_address(value, zero_port=self._zero_port)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class Number(click.ParamType[int]):
+    """A whole number between two others."""
+
+    name = "n"
+
+    def __init__(self, least: int, most: int) -> None:
+        self._least = least
+        self._most = most
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Return the number."""
+        text = str(value)
+        if text.isdecimal() and self._least <= int(text) <= self._most:
+            return int(text)
+        wanted = f"a whole number from {self._least} to {self._most}"
+        return self.fail(f"{text!r} is not {wanted}", param, ctx)
+
+
+class Codes(click.ParamType[list[int]]):
+    """HTTP status codes, comma separated: `200,401`."""
+
+    name = "codes"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int]:
+        """Return the numbers."""
+        words = str(value).split(",")
+        if all(len(w) == 3 and w.isdecimal() and 100 <= int(w) <= 599 for w in words):
+            return [int(word) for word in words]
+        return self.fail(f"{value!r} is not a list of codes, 200,401", param, ctx)
+
+
+class Command(click.Command):
+    """A command whose boolean flags may carry a value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give each bare boolean flag its value before click counts words."""
+        switches = {
+            name
+            for param in self.params
+            if isinstance(param, click.Option) and param.type is click.BOOL
+            for name in param.opts
+        }
+        args = [f"{arg}=true" if arg in switches else arg for arg in args]
+        return super().parse_args(ctx, args)
+
+
+class Group(click.Group):
+    """Ends with the exit code of our own errors, and their message alone."""
+
+    command_class = Command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except PyproxyError as error:
+            for line in str(error).splitlines():
+                click.echo(f"pyproxy: {line}", err=True)
+            ctx.exit(error.exit_code)
+
+
+def flag(name: str, text: str, kind: Any = str, **more: Any) -> Callable[[F], F]:
+    """Declare an option that is None, or empty, unless it was given."""
+    if kind is bool:
+        # Not click's own flags, which refuse `=true`.
+        more = {"metavar": "[=true|false]", **more}
+        kind = click.BOOL
+    return click.option(name, type=kind, help=text, **more)
+
+
+def all_of(flags: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
+    """Put several flags on a command, in the order of the list."""
+
+    def put(command: F) -> F:
+        for each in reversed(flags):
+            command = each(command)
+        return command
+
+    return put
+
+
+COMMON_FLAGS: list[Callable[[Any], Any]] = [
+    flag("--config", "Read this YAML or JSON file; flags win.", click.Path()),
+    flag("--workers", "Threads that forward; one per CPU.", Number(1, 64)),
+    flag(
+        "--admin-address",
+        "Health, metrics and the live page; empty = off.",
+        HostPort(zero_port=True, empty=True),
+    ),
+    flag(
+        "--drain-timeout",
+        "Reset what lives this long after SIGTERM.  [30s]",
+        Duration(zero=True),
+    ),
+    flag(
+        "--log-level",
+        "What to say on stderr.  [info]",
+        click.Choice(["debug", "info", "warning", "error"]),
+    ),
+    flag("--log-format", "How to say it.  [text]", click.Choice(["text", "json"])),
+]

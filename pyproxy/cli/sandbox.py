@@ -1,0 +1,22 @@
+"""`pyproxy sandbox`: everything at work on this machine, for the first look."""
+
+import click
+
+from pyproxy.cli.flags import Command, HostPort, flag
+from pyproxy.runtime import launch
+
+ADDRESS = HostPort(zero_port=True)
+
+
+@click.command(cls=Command)
+@flag("--listen", "Where clients dial.  [127.0.0.1:6443, or any port]", ADDRESS)
+@flag("--admin-address", "Of the balancer.  [127.0.0.1:9791, or any port]", ADDRESS)
+def sandbox(listen: str | None, admin_address: str | None) -> None:
+    """Run three small HTTPS servers and the balancer in front of them.
+
+    Needs no root, no Kubernetes and no configuration. Ctrl-C ends and removes it all.
+    """
+    # Here, because only this command needs to make certificates.
+    from pyproxy.sandbox import Sandbox
+
+    raise SystemExit(launch(Sandbox.run(listen, admin_address)))

@@ -1,0 +1,53 @@
+"""Configuration: one strict, immutable struct per mode, from a file and from flags."""
+
+from pyproxy.config.address import Address, is_loopback, overlap, parse_address
+from pyproxy.config.base import (
+    Config,
+    convert,
+    effective,
+    read_document,
+    to_yaml,
+)
+from pyproxy.config.duration import (
+    Seconds,
+    SecondsOrZero,
+    format_duration,
+    parse_duration,
+)
+from pyproxy.config.lint import lint, lint_descriptors
+from pyproxy.config.structs import (
+    Check,
+    Limits,
+    Listener,
+    Log,
+    ModeConfig,
+    Pool,
+    Server,
+    Timeouts,
+)
+
+__all__ = [
+    "Address",
+    "Check",
+    "Config",
+    "Limits",
+    "Listener",
+    "Log",
+    "ModeConfig",
+    "Pool",
+    "Seconds",
+    "SecondsOrZero",
+    "Server",
+    "Timeouts",
+    "convert",
+    "effective",
+    "format_duration",
+    "is_loopback",
+    "lint",
+    "lint_descriptors",
+    "overlap",
+    "parse_address",
+    "parse_duration",
+    "read_document",
+    "to_yaml",
+]

@@ -1,0 +1,84 @@
+"""`HOST:PORT` as people write it, IPv6 in brackets."""
+
+import ipaddress
+import re
+from typing import NamedTuple
+
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+
+
+class Address(NamedTuple):
+    """A host, which may still be a name, and a port."""
+
+    host: str
+    port: int
+
+    @property
+    def is_name(self) -> bool:
+        """Whether the host must be resolved first."""
+        return not _is_literal(self.host)
+
+
+def parse_address(text: str, *, zero_port: bool = False) -> Address:
+    """Read `HOST:PORT`. Raise ValueError saying which half is wrong.
+
+    Literals come back in their canonical spelling, so that equal ones compare equal.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not port:
+        raise ValueError(f"{text!r} has no port, write HOST:PORT")
+    if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) > 65535:
+        raise ValueError(f"{text!r}: {port!r} is not a port")
+    if int(port) == 0 and not zero_port:
+        raise ValueError(f"{text!r}: port 0 is not possible here")
+    return Address(_parse_host(host, text), int(port))
+
+
+def _parse_host(host: str, text: str) -> str:
+    if not host:
+        every = f"0.0.0.0:{text[1:]} or [::]:{text[1:]}"
+        raise ValueError(f"{text!r} has no host, write {every} for every address")
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            return str(ipaddress.IPv6Address(host[1:-1]))
+        except ValueError:
+            raise ValueError(f"{text!r}: {host} is not an IPv6 address") from None
+    if ":" in host:
+        raise ValueError(f"{text!r}: write an IPv6 address in brackets, [::1]:6443")
+    if re.fullmatch(r"[0-9.]+", host, re.ASCII):
+        try:
+            return str(ipaddress.IPv4Address(host))
+        except ValueError:
+            raise ValueError(f"{text!r}: {host} is not an IPv4 address") from None
+    name = host.removesuffix(".")
+    if len(name) > 253 or not all(_LABEL.fullmatch(part) for part in name.split(".")):
+        raise ValueError(f"{text!r}: {host!r} is not a host name")
+    return host.lower()
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can dial the host (a literal, or `localhost`)."""
+    if host == "localhost":
+        return True
+    return _is_literal(host) and ipaddress.ip_address(host).is_loopback
+
+
+def overlap(one: Address, other: Address) -> bool:
+    """Whether the two cannot both be bound: same port, and one host covers the other.
+
+    Names never overlap here; compare after resolving.
+    """
+    if one.port != other.port or one.port == 0 or one.is_name or other.is_name:
+        return False
+    first, second = ipaddress.ip_address(one.host), ipaddress.ip_address(other.host)
+    if first.version != second.version:
+        return False
+    return first == second or first.is_unspecified or second.is_unspecified

@@ -1,0 +1,189 @@
+"""The parts that several modes' configurations are made of."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from pyproxy.config.address import Address, parse_address
+from pyproxy.config.base import Config
+from pyproxy.config.duration import Seconds, SecondsOrZero
+from pyproxy.model import Balance, OnAllDown, RingKey
+
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Runs = Annotated[int, Meta(ge=1, le=100)]
+Code = Annotated[int, Meta(ge=100, le=599)]
+CheckType = Literal["https", "http", "tcp"]
+
+
+class Log(Config, frozen=True, kw_only=True):
+    """What is said on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class Timeouts(Config, frozen=True, kw_only=True):
+    """How long things may take."""
+
+    connect: Seconds = Seconds(5)  # per server tried, not per connection
+    tcp_idle: Seconds = Seconds(3600)  # no byte either way; watches are quiet for long
+    drain: SecondsOrZero = SecondsOrZero(30)  # live relays are reset after this
+    slow_start: SecondsOrZero = SecondsOrZero(30)  # a server back from the dead is cold
+
+
+class Limits(Config, frozen=True, kw_only=True):
+    """Of one listener; 0 = no limit. What goes beyond is reset, and counted."""
+
+    max_connections: Count = 0
+    max_connections_per_source: Count = 0
+    max_new_per_second: Count = 0
+    max_new_per_second_per_source: Count = 0
+
+
+class Check(Config, frozen=True, kw_only=True):
+    """How to learn whether a server is ready, alive, or dead.
+
+    The defaults notice a refused server within 3 s and a hung one within 9 s: below the
+    30 s in which a shutting-down apiserver must be out of rotation.
+    """
+
+    type: CheckType = "https"
+    path: str = "/readyz"  # not /healthz, which fails only when it is too late to drain
+    expect: Annotated[tuple[Code, ...], Meta(min_length=1)] = (200,)
+    ca: str | None = None
+    pins: tuple[str, ...] = ()  # SHA-256 of the server's certificate (DER), hexadecimal
+    insecure: bool = False
+    server_name: str | None = None  # SNI and the name to verify; default: the host
+    client_certificate: str | None = None
+    client_key: str | None = None
+    token_file: str | None = None
+    interval: Seconds = Seconds(2)
+    fast_interval: Seconds = Seconds(0.5)  # while the results disagree with the state
+    down_interval: Seconds = Seconds(2)
+    timeout: Seconds = Seconds(2)
+    jitter: Annotated[float, Meta(ge=0, le=0.5)] = 0.1  # part of the interval
+    rise: Runs = 2
+    fall: Runs = 3
+
+    def __post_init__(self) -> None:
+        for pin in self.pins:
+            parse_pin(pin)
+        if not self.path.startswith("/") or not _is_visible(self.path):
+            raise ValueError(f".path: {self.path!r} is not a path such as /readyz")
+        if self.server_name is not None and not _is_visible(self.server_name):
+            raise ValueError(f".serverName: {self.server_name!r} is not a host name")
+        if self.type != "https":
+            self._refuse_tls_settings()
+        elif not self.insecure and not self.pins and self.ca is None:
+            raise ValueError(
+                "an https check must know whom to trust: give a CA file (ca,"
+                " --check-ca), a certificate fingerprint (pins, --check-pin), or say"
+                " that anybody will do (insecure: true, --check-insecure)"
+            )
+        elif self.insecure and (self.pins or self.ca is not None):
+            raise ValueError("insecure contradicts ca and pins: choose one")
+        if (self.client_certificate is None) != (self.client_key is None):
+            raise ValueError("clientCertificate and clientKey go together")
+        if self.token_file is not None and self.insecure:
+            raise ValueError("insecure with tokenFile would give the token to anybody")
+
+    def _refuse_tls_settings(self) -> None:
+        for name, value in (
+            ("ca", self.ca),
+            ("pins", self.pins),
+            ("insecure", self.insecure),
+            ("serverName", self.server_name),
+            ("clientCertificate", self.client_certificate),
+            ("clientKey", self.client_key),
+            ("tokenFile", self.token_file),
+        ):
+            if value:
+                raise ValueError(f".{name}: is for https, this check is {self.type}")
+
+    @property
+    def worst_detection_s(self) -> float:
+        """Longest time from a server's hanging to its being seen as dead.
+
+        The probe had just been good; then `fall` timeouts, the fast interval between.
+        """
+        slack = 1 + self.jitter
+        wait = self.interval + (self.fall - 1) * min(self.fast_interval, self.interval)
+        return wait * slack + self.fall * self.timeout
+
+
+class Server(Config, frozen=True, kw_only=True):
+    """One `HOST:PORT`; a name stands for every address that it resolves to."""
+
+    address: str
+    weight: Annotated[int, Meta(ge=0, le=1000)] = 1
+    tier: Annotated[int, Meta(ge=0, le=7)] = 0  # the lowest that is up serves
+
+    def __post_init__(self) -> None:
+        host = _parse(self.address).host
+        if host in ("0.0.0.0", "::"):
+            raise ValueError(f".address: {self.address} is not one server")
+
+
+class Pool(Config, frozen=True, kw_only=True):
+    """Servers that can stand in for each other, and how to choose among them."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=63)] = "default"
+    servers: tuple[Server, ...]
+    balance: Balance = "least"
+    ring_key: RingKey = "source"
+    on_all_down: OnAllDown = "try"  # a wrong opinion must not cut everybody
+    check: Check
+
+    def __post_init__(self) -> None:
+        if not self.servers:
+            raise ValueError(".servers: at least one is needed (--server HOST:PORT)")
+        seen: set[tuple[str, int]] = set()
+        for server in self.servers:
+            address = parse_address(server.address)
+            if address in seen:
+                raise ValueError(f".servers: {server.address} stands twice")
+            seen.add(address)
+
+
+class Listener(Config, frozen=True, kw_only=True):
+    """An address that clients dial."""
+
+    address: str
+    pool: str | None = None  # may be left out when there is one pool
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        _parse(self.address, zero_port=True)
+
+
+class ModeConfig(Config, frozen=True, kw_only=True):
+    """What every mode has."""
+
+    workers: Annotated[int, Meta(ge=1, le=64)] | None = None  # None: one per CPU
+    admin_address: str = ""  # empty: off
+    timeouts: Timeouts = Timeouts()
+    log: Log = Log()
+
+    def __post_init__(self) -> None:
+        if self.admin_address:
+            _parse(self.admin_address, "adminAddress", zero_port=True)
+
+
+def _parse(text: str, field: str = "address", *, zero_port: bool = False) -> Address:
+    try:
+        return parse_address(text, zero_port=zero_port)
+    except ValueError as error:
+        raise ValueError(f".{field}: {error}") from None
+
+
+def parse_pin(text: str) -> str:
+    """Accept what `openssl x509 -fingerprint -sha256` prints, colons or not."""
+    value = text.rpartition("=")[2].removeprefix("sha256:").replace(":", "").lower()
+    if len(value) != 64 or set(value) - set("0123456789abcdef"):
+        raise ValueError(f".pins: {text!r} is not a SHA-256 in hexadecimal")
+    return value
+
+
+def _is_visible(text: str) -> bool:
+    """Only characters that may stand in a request line: no blank, no control."""
+    return bool(text) and all("!" <= char <= "~" for char in text)

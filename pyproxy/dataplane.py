@@ -1,0 +1,162 @@
+"""The one door to the forwarding core: our model in, its table and its news out.
+
+Nothing above imports `fastpath`; nothing below knows what a health check is.
+"""
+
+import asyncio
+import errno
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
+
+import fastpath
+from fastpath import BackendStats, Engine, Histogram, Stats, VipStats
+from pyproxy.errors import ConfigError, StartError
+from pyproxy.model import Health, Key, Pool, Vip
+
+__all__ = ["BackendStats", "Dataplane", "Histogram", "Stats", "VipStats"]
+
+logger = logging.getLogger(__name__)
+
+NoticeKind = Literal["connect-failed", "ejected", "recovered"]
+OnNotice = Callable[[NoticeKind, Key], None]
+
+_HINTS = {
+    errno.EADDRINUSE: "another program listens there (ss -ltnp shows which)",
+    errno.EADDRNOTAVAIL: "no interface of this machine has that address (ip address)",
+    errno.EACCES: "ports below 1024 need CAP_NET_BIND_SERVICE (setcap, or systemd's"
+    " AmbientCapabilities=)",
+    errno.EMFILE: "no file descriptor left (ulimit -n, systemd's LimitNOFILE=)",
+}
+
+
+class Dataplane:
+    """The core with the table that it works on, and the health that it was told."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Own `engine` from now on; `close` ends it."""
+        self._engine = engine
+        self._told: dict[Key, Health] = {}
+        self._bound: dict[Key, Key] = {}  # key of a vip -> where it listens
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.vips: tuple[Vip, ...] = ()
+        self.last_apply_s = 0.0  # how long the last apply took
+
+    @classmethod
+    def open(cls, workers: int | None) -> "Dataplane":
+        """Start a core. Raise StartError when the system refuses."""
+        try:
+            return cls(Engine(workers))
+        except OSError as error:
+            raise _start_error(error) from error
+
+    @property
+    def workers(self) -> int:
+        """Threads that forward."""
+        return self._engine.workers
+
+    def apply(self, vips: Iterable[Vip]) -> int:
+        """Publish a new table and return its generation; on error nothing changed.
+
+        Raises:
+            StartError: an address cannot be bound.
+            ConfigError: the core cannot work with such a table.
+        """
+        vips = tuple(vips)
+        began = time.perf_counter()
+        try:
+            generation = self._engine.apply(fastpath.Table([_vip(vip) for vip in vips]))
+        except fastpath.TableError as error:
+            raise ConfigError(str(error)) from error
+        except OSError as error:
+            raise _start_error(error) from error
+        except fastpath.EngineError as error:
+            raise StartError(f"the core refused a table: {error}") from error
+        self.last_apply_s = time.perf_counter() - began
+        self.vips = vips
+        self._bound = {vip.key: self._engine.address(vip.key) for vip in vips}
+        backends = {b.key for vip in vips for b in vip.pool.backends}
+        self._told = {key: self._told.get(key, "ready") for key in backends}
+        logger.info(
+            "table applied",
+            extra={
+                "generation": generation,
+                "vips": len(vips),
+                "backends": len(backends),
+                "took_ms": round(self.last_apply_s * 1000, 1),
+            },
+        )
+        return generation
+
+    def address(self, vip: Key) -> Key:
+        """Where the vip of this key listens, or did before the drain."""
+        return self._bound.get(vip, vip)
+
+    def tell(self, health: Mapping[Key, Health]) -> None:
+        """Tell the core what changed in the health of backends of the table."""
+        for key, now in health.items():
+            if key in self._told and self._told[key] != now:
+                self._engine.set_health(key, now)
+                self._told[key] = now
+
+    def reset(self, backend: Key | None = None) -> None:
+        """Reset the live relays of one backend, or all. Unknown ones have none."""
+        if backend is None or backend in self._told:
+            self._engine.reset(backend)
+
+    def drain(self) -> None:
+        """Stop listening; live relays go on."""
+        self._engine.drain()
+
+    def stats(self) -> Stats:
+        """Return a snapshot of all counters."""
+        return self._engine.stats()
+
+    def watch(self, on_notice: OnNotice) -> None:
+        """Call `on_notice` in the running loop for what the workers saw happen."""
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._engine.fileno(), self._pass_on, on_notice)
+
+    def close(self) -> None:
+        """Stop the workers and reset what still lives."""
+        if self._loop is not None:
+            self._loop.remove_reader(self._engine.fileno())
+            self._loop = None
+        self._engine.close()
+
+    def _pass_on(self, on_notice: OnNotice) -> None:
+        for notice in self._engine.notices():
+            on_notice(notice.kind, notice.backend)
+
+
+def _vip(vip: Vip) -> fastpath.Vip:
+    return fastpath.Vip(
+        vip.host,
+        vip.port,
+        "tcp",
+        _pool(vip.pool),
+        idle_timeout_s=vip.idle_timeout_s,
+        max_connections=vip.limits.max_connections,
+        max_connections_per_source=vip.limits.max_connections_per_source,
+        max_new_per_s=vip.limits.max_new_per_s,
+        max_new_per_s_per_source=vip.limits.max_new_per_s_per_source,
+    )
+
+
+def _pool(pool: Pool) -> fastpath.Pool:
+    return fastpath.Pool(
+        tuple(
+            fastpath.Backend(b.host, b.port, weight=b.weight, tier=b.tier)
+            for b in pool.backends
+        ),
+        balance=pool.balance,
+        ring_key=pool.ring_key,
+        on_all_down=pool.on_all_down,
+        connect_timeout_s=pool.connect_timeout_s,
+        slow_start_s=pool.slow_start_s,
+    )
+
+
+def _start_error(error: OSError) -> StartError:
+    return StartError(error.strerror or str(error), _HINTS.get(error.errno or 0, ""))

@@ -1,0 +1,1 @@
+"""What is known about the world, turned into pools; the turning is pure."""

@@ -1,0 +1,1 @@
+"""The programs: one `Config` and one `run` each, wiring what stands below."""

@@ -1,0 +1,200 @@
+"""The balancer in front of apiservers, the part of it that needs no cluster.
+
+Listeners and servers come from flags and a file; names in them are looked up again from
+time to time. Probes decide who takes connections, the core moves the bytes.
+"""
+
+import asyncio
+import logging
+import resource
+from functools import partial
+
+from pyproxy.admin import Collector, Sources, describe
+from pyproxy.config import (
+    Listener,
+    ModeConfig,
+    Pool,
+    Seconds,
+    effective,
+    format_duration,
+    lint,
+    lint_descriptors,
+    parse_address,
+)
+from pyproxy.discovery.names import Names
+from pyproxy.discovery.static import (
+    build_pools,
+    build_vips,
+    complaints,
+    names_in,
+    unresolved,
+)
+from pyproxy.discovery.sync import Plan, Sync
+from pyproxy.errors import ConfigError, PyproxyError
+from pyproxy.model import Key, format_address
+from pyproxy.probe import (
+    Pace,
+    Target,
+    TlsShelf,
+    complaints_about_files,
+    targets_of,
+)
+from pyproxy.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+MODE = "apiserver-lb"
+
+
+class ApiserverLb(ModeConfig, frozen=True, kw_only=True):
+    """Listeners in front of pools of servers."""
+
+    listeners: tuple[Listener, ...] = ()
+    pools: tuple[Pool, ...] = ()
+    admin_address: str = "127.0.0.1:9791"
+    resolve_interval: Seconds = Seconds(30)  # how often names are looked up again
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.listeners:
+            raise ValueError(".listeners: at least one is needed (--listen HOST:PORT)")
+        if not self.pools:
+            raise ValueError(".pools: at least one is needed (--server HOST:PORT)")
+        names = [pool.name for pool in self.pools]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f".pools: two are named {name!r}")
+        for index, listener in enumerate(self.listeners):
+            place = f".listeners[{index}].pool"
+            if listener.pool is None and len(names) > 1:
+                raise ValueError(f"{place}: say which of {', '.join(names)}")
+            if listener.pool is not None and listener.pool not in names:
+                raise ValueError(f"{place}: there is no pool {listener.pool!r}")
+
+
+class Planner:
+    """Makes plans; remembers addresses and certificates from one to the next."""
+
+    def __init__(self) -> None:
+        self._names = Names()
+        self._shelf = TlsShelf()
+
+    async def plan(self, config: ApiserverLb) -> Plan:
+        """Resolve and read everything. Raise ConfigError with all that is wrong."""
+        await self._names.refresh(names_in(config.listeners, config.pools))
+        found = self._complaints(config)
+        if found:
+            raise ConfigError(found)
+        known = self._names.known
+        pools = build_pools(config.pools, config.timeouts, known)
+        targets: dict[Key, tuple[Target, Pace]] = {}
+        for pool in config.pools:
+            backends = pools[pool.name].backends
+            tls = self._shelf.get(pool.check)
+            for target, pace in targets_of(pool.check, backends, tls):
+                targets.setdefault(target.key, (target, pace))
+        vips = build_vips(config.listeners, pools, config.timeouts, known)
+        return Plan(vips, tuple(targets.values()))
+
+    def _complaints(self, config: ApiserverLb) -> list[str]:
+        known = self._names.known
+        errors = {n: why for n, why in self._names.errors.items() if n not in known}
+        found = list(unresolved(config.listeners, config.pools, errors))
+        if not found:
+            admin = config.admin_address
+            address = parse_address(admin, zero_port=True) if admin else None
+            found += complaints(config.listeners, config.pools, known, address)
+        for index, pool in enumerate(config.pools):
+            place = f"$.pools[{index}].check"
+            found += complaints_about_files(pool.check, place, self._shelf)
+        return found
+
+
+async def check(config: ApiserverLb) -> list[str]:
+    """Find out whether `run` could begin; return warnings. Raise ConfigError."""
+    await Planner().plan(config)
+    return warnings(config)
+
+
+def warnings(config: ApiserverLb) -> list[str]:
+    """Return what is possible and yet usually a mistake."""
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return [
+        *lint(config, config.pools),
+        *lint_descriptors(config.listeners, descriptors),
+    ]
+
+
+async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
+    """Serve until a signal, then drain. Raise ConfigError before anything started."""
+    planner = Planner()
+    plan = await planner.plan(config)
+    collector = Collector(MODE, lambda: runtime.dataplane)
+    sync = Sync(lambda: runtime.dataplane, collector)
+    collector.states = sync.states
+    sources = Sources(
+        health=runtime.health,
+        registry=runtime.registry,
+        table=lambda: describe(MODE, runtime.dataplane, sync.watched),
+        config=lambda: effective(runtime.config),
+    )
+
+    one_at_a_time = asyncio.Lock()
+
+    async def reload(new: ApiserverLb) -> None:
+        async with one_at_a_time:
+            await sync.apply(await planner.plan(new))
+            _speak_of(new, runtime, sync, collector)
+
+    async def look_names_up() -> None:
+        await asyncio.sleep(runtime.config.resolve_interval)
+        async with one_at_a_time:
+            await _follow_names(runtime.config, planner, sync)
+
+    async with runtime.started(sources):
+        runtime.registry.register(collector)
+        try:
+            runtime.dataplane.watch(sync.on_notice)
+            await sync.apply(plan)
+            _speak_of(config, runtime, sync, collector)
+            runtime.on_reload(reload)
+            runtime.background("names", look_names_up)
+            bound = [runtime.dataplane.address(vip.key) for vip in plan.vips]
+            await runtime.serve([format_address(*address) for address in bound])
+            await runtime.drain()
+        finally:
+            await sync.close()
+
+
+async def _follow_names(config: ApiserverLb, planner: Planner, sync: Sync) -> None:
+    """Look names up again; sync when one of them moved."""
+    if not names_in(config.listeners, config.pools):
+        return
+    try:
+        plan = await planner.plan(config)
+        if plan.vips != sync.plan.vips:
+            logger.info("names have other addresses now")
+            await sync.apply(plan)
+    except PyproxyError as error:
+        logger.error("names not followed", extra={"why": str(error)})
+
+
+def _speak_of(
+    config: ApiserverLb,
+    runtime: Runtime[ApiserverLb],
+    sync: Sync,
+    collector: Collector,
+) -> None:
+    """Warn, and let readiness and metrics know the pools in use."""
+    for warning in warnings(config):
+        logger.warning("check the configuration", extra={"what": warning})
+    for name in runtime.health.named("pool/"):
+        runtime.health.drop(name)
+    collector.worst_detection_s.clear()
+    for pool in config.pools:
+        name = f"pool/{pool.name}"
+        runtime.health.require(name, partial(sync.why_not_served, pool.name))
+        collector.worst_detection_s[pool.name] = pool.check.worst_detection_s
+        worst = format_duration(pool.check.worst_detection_s)
+        extra = {"pool": pool.name, "hung_server_noticed_within": worst}
+        logger.info("pool in use", extra=extra)

@@ -1,0 +1,191 @@
+"""All probes of a process: one task per backend, each at its own pace.
+
+Settled backends are probed every `interval`, those about to change every
+`fast_interval`, dead ones every `down_interval`; jitter keeps them from marching in
+step. A passive failure (the core could not connect) wakes the task at once.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+from pyproxy.model import Key, State, format_address
+from pyproxy.probe.state import ProbeState, Result
+from pyproxy.probe.wire import CannotProbeError, Finding, Target, probe
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 256  # probes in flight: thousands of backends must not take all descriptors
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often to probe and how many results make a state."""
+
+    interval_s: float = 2.0
+    fast_interval_s: float = 0.5
+    down_interval_s: float = 2.0
+    jitter: float = 0.1
+    rise: int = 2
+    fall: int = 3
+
+    def next_wait_s(self, state: ProbeState) -> float:
+        """Return the time to the next probe, before jitter."""
+        if not state.settled:
+            return min(self.fast_interval_s, self.interval_s)
+        if state.state is State.DOWN:
+            return self.down_interval_s
+        return self.interval_s
+
+
+@dataclass(slots=True)
+class Watched:
+    """What is known about one backend."""
+
+    target: Target
+    pace: Pace
+    state: ProbeState
+    last: Finding | None = None
+    last_at_s: float = 0.0  # time.time() of `last`, for people
+    since_s: float = field(default_factory=time.time)  # of the present state
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    task: "asyncio.Task[None] | None" = None
+
+
+OnChange = Callable[[Watched, State], None]  # the second one is the state before
+OnFinding = Callable[[Key, Finding], None]
+
+
+class Checker:
+    """Keeps the state of a set of backends up to date."""
+
+    def __init__(
+        self,
+        on_change: OnChange,
+        on_finding: OnFinding,
+        *,
+        run_probe: Callable[[Target], Awaitable[Finding]] = probe,
+        sleep: Callable[[asyncio.Event, float], Awaitable[None]] | None = None,
+    ) -> None:
+        self._on_change = on_change
+        self._on_finding = on_finding
+        self._probe = run_probe
+        self._sleep = sleep or _sleep_unless_set
+        self._watched: dict[Key, Watched] = {}
+        self._permits = asyncio.Semaphore(AT_ONCE)
+        self._news = asyncio.Event()  # a result came in
+
+    @property
+    def watched(self) -> dict[Key, Watched]:
+        """The live records; read only."""
+        return self._watched
+
+    def states(self) -> dict[Key, State]:
+        """Return the state of each backend."""
+        return {key: watched.state.state for key, watched in self._watched.items()}
+
+    def follow(self, targets: Iterable[tuple[Target, Pace]]) -> None:
+        """Probe exactly these from now on. Backends that stay keep what is known."""
+        wanted = {target.key: (target, pace) for target, pace in targets}
+        for key in self._watched.keys() - wanted.keys():
+            self._stop(self._watched.pop(key))
+        for key, (target, pace) in wanted.items():
+            watched = self._watched.get(key)
+            if watched is None:
+                watched = Watched(target, pace, ProbeState(pace.rise, pace.fall))
+                self._watched[key] = watched
+                name = f"probe {format_address(*key)}"
+                watched.task = asyncio.create_task(self._watch(watched), name=name)
+            elif (watched.target, watched.pace) != (target, pace):
+                watched.target, watched.pace = target, pace
+                watched.state.rise, watched.state.fall = pace.rise, pace.fall
+                watched.woken.set()
+
+    def hurry(self, key: Key) -> None:
+        """Probe this backend now: somebody saw it fail."""
+        if key in self._watched:
+            self._watched[key].woken.set()
+
+    async def settle(self, enough: Callable[[], bool], grace_s: float) -> None:
+        """Wait until every backend has a first result, each probe ending by timeout.
+
+        Once `enough()` the rest gets no more than `grace_s`.
+        """
+        end: float | None = None
+        clock = asyncio.get_running_loop().time
+        while any(w.last is None for w in self._watched.values()):
+            if end is None and enough():
+                end = clock() + grace_s
+            self._news.clear()
+            try:
+                async with asyncio.timeout_at(end):
+                    await self._news.wait()
+            except TimeoutError:
+                return
+
+    async def close(self) -> None:
+        """Stop all probes."""
+        tasks = [w.task for w in self._watched.values() if w.task is not None]
+        for watched in self._watched.values():
+            self._stop(watched)
+        self._watched.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _stop(self, watched: Watched) -> None:
+        if watched.task is not None:
+            watched.task.cancel()
+
+    async def _watch(self, watched: Watched) -> None:
+        while True:
+            watched.woken.clear()
+            try:
+                async with self._permits:
+                    finding = await self._probe(watched.target)
+                self._note(watched, finding)
+            except CannotProbeError as error:
+                self._note_nothing(watched, str(error))
+            except Exception:
+                # A bug here must not stop the probing, and says nothing of the backend.
+                logger.exception("probe failed", extra=_who(watched, bug=True))
+                self._note_nothing(watched, "internal error")
+            wait_s = watched.pace.next_wait_s(watched.state)
+            # Not for secrets: only so that probes do not march in step.
+            spread = random.uniform(-watched.pace.jitter, watched.pace.jitter)
+            await self._sleep(watched.woken, wait_s * (1 + spread))
+
+    def _note(self, watched: Watched, finding: Finding) -> None:
+        before = watched.state.state
+        after = watched.state.observe(finding.result)
+        watched.last, watched.last_at_s = finding, time.time()
+        self._on_finding(watched.target.key, finding)
+        self._news.set()
+        if after is before:
+            return
+        watched.since_s = watched.last_at_s
+        level = logging.INFO if after is State.UP else logging.WARNING
+        extra = _who(watched, was=str(before), now=str(after), why=finding.why)
+        logger.log(level, "backend changed", extra=extra)
+        self._on_change(watched, before)
+
+    def _note_nothing(self, watched: Watched, why: str) -> None:
+        known = watched.last.result if watched.last else Result.DEAD
+        if watched.last is None or watched.last.why != why:
+            logger.warning("probe not possible", extra=_who(watched, why=why))
+        watched.last = Finding(known, why, 0.0)
+        watched.last_at_s = time.time()
+        self._news.set()
+
+
+def _who(watched: Watched, **more: object) -> dict[str, object]:
+    return {"backend": format_address(*watched.target.key), **more}
+
+
+async def _sleep_unless_set(woken: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await woken.wait()
+    except TimeoutError:
+        return

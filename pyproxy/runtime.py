@@ -1,0 +1,241 @@
+"""One start and one stop for every mode.
+
+Start: raise the descriptor limit, start the workers, take the signals, open the admin
+address. Stop, in the order in which the world must learn of it: readiness red, no new
+connections, live ones finish or are reset at the deadline, then everything in reverse.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Generic, TypeVar
+
+import uvloop
+
+from pyproxy import logs
+from pyproxy.admin import Admin, Health, Sources
+from pyproxy.config import ModeConfig
+from pyproxy.dataplane import Dataplane
+from pyproxy.errors import PyproxyError
+from pyproxy.metrics import new_registry
+
+logger = logging.getLogger(__name__)
+
+C = TypeVar("C", bound=ModeConfig)
+T = TypeVar("T")
+
+DRAIN_LOOK_S = 0.05  # how often a drain looks whether the last relay has ended
+BACKGROUND_PAUSE_S = 1.0  # before a background task that failed runs again
+_RESTART_ONLY = ("workers", "admin_address")
+
+
+def launch(main: Coroutine[object, object, T]) -> T:
+    """Run a coroutine to its end on uvloop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+class Notifier:
+    """Tells systemd how we are, sd_notify(3); silent when nobody asked."""
+
+    def __init__(self) -> None:
+        self._path = os.environ.get("NOTIFY_SOCKET", "")
+        ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        every_us = os.environ.get("WATCHDOG_USEC", "0")
+        # Half of the time allowed, as sd_watchdog_enabled(3) advises; 0 = not wanted.
+        self.watchdog_s = int(every_us) / 2e6 if ours and every_us.isdigit() else 0.0
+
+    def say(self, *lines: str) -> None:
+        """Send one datagram; a supervisor that is gone is no reason to fail."""
+        if not self._path:
+            return
+        path = "\0" + self._path[1:] if self._path.startswith("@") else self._path
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify,
+        ):
+            notify.sendto("\n".join(lines).encode(), path)
+
+    def say_reloading(self) -> None:
+        """RELOADING=1 with the clock reading that Type=notify-reload wants."""
+        now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self.say("RELOADING=1", f"MONOTONIC_USEC={now_us}")
+
+
+class Runtime(Generic[C]):
+    """The life of one mode in one process."""
+
+    def __init__(self, mode: str, config: C, load: Callable[[], C]) -> None:
+        """Take the configuration in use, and how to read it anew for a reload."""
+        self.mode = mode
+        self.config = config
+        self.health = Health()
+        self.registry = new_registry()
+        self.exit_code = 0
+        self._load = load
+        self._dataplane: Dataplane | None = None
+        self._notifier = Notifier()
+        self._on_reload: Callable[[C], Awaitable[None]] | None = None
+        self._reload_wanted = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._starting: asyncio.Task[object] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def dataplane(self) -> Dataplane:
+        """The core; there is one only inside of `started`."""
+        assert self._dataplane is not None
+        return self._dataplane
+
+    @contextlib.asynccontextmanager
+    async def started(self, sources: Sources) -> AsyncIterator[None]:
+        """Own workers, signals and admin address for the time of the body."""
+        _raise_descriptor_limit()
+        async with contextlib.AsyncExitStack() as stack:
+            self._dataplane = Dataplane.open(self.config.workers)
+            stack.callback(self._dataplane.close)
+            stack.callback(self._take_signals())
+            admin = Admin(sources)
+            stack.push_async_callback(admin.close)
+            if self.config.admin_address:
+                await admin.open(self.config.admin_address)
+            stack.push_async_callback(self._end_background)
+            if self._notifier.watchdog_s:
+                self.background("watchdog", self._feed_watchdog)
+            self.background("reload", self._reload_when_asked)
+            try:
+                yield
+            except asyncio.CancelledError:
+                if not self._stopping.is_set():
+                    raise
+                logger.info("stopped before serving")
+
+    async def serve(self, addresses: list[str]) -> None:
+        """Say where we listen; return when it is time to drain."""
+        for address in addresses:
+            _say(f"Starting to serve on {address}")
+        self._starting = None
+        self._notifier.say("READY=1", f"STATUS=serving on {', '.join(addresses)}")
+        await self._stopping.wait()
+
+    async def drain(self) -> None:
+        """Stop in order: red, deaf, then wait for live relays up to the deadline."""
+        self.health.require("shutdown", lambda: "draining")
+        self._notifier.say("STOPPING=1", "STATUS=draining")
+        self.dataplane.drain()
+        timeout_s = float(self.config.timeouts.drain)
+        live = self.dataplane.stats().relays_active
+        logger.info("draining", extra={"relays": live, "timeout_s": timeout_s})
+        end = asyncio.get_running_loop().time() + timeout_s
+        while self.dataplane.stats().relays_active and not self._hurry.is_set():
+            if asyncio.get_running_loop().time() >= end:
+                break
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), DRAIN_LOOK_S)
+        left = self.dataplane.stats().relays_active
+        if left:
+            logger.warning("drain ended by force", extra={"relays_reset": left})
+            self.dataplane.reset()
+        else:
+            logger.info("drained")
+
+    def on_reload(self, handler: Callable[[C], Awaitable[None]]) -> None:
+        """Call `handler` with each new configuration; what it raises refuses it."""
+        self._on_reload = handler
+
+    def background(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Run `work` again and again until the stop; log when it fails."""
+        task = asyncio.create_task(_again_and_again(name, work), name=name)
+        self._tasks.add(task)
+
+    async def _end_background(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    def _take_signals(self) -> Callable[[], None]:
+        loop = asyncio.get_running_loop()
+        self._starting = asyncio.current_task()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_wanted.set)
+
+        def give_back() -> None:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+        return give_back
+
+    def _on_stop_signal(self, number: signal.Signals) -> None:
+        if self._hurry.is_set():
+            os._exit(128 + number)  # not even the orderly end came to an end
+        if self._stopping.is_set():
+            self.exit_code = 128 + number
+            self._hurry.set()
+            return
+        logger.info("stopping", extra={"signal": number.name})
+        self._stopping.set()
+        if self._starting is not None:
+            self._starting.cancel()
+
+    async def _feed_watchdog(self) -> None:
+        self._notifier.say("WATCHDOG=1")
+        await asyncio.sleep(self._notifier.watchdog_s)
+
+    async def _reload_when_asked(self) -> None:
+        await self._reload_wanted.wait()
+        self._reload_wanted.clear()
+        if self._on_reload is None or self._stopping.is_set():
+            return
+        self._notifier.say_reloading()
+        try:
+            await self._reload(self._on_reload)
+        finally:
+            self._notifier.say("READY=1")
+
+    async def _reload(self, handler: Callable[[C], Awaitable[None]]) -> None:
+        try:
+            config = self._load()
+            await handler(config)
+        except PyproxyError as error:
+            logger.error("reload refused, nothing changed", extra={"why": str(error)})
+            return
+        for name in _RESTART_ONLY:
+            if getattr(config, name) != getattr(self.config, name):
+                logger.warning("change needs a restart", extra={"setting": name})
+        logs.setup(config.log.level, config.log.format)
+        self.config = config
+        logger.info("configuration reloaded")
+
+
+async def _again_and_again(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await work()
+        except Exception:
+            logger.exception("background task failed", extra={"task": name})
+            await asyncio.sleep(BACKGROUND_PAUSE_S)
+
+
+def _raise_descriptor_limit() -> None:
+    """A relay takes two descriptors, and the usual soft limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _say(line: str) -> None:
+    # Whoever read our first lines may have closed the pipe since.
+    with contextlib.suppress(OSError):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()

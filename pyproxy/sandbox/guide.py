@@ -1,0 +1,82 @@
+"""What the sandbox says: what runs, what to type next, and what then happens."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_COLUMNS = "  {:<10}{:<8}{:<24}{}"
+_TONES = {"UP": "32", "DRAINING": "33", "DOWN": "31", "killed": "31", "back": "32"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One process, as the table at the top shows it."""
+
+    name: str
+    pid: int
+    address: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """The text; what it says to type works as it stands."""
+
+    rows: Sequence[Row]  # the balancer first, then the servers
+    ca: str
+    admin_url: str
+    sandbox_pid: int
+
+    def text(self) -> str:
+        """Return the whole, ready to print."""
+        balancer, *servers = self.rows
+        first, second, third = servers
+        curl = f"curl --cacert {self.ca} https://{balancer.address}"
+        quiet = curl.replace("curl ", "curl -s ")
+        table = [_COLUMNS.format(r.name, r.pid, r.address, r.role) for r in self.rows]
+        return "\n".join(
+            [
+                "",
+                "pyproxy sandbox: three small servers behind one address.",
+                "",
+                _COLUMNS.format("process", "pid", "address", "").rstrip(),
+                *table,
+                "",
+                f"  live page   {self.admin_url}",
+                "",
+                "Who answers?",
+                f"  {curl}/whoami",
+                f"  for i in $(seq 9); do {quiet}/whoami; done",
+                "",
+                "Keep a connection, and break something.",
+                f"  {curl.replace('curl ', 'curl -N ')}/watch",
+                f"  kill {first.pid:<18}# {first.name} dies",
+                f"  kill -STOP {second.pid:<12}# {second.name} hangs, until -CONT",
+                f"  kill -USR1 {third.pid:<12}# {third.name} drains; again: ready",
+                f"  kill -USR1 {self.sandbox_pid:<12}# bring back what was killed",
+                "",
+                "Watch.",
+                f"  curl -s {self.admin_url}debug/table",
+                f"  curl -s '{self.admin_url}readyz?verbose'",
+                f"  curl -s {self.admin_url}metrics | grep pyproxy_backend",
+                "",
+                "Ctrl-C ends and removes all of it.",
+                "",
+            ]
+        )
+
+
+def say(text: str) -> None:
+    """Print at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def say_event(name: str, what: str, why: str = "") -> None:
+    """Print one thing that happened, with the time."""
+    moment = time.strftime("%H:%M:%S")
+    shown = f"{what:<10}"
+    if sys.stdout.isatty() and what in _TONES:
+        shown = f"\033[{_TONES[what]}m{shown}\033[0m"
+    say(f"{moment}  {name:<10}{shown}{why}".rstrip())

@@ -1,0 +1,222 @@
+"""Three small servers and the balancer in front of them.
+
+Each is a process of its own, as it would be in earnest: they can be killed, stopped and
+brought back, and the balancer is exactly the program that a user starts.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import tempfile
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyproxy.config import parse_address
+from pyproxy.errors import StartError
+from pyproxy.sandbox.certificates import Authority, Pair
+from pyproxy.sandbox.children import Child
+from pyproxy.sandbox.guide import Guide, Row, say, say_event
+
+NAMES = ("alpha", "beta", "gamma")
+HOST = "127.0.0.1"
+DEFAULT_LISTEN = "127.0.0.1:6443"
+DEFAULT_ADMIN = "127.0.0.1:9791"
+DRAIN_S = 2  # nobody in a sandbox wants to wait for a curl that watches
+PATIENCE_S = 20.0  # for a process to start
+
+
+@dataclass(slots=True)
+class Server:
+    """One small server; it comes back at the port that it had."""
+
+    name: str
+    pair: Pair
+    port: int = 0
+    child: Child | None = None
+
+    async def start(self) -> None:
+        """Start, and learn the port."""
+        files = (str(self.pair.certificate), str(self.pair.key))
+        module = "pyproxy.sandbox.server"
+        self.child = Child(module, self.name, HOST, str(self.port), *files)
+        await self.child.start()
+        line = await self.child.first_line(PATIENCE_S)
+        if not line.isdecimal():
+            raise StartError(f"the small server {self.name} did not start")
+        self.port = int(line)
+
+
+class Sandbox:
+    """Everything that runs, with its files in one temporary directory."""
+
+    def __init__(self, directory: Path, listen: str, admin_address: str) -> None:
+        self._authority = Authority(directory)
+        hosts = ("localhost", HOST, "::1", "kubernetes.default.svc")
+        self._servers = [Server(n, self._authority.issue(n, hosts)) for n in NAMES]
+        self._file = directory / "apiserver-lb.json"
+        self._listen = listen
+        self._admin_address = admin_address
+        self._admin_url = ""
+        self._balancer = Child(
+            "pyproxy",
+            "apiserver-lb",
+            f"--config={self._file}",
+            "--log-format=json",
+            errors=PIPE,
+        )
+        self._stopping = asyncio.Event()
+        self._revive = asyncio.Event()
+        self._followers: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def run(cls, listen: str | None, admin_address: str | None) -> int:
+        """Run until Ctrl-C and return the exit code."""
+        with tempfile.TemporaryDirectory(prefix="pyproxy-sandbox-") as name:
+            sandbox = cls(
+                Path(name),
+                listen or _free_or_any(DEFAULT_LISTEN),
+                admin_address or _free_or_any(DEFAULT_ADMIN),
+            )
+            async with sandbox._signals():
+                try:
+                    await sandbox._live()
+                finally:
+                    await sandbox._end()
+            return 0
+
+    async def _live(self) -> None:
+        work = asyncio.create_task(self._start_and_watch())
+        stop = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+        finally:
+            for task in (work, stop):
+                task.cancel()
+            await asyncio.gather(work, stop, return_exceptions=True)
+
+    async def _start_and_watch(self) -> None:
+        await asyncio.gather(*(server.start() for server in self._servers))
+        self._file.write_text(json.dumps(self._configuration(), indent=2))
+        await self._balancer.start()
+        self._follow(self._read_log())
+        serving = await self._balancer.first_line(PATIENCE_S)
+        if not serving.startswith("Starting to serve on "):
+            raise StartError("the balancer did not start, its reason stands above")
+        say(self._guide(serving.removeprefix("Starting to serve on ")).text())
+        for server in self._servers:
+            self._follow(self._watch(server))
+        self._follow(self._bring_back())
+        await self._balancer.process.wait()
+        if not self._stopping.is_set():
+            raise StartError("the balancer ended by itself")
+
+    def _follow(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._followers.add(task)
+        task.add_done_callback(self._followers.discard)
+
+    def _configuration(self) -> dict[str, object]:
+        servers = [{"address": f"{HOST}:{server.port}"} for server in self._servers]
+        check = {
+            "ca": str(self._authority.certificate),
+            "interval": "1s",
+            "fastInterval": "250ms",
+            "timeout": "700ms",
+        }
+        return {
+            "listeners": [{"address": self._listen}],
+            "pools": [{"name": "sandbox", "servers": servers, "check": check}],
+            "timeouts": {"drain": f"{DRAIN_S}s", "slowStart": "5s"},
+            "adminAddress": self._admin_address,
+        }
+
+    def _guide(self, address: str) -> Guide:
+        rows = [Row("balancer", self._balancer.pid, address, "pyproxy apiserver-lb")]
+        rows += [
+            Row(server.name, server.child.pid, f"{HOST}:{server.port}", "small server")
+            for server in self._servers
+            if server.child is not None
+        ]
+        ca = str(self._authority.certificate)
+        return Guide(rows, ca, self._admin_url, os.getpid())
+
+    async def _read_log(self) -> None:
+        """Tell what the balancer sees, in words."""
+        assert self._balancer.process.stderr is not None
+        names = {f"{HOST}:{server.port}": server.name for server in self._servers}
+        async for line in self._balancer.process.stderr:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                say(line.decode("utf-8", "replace").rstrip())
+                continue
+            if entry["event"] == "admin address open":
+                self._admin_url = entry["url"]
+            elif entry["event"] == "backend changed":
+                if entry["was"] != "UNCHECKED":
+                    name = names.get(entry["backend"], entry["backend"])
+                    say_event(name, entry["now"], entry["why"])
+            elif entry["level"] in ("warning", "error"):
+                say_event("balancer", entry["event"], entry.get("why", ""))
+
+    async def _watch(self, server: Server) -> None:
+        assert server.child is not None
+        await server.child.process.wait()
+        if not self._stopping.is_set():
+            say_event(server.name, "killed", f"kill -USR1 {os.getpid()} brings it back")
+
+    async def _bring_back(self) -> None:
+        while True:
+            await self._revive.wait()
+            self._revive.clear()
+            for server in self._servers:
+                if server.child is not None and not server.child.is_running:
+                    await server.start()
+                    say_event(server.name, "back", f"pid {server.child.pid}")
+                    self._follow(self._watch(server))
+
+    async def _end(self) -> None:
+        self._stopping.set()
+        await self._balancer.stop(signal.SIGTERM, DRAIN_S + 3.0)
+        for server in self._servers:
+            if server.child is not None:
+                await server.child.stop(signal.SIGKILL, 1.0)
+        for task in list(self._followers):
+            task.cancel()
+        await asyncio.gather(*self._followers, return_exceptions=True)
+
+    @contextlib.asynccontextmanager
+    async def _signals(self) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._revive.set)
+        try:
+            yield
+        finally:
+            for number in (
+                signal.SIGINT,
+                signal.SIGTERM,
+                signal.SIGHUP,
+                signal.SIGUSR1,
+            ):
+                loop.remove_signal_handler(number)
+
+
+def _free_or_any(address: str) -> str:
+    """Return `address`, or one with port 0 when somebody listens there already."""
+    host, port = parse_address(address)
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+        except OSError:
+            return f"{host}:0"
+    return address

@@ -1,0 +1,151 @@
+"""TLS of our own clients: whom to trust, who we are, and both re-read on change.
+
+Certificates are rotated under a running proxy. A context is rebuilt when one of its
+files changed; a broken new file leaves the last good context in use.
+"""
+
+import hashlib
+import logging
+import os
+import ssl
+from dataclasses import dataclass, field
+
+from pyproxy.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+MAX_PEM_BYTES = 4 << 20
+MAX_TOKEN_BYTES = 64 << 10
+
+_ENCRYPTED = ("BAD_PASSWORD_READ", "BAD_DECRYPT", "EMPTY_PASSWORD")
+_Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """Whom a client trusts and what it shows. No CA and no pin: trusts anybody."""
+
+    ca: str | None = None
+    pins: frozenset[str] = field(default_factory=frozenset)  # hex SHA-256 of the DER
+    certificate: str | None = None
+    key: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that a context is made of."""
+        return tuple(f for f in (self.ca, self.certificate, self.key) if f is not None)
+
+
+class ClientTls:
+    """The current SSL context for some settings."""
+
+    def __init__(self, settings: TlsSettings) -> None:
+        """Load everything at once. Raise ConfigError that names the bad file."""
+        self._settings = settings
+        self._stamps = [_stamp(file) for file in settings.files]
+        self._context = build_context(settings)
+
+    def context(self) -> ssl.SSLContext:
+        """Return the context, rebuilt when a file changed since the last call."""
+        stamps = [_stamp(file) for file in self._settings.files]
+        if stamps != self._stamps:
+            self._stamps = stamps  # also when it fails: say so once, not at each probe
+            try:
+                self._context = build_context(self._settings)
+                logger.info("certificates reloaded", extra={"files": _join(self)})
+            except ConfigError as error:
+                logger.warning("certificates not reloaded", extra={"why": str(error)})
+        return self._context
+
+    def refuses(self, certificate: bytes | None) -> str:
+        """Say why a server's certificate (DER) is not a pinned one; empty = it is."""
+        if not self._settings.pins:
+            return ""
+        seen = hashlib.sha256(certificate or b"").hexdigest()
+        if seen in self._settings.pins:
+            return ""
+        return f"certificate {seen} is not pinned"
+
+    @property
+    def settings(self) -> TlsSettings:
+        """What the context is made of."""
+        return self._settings
+
+
+def build_context(settings: TlsSettings) -> ssl.SSLContext:
+    """Make a client context. Raise ConfigError that names the bad file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.ca is None:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        _load_ca(context, settings.ca)
+    if settings.certificate is not None and settings.key is not None:
+        _load_pair(context, settings.certificate, settings.key)
+    return context
+
+
+def _load_ca(context: ssl.SSLContext, file: str) -> None:
+    pem = read_file(file, "CA file")
+    try:
+        context.load_verify_locations(cadata=pem.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise ConfigError(f"{file}: no usable CA certificate in this file") from error
+    if not context.cert_store_stats()["x509"]:
+        raise ConfigError(f"{file}: no usable CA certificate in this file")
+
+
+def _load_pair(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    if b"-----BEGIN CERTIFICATE-----" not in read_file(certificate, "certificate"):
+        raise ConfigError(f"{certificate}: no PEM certificate in this file")
+    if b"PRIVATE KEY-----" not in read_file(key, "private key"):
+        raise ConfigError(f"{key}: no PEM private key in this file")
+    try:
+        # An answer, so that OpenSSL never asks the terminal for a pass phrase.
+        context.load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            complaint = f"{key}: not the key of the certificate in {certificate}"
+        elif error.reason in _ENCRYPTED:
+            complaint = f"{key}: protected by a pass phrase, which nobody could type in"
+        else:
+            complaint = f"{certificate}, {key}: {error.reason or error}"
+        raise ConfigError(complaint) from error
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def read_file(file: str, what: str, limit: int = MAX_PEM_BYTES) -> bytes:
+    """Return the bytes of a small file. Raise ConfigError that names it."""
+    try:
+        with open(file, "rb") as stream:
+            content = stream.read(limit + 1)
+    except OSError as error:
+        raise ConfigError(f"{file}: {what}: {error.strerror}") from error
+    if len(content) > limit:
+        raise ConfigError(f"{file}: {what}: larger than {limit >> 10} KiB")
+    return content
+
+
+def read_token(file: str) -> str:
+    """Return a bearer token. Raise ConfigError, which never quotes it."""
+    raw = read_file(file, "token", MAX_TOKEN_BYTES).strip()
+    if not raw:
+        raise ConfigError(f"{file}: token: the file is empty")
+    if not all(0x21 <= byte <= 0x7E for byte in raw):
+        raise ConfigError(f"{file}: token: characters that no token has")
+    return raw.decode("ascii")
+
+
+def _stamp(file: str) -> _Stamp | None:
+    # Projected volumes swap a symlink: inode and time change, the name does not.
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return (status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+def _join(tls: ClientTls) -> str:
+    return " ".join(tls.settings.files)
