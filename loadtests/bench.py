@@ -1,0 +1,123 @@
+"""A run in rounds: who is started how, in which order, and what is taken again."""
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from loadtests import contenders, netns, process, report
+from loadtests.contenders import Contender, Forward, Setup
+from loadtests.measure import WORKS, Generator, Sample, Work
+
+FOREIGN = 0.2  # of a core: a sample disturbed more than that is repeated
+REPEATS = 2
+
+
+def say(text: str) -> None:
+    """Progress, apart from the report."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def line(sample: Sample) -> str:
+    """One sample in short, for the eye during a run."""
+    wall = sample.wall_s
+    shares = f"proxy {sample.proxy_s / wall:.2f} generator "
+    shares += f"{(sample.client_s + sample.server_s) / wall:.2f} foreign "
+    shares += f"{sample.foreign_s / wall:.2f}"
+    tail = f" p99 {sample.p99_us:.0f} us" if sample.p99_us is not None else ""
+    return (
+        f"{sample.work:6} {sample.round} {sample.contender:15} {sample.rate:14,.0f}/s "
+        f"{sample.proxy_cpu * 1e9:10.2f} ns each  {shares}"
+        f"{tail}{' ERRORS ' + str(sample.errors) if sample.errors else ''}"
+    )
+
+
+class Bench:
+    """One run: the generator, the contenders, and what was measured."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self.options = options
+        self.folder = folder
+        self.samples: list[Sample] = []
+        self.patience_s = options.patience
+        self.proxy_cores = None if options.box else [0]
+        self.generator_cores = None if options.box else [1]
+        self.workers = 2 if options.box else 1
+        self.descriptors = process.raise_descriptor_limit()
+        self.ports = iter(netns.LISTEN_PORTS)
+
+    def setup(self, name: str, *backends: Sequence[contenders.Address]) -> Setup:
+        """Settings for one more contender: a vip per pool, the second for bulk."""
+        forwards = tuple(
+            Forward(next(self.ports), tuple(pool), bulk=number == 1)
+            for number, pool in enumerate(backends)
+        )
+        cores, folder = self.proxy_cores, self.folder / name
+        return Setup(forwards, self.workers, cores, self.descriptors, folder)
+
+    def run_rounds(self) -> None:
+        """All works that are measured in rounds."""
+        works = [WORKS[name] for name in self.options.works if name in WORKS]
+        with ExitStack() as stack:
+            generator = Generator(stack, self.generator_cores, self.folder)
+            echo = [("127.0.0.1", generator.echo_port)]
+            bulk = [("127.0.0.1", generator.bulk_port)]
+            field: list[Contender | None] = [None]
+            for name in self.options.contenders:
+                setup = self.setup(name, echo, bulk)
+                field.append(contenders.start(name, setup, stack))
+            for work in works:
+                self._work(generator, self._rated(work), field)
+
+    def _rated(self, work: Work) -> Work:
+        if work.name != "half":
+            return work
+        measured = report.Samples(self.samples, "rr")
+        names = [name for name in measured.names if name != "direct"]
+        slowest = min(measured.values(name, "rate").median for name in names)
+        return dataclasses.replace(work, rate=slowest / 2)
+
+    def _work(
+        self, generator: Generator, work: Work, field: Sequence[Contender | None]
+    ) -> None:
+        # HAProxy's two ways to splice differ only for streams.
+        if not work.bulk:
+            field = [c for c in field if c is None or c.name != "haproxy-forced"]
+        for number in range(self.options.rounds):
+            self._round(generator, work, field, number)
+        # As many more as there were rounds with an unsteady baseline, at most two.
+        unsteady = report.unsteady_rounds(self.samples, work.name)
+        extra = 0 if self.options.quick else min(2, len(unsteady))
+        for number in range(self.options.rounds, self.options.rounds + extra):
+            self._round(generator, work, field, number)
+
+    def _round(
+        self,
+        generator: Generator,
+        work: Work,
+        field: Sequence[Contender | None],
+        number: int,
+    ) -> None:
+        first = number % len(field)
+        for contender in [*field[first:], *field[:first]]:
+            sample = self._sample(generator, work, contender, number)
+            self.samples.append(sample)
+            say(line(sample))
+
+    def _sample(
+        self, generator: Generator, work: Work, contender: Contender | None, number: int
+    ) -> Sample:
+        tries = []
+        for _ in range(1 + REPEATS):
+            begin = time.monotonic()
+            tries.append(
+                generator.measure(work, contender, number, self.options.seconds)
+            )
+            if tries[-1].foreign_s / tries[-1].wall_s < FOREIGN or self.patience_s <= 0:
+                break
+            self.patience_s -= time.monotonic() - begin
+        return min(tries, key=lambda s: s.foreign_s / s.wall_s)

@@ -1,0 +1,60 @@
+"""The picture of a run: who costs what, as multiples of the best peer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from loadtests.measure import Sample
+from loadtests.report import BARS, Bar, Samples
+
+# Okabe and Ito's palette: told apart with every kind of colour vision.
+COLOURS = {
+    "ours": "#0072B2",
+    "haproxy": "#E69F00",
+    "haproxy-forced": "#F0E442",
+    "nginx": "#009E73",
+    "envoy": "#CC79A7",
+}
+COLUMNS = 3
+
+
+def draw(samples: Sequence[Sample], path: Path, title: str) -> None:
+    """Write one panel per bar of the issue; the dashed line is the bar."""
+    # Only who draws needs the library; a run without --write does not.
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    bars = [bar for bar in BARS if _complete(Samples(samples, bar.work))]
+    height = -(-len(bars) // COLUMNS)
+    figure, axes = plt.subplots(
+        height, COLUMNS, figsize=(11, 2.3 * height), squeeze=False
+    )
+    for axis in axes.flat[len(bars) :]:
+        axis.set_visible(False)
+    for axis, bar in zip(axes.flat, bars, strict=False):
+        _panel(axis, Samples(samples, bar.work), bar)
+    figure.suptitle(title)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    plt.close(figure)
+
+
+def _complete(samples: Samples) -> bool:
+    return "ours" in samples.by_name and bool(samples.peers)
+
+
+def _panel(axis: Any, samples: Samples, bar: Bar) -> None:
+    best = samples.best_peer(bar.metric, bar.larger_wins)
+    names = ["ours", *samples.peers][::-1]
+    for row, name in enumerate(names):
+        ratio = samples.ratio(name, best, bar.metric)
+        reach = [[ratio.median - ratio.low], [ratio.high - ratio.median]]
+        axis.barh(row, ratio.median, xerr=reach, color=COLOURS[name], capsize=2)
+        axis.text(0.02, row, f"{ratio.median:.2f}", va="center", fontsize=8)
+    axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.axvline(bar.limit, color="black", linestyle="--", linewidth=1)
+    better = "more" if bar.larger_wins else "less"
+    axis.set_title(f"{bar.work}: {bar.label} ({better} is better)", fontsize=9)
+    axis.tick_params(axis="x", labelsize=8)
