@@ -40,9 +40,13 @@ def _parse_host(host: str, text: str) -> str:
         raise ValueError(f"{text!r} has no host, write {every} for every address")
     if host.startswith("[") and host.endswith("]"):
         try:
-            return str(ipaddress.IPv6Address(host[1:-1]))
+            address = ipaddress.IPv6Address(host[1:-1])
         except ValueError:
             raise ValueError(f"{text!r}: {host} is not an IPv6 address") from None
+        if address.scope_id is not None:
+            raise ValueError(f"{text!r}: addresses with a zone are not supported")
+        # The kernel keeps the two families apart, and so does `overlap`.
+        return str(address.ipv4_mapped or address)
     if ":" in host:
         raise ValueError(f"{text!r}: write an IPv6 address in brackets, [::1]:6443")
     if re.fullmatch(r"[0-9.]+", host, re.ASCII):

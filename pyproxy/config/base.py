@@ -120,7 +120,8 @@ def _place_first(message: str) -> str:
     """`Expected X - at `$.a`` -> `$.a: expected X`, as all our messages read."""
     text, _, place = message.rpartition(" - at ")
     place = place.strip("`") if text else "$"
-    text = (text or message).replace("`", "")
+    text = (text or message).replace("`array`", "a list").replace("`object`", "mapping")
+    text = text.replace("`", "")
     if text.startswith("."):  # from one of our own checks, which knows the field
         return f"{place}{text}"
     return f"{place}: {text[:1].lower()}{text[1:]}"
