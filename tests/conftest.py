@@ -36,12 +36,14 @@ def imports_core(test_file: Path) -> bool:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Scale every timeout, and mark what tests the core."""
+    """Scale every timeout; mark what tests the core and what takes a namespace."""
     default_s = float(config.getini("timeout"))
     for item in items:
         marker = item.get_closest_marker("timeout")
         timeout_s = float(marker.args[0]) if marker and marker.args else default_s
         item.add_marker(pytest.mark.timeout(scaled(timeout_s)), append=False)
+        if "netns" in getattr(item, "fixturenames", ()):
+            item.add_marker("netns")
         if imports_core(item.path):
             item.add_marker("core")
 
