@@ -17,7 +17,6 @@ logger = logging.getLogger(__name__)
 MAX_PEM_BYTES = 4 << 20
 MAX_TOKEN_BYTES = 64 << 10
 
-_ENCRYPTED = ("BAD_PASSWORD_READ", "BAD_DECRYPT", "EMPTY_PASSWORD")
 _Stamp = tuple[int, int, int]
 
 
@@ -99,18 +98,19 @@ def _load_ca(context: ssl.SSLContext, file: str) -> None:
 def _load_pair(context: ssl.SSLContext, certificate: str, key: str) -> None:
     if b"-----BEGIN CERTIFICATE-----" not in read_file(certificate, "certificate"):
         raise ConfigError(f"{certificate}: no PEM certificate in this file")
-    if b"PRIVATE KEY-----" not in read_file(key, "private key"):
+    pem = read_file(key, "private key")
+    if b"PRIVATE KEY-----" not in pem:
         raise ConfigError(f"{key}: no PEM private key in this file")
+    if b"ENCRYPTED" in pem:
+        raise ConfigError(f"{key}: protected by a pass phrase, nobody could type it in")
     try:
-        # An answer, so that OpenSSL never asks the terminal for a pass phrase.
+        # With an answer, so that OpenSSL never asks the terminal for a pass phrase.
         context.load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             complaint = f"{key}: not the key of the certificate in {certificate}"
-        elif error.reason in _ENCRYPTED:
-            complaint = f"{key}: protected by a pass phrase, which nobody could type in"
         else:
-            complaint = f"{certificate}, {key}: {error.reason or error}"
+            complaint = f"{certificate}, {key}: not usable: {error.reason or 'not PEM'}"
         raise ConfigError(complaint) from error
     except ValueError as error:
         raise ConfigError(f"{key}: {error}") from error
