@@ -75,7 +75,7 @@ fuzz: .stamps/test .stamps/install  ## the property tests with 20,000 inputs eac
 
 NAME := relay
 .PHONY: bench
-bench: .stamps/system-bench .stamps/bench .stamps/install  ## one layer against its peers: NAME=relay, options in ARGS="--quick"
+bench: .stamps/system-bench .stamps/bench .stamps/peers .stamps/install  ## one layer against its peers: NAME=relay, options in ARGS="--quick"
 	$(PY) -m loadtests.$(NAME) $(ARGS)
 
 ##@ Judge
@@ -96,7 +96,7 @@ fmt: .stamps/lint  ## what lint can mend by itself
 	$(PY) -m ruff format
 
 .PHONY: types
-types: .stamps/lint .stamps/test .stamps/install  ## mypy; stubtest: do the stubs of the core tell the truth?
+types: .stamps/lint .stamps/test .stamps/bench .stamps/install  ## mypy; stubtest: do the stubs of the core tell the truth?
 	$(PY) -m mypy
 	$(PY) -m mypy.stubtest fastpath.spec fastpath.errors $(STUBBED) \
 	    --allowlist tests/stubtest.txt --ignore-unused-allowlist
@@ -149,6 +149,6 @@ help:  ## this list
 	$(PIP) --no-build-isolation --editable .
 	touch $@
 
-.stamps/test .stamps/lint .stamps/bench: .stamps/%: .stamps/venv
+.stamps/test .stamps/lint .stamps/bench .stamps/peers: .stamps/%: .stamps/venv
 	$(PIP) --group $*
 	touch $@
