@@ -12,7 +12,7 @@ python=$root/$2
 mkdir -p "$variant"
 {
     printf '%s\n' pyproject.toml setup.py README.md
-    find fastpath pyproxy tests -type f \
+    find fastpath loadtests pyproxy tests tools -type f \
         ! -name '*.so' ! -name '*.c' ! -name '*.html' ! -path '*/__pycache__/*'
 } | while read -r file; do
     mkdir -p "$variant/$(dirname "$file")"
