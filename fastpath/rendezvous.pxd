@@ -1,7 +1,7 @@
 # Rendezvous hashing: who wants a slot most. Scores are integers, the lower the better.
 # Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates",
 # IEEE/ACM Transactions on Networking 6(1), 1998; weights by exponential draws.
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from * nogil:
     ctypedef unsigned long long uint128_t "unsigned __int128"
@@ -11,7 +11,7 @@ cdef extern from * nogil:
 # of contenders, sorted by `contender_compare`.
 cdef struct contender_t:
     uint64_t seed       # of its id, mixed
-    uint64_t step       # score per 2**64 of a draw, a lower bound
+    uint64_t step       # 64ths of score per 2**64 of a draw, a lower bound
     uint64_t inverse    # 2**64 / weight
     uint32_t weight
     uint16_t index      # its owner's business
@@ -19,7 +19,7 @@ cdef struct contender_t:
 # Where a slot would like to go.
 cdef struct choice_t:
     uint64_t score
-    uint32_t place      # 0 while score is NO_SCORE
+    int32_t  place      # -1 with score 0 = before the first
 
 
 # A bijection of 64 bits in which each bit of `x` moves each bit of the result.
@@ -40,7 +40,7 @@ cdef void contender_init(
 cdef int contender_compare(const void* a, const void* b) noexcept nogil
 
 # Return the score of `c` at `slot`, below NO_SCORE: exponentially distributed over
-# the slots, with the weight as its rate.
+# the slots, with the weight as its rate, and independent of all others' scores.
 cdef uint64_t contender_score(const contender_t* c, uint32_t slot) noexcept nogil
 
 # Find the best two of `n` contenders for `slot`, best first; of equal scores the lower

@@ -32,9 +32,12 @@ cdef extern from * nogil:
     int clz64 "__builtin_clzll"(unsigned long long bits)
 
 cdef enum:
-    # What a step may promise above the score: three roundings of the logarithm by
-    # one, of which each is 2**9 in the score.
-    STEP_ERROR = 2048
+    BLOCK_BITS = 8  # larger blocks gain nothing; smaller ones, less
+    PLACES = 0xfff  # low bits of a key
+    # What a key may promise above the score: three roundings of the logarithm by one,
+    # of which each is 2**9 in the score, and the place, 2**12 / 64.
+    KEY_ERROR = 2048
+
 
 cdef inline uint64_t high_half(uint64_t a, uint64_t b) noexcept nogil:
     return <uint64_t>((<uint128_t>a * b) >> 64)
@@ -45,13 +48,24 @@ cdef inline uint64_t seed_of(uint64_t what) noexcept nogil:
     return mix64(what + <uint64_t>0x9e3779b97f4a7c15)
 
 
-# What a slot draws for a contender: 64 random bits. One multiplication, its halves
-# folded, is enough because both seeds are well mixed already.
+# What `slot` draws for a contender: 64 bits, the lower the better. The slots of a block
+# draw without replacement, as it were: their upper 8 bits are 0 to 255, each once.
+# Shares scatter a quarter less by that, so that a ring has less to correct, and a
+# third fewer slots move needlessly than with independent draws.
+# One multiplication, its halves folded, mixes enough, as the seeds are mixed already.
 # Source: the multiply-and-fold of wyhash, by Wang Yi (public domain).
-cdef inline uint64_t draw(uint64_t slot_seed, uint64_t seed) noexcept nogil:
-    cdef uint128_t product = <uint128_t>slot_seed * seed
+cdef inline uint64_t draw(
+    uint64_t block_seed, uint32_t slot, uint64_t seed
+) noexcept nogil:
+    cdef uint128_t product = <uint128_t>block_seed * seed
+    cdef uint64_t x = <uint64_t>(product >> 64) ^ <uint64_t>product
 
-    return <uint64_t>(product >> 64) ^ <uint64_t>product
+    # An odd stride meets all 256 before it meets one again.
+    return x + ((slot * (x | 1)) << (64 - BLOCK_BITS))
+
+
+cdef inline uint64_t block_seed_of(uint32_t slot) noexcept nogil:
+    return seed_of(slot >> BLOCK_BITS)
 
 
 # Return -log2(1 - x / 2**64) * 2**48, within 0.4 %, never falling as `x` rises:
@@ -75,7 +89,7 @@ cdef inline uint64_t score_of(const contender_t* c, uint64_t x) noexcept nogil:
 
 
 cdef uint64_t contender_score(const contender_t* c, uint32_t slot) noexcept nogil:
-    return score_of(c, draw(seed_of(slot), c.seed))
+    return score_of(c, draw(block_seed_of(slot), slot, c.seed))
 
 
 cdef void contender_init(
@@ -86,8 +100,8 @@ cdef void contender_init(
     c.index = index
     c.inverse = ~<uint64_t>0 // weight
     # The slope of the last and flattest line of `neg_log2`, of which `x` is as long
-    # as 128, in units of the score: 2**7 * 2**9 = 2**16.
-    c.step = (LOG_PARTS[63] << 16) // weight
+    # as 128, in 64ths of the score: 2**7 * 2**9 * 2**6 = 2**22.
+    c.step = (LOG_PARTS[63] << 22) // weight
 
 
 cdef int contender_compare(const void* a, const void* b) noexcept nogil:
@@ -99,46 +113,62 @@ cdef int contender_compare(const void* a, const void* b) noexcept nogil:
     return (one > other) - (one < other)
 
 
-# Building a ring spends nearly all of its time in this loop. The logarithm is convex,
-# so a straight line below it rules out most contenders at a third of its price.
+cdef inline void choose(
+    const contender_t* c, uint32_t slot, uint32_t place, choice_t* choice
+) noexcept nogil:
+    choice.score = contender_score(c, slot)
+    choice.place = place
+
+
+# Building a ring spends nearly all of its time in this loop, hence no branch in it:
+# each new best would be a wrong guess, 20 times the price of a multiplication. The
+# logarithm is convex, so a straight line below it is enough to sort out who does not
+# matter; a key is that bound with the place in its low bits.
 cdef void choose_two(
     const contender_t* all, uint32_t n, uint32_t slot, choice_t* two
 ) noexcept nogil:
-    cdef uint64_t slot_seed = seed_of(slot)
-    cdef uint64_t limit = NO_SCORE
-    cdef uint64_t x, score
+    cdef uint64_t block_seed = block_seed_of(slot)
+    cdef uint64_t best = ~<uint64_t>0
+    cdef uint64_t second = ~<uint64_t>0
+    cdef uint64_t third = ~<uint64_t>0
+    cdef uint64_t key, loser
     cdef uint32_t place
 
-    two[0].score = two[1].score = NO_SCORE
-    two[0].place = two[1].place = 0
     for place in range(n):
-        x = draw(slot_seed, all[place].seed)
-        if high_half(x, all[place].step) >= limit:
-            continue
-        score = score_of(&all[place], x)
-        if score < two[0].score:
-            two[1] = two[0]
-            two[0].score = score
-            two[0].place = place
-        elif score < two[1].score:
-            two[1].score = score
-            two[1].place = place
-        limit = two[1].score + STEP_ERROR
+        key = high_half(draw(block_seed, slot, all[place].seed), all[place].step)
+        key = (key & ~<uint64_t>PLACES) | place
+        loser = max(best, key)
+        best = min(best, key)
+        key = max(second, loser)
+        second = min(second, loser)
+        third = min(third, key)
+    choose(&all[best & PLACES], slot, best & PLACES, &two[0])
+    if n == 1:
+        two[1].score = NO_SCORE
+        return
+    choose(&all[second & PLACES], slot, second & PLACES, &two[1])
+    if two[0].score < two[1].score and two[1].score + KEY_ERROR < third >> 6:
+        return
+    # Too close for the bound to tell.
+    two[0].score = 0
+    two[0].place = -1
+    choose_next(all, n, slot, &two[0])
+    two[1] = two[0]
+    choose_next(all, n, slot, &two[1])
 
 
 cdef void choose_next(
     const contender_t* all, uint32_t n, uint32_t slot, choice_t* choice
 ) noexcept nogil:
     cdef choice_t after = choice[0]
-    cdef uint64_t slot_seed = seed_of(slot)
+    cdef uint64_t block_seed = block_seed_of(slot)
     cdef uint64_t x, score
-    cdef uint32_t place
+    cdef int32_t place
 
     choice.score = NO_SCORE
-    choice.place = 0
-    for place in range(n):
-        x = draw(slot_seed, all[place].seed)
-        if high_half(x, all[place].step) >= choice.score + STEP_ERROR:
+    for place in range(<int32_t>n):
+        x = draw(block_seed, slot, all[place].seed)
+        if high_half(x, all[place].step) >> 6 >= choice.score + KEY_ERROR:
             continue
         score = score_of(&all[place], x)
         if score < after.score or (score == after.score and place <= after.place):

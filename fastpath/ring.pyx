@@ -1,30 +1,22 @@
 """Consistent hashing by a table: rendezvous hashing, filled in ahead, within bounds.
 
-Each slot goes to the backend that scores best at it. That alone gives shares that are
-proportional to the weights, and moves only the leaver's slots when a backend leaves.
-But shares by draw scatter, by 10 % where a backend has 100 slots. So there are two
-corrections, each of which touches as few slots as it can:
-
- 1. *At most*: slots and backends are matched as in stable marriage (Gale and Shapley,
-    1962). A full backend keeps the slots in which it scores best; the others go to
-    their next choice. The outcome does not depend on the order of the proposals.
- 2. *At least*: a backend left with too few takes over the slots that it lost most
-    narrowly, first among those whose second choice it is.
+A lookup is one load from a table of slots, as in Maglev; whose a slot is, is decided
+by rendezvous, so that far fewer slots move. The price is a slower build: a draw for
+each slot and backend, which is off every path that a connection takes.
 
 The ring knows no address and no health: it is told ids and, for a rescore, who is up.
 """
 
+import operator
 import time
 
 from libc.errno cimport EINVAL, ENOMEM
 from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcpy, memset
 
+from fastpath.matching cimport match_slots
 from fastpath.rendezvous cimport (
     NO_SCORE,
-    choice_t,
-    choose_next,
-    choose_two,
     contender_compare,
     contender_init,
     contender_score,
@@ -32,138 +24,6 @@ from fastpath.rendezvous cimport (
 
 cdef enum:
     SLOTS_PER_BACKEND = 100  # Maglev's rule: one slot is 1 % of a share
-    SLACK_PERCENT = 6        # how far a share may be from what the weight asks for
-
-# The slots that a contender may have and has.
-cdef struct share_t:
-    uint32_t least
-    uint32_t most
-    uint32_t count
-    uint32_t first      # where its claims begin
-    bint     is_heap    # its claims are, the worst on top; only once full
-
-# A wish for a slot; the lower score is served first.
-cdef struct claim_t:
-    uint64_t score
-    uint32_t slot
-    uint32_t spare
-
-# A ring being filled. Until the end `r.owner` and `r.second` hold places, that is,
-# positions in `r.contenders`, not the caller's indices.
-cdef struct filling_t:
-    ring_t*   r         # borrowed
-    share_t*  shares    # owned; one per place
-    claim_t*  claims    # owned; of all places, one after another
-    uint16_t* first     # owned; first choice of each slot
-
-
-# --- at most: stable matching ---
-
-
-cdef inline bint is_worse(const claim_t* a, const claim_t* b) noexcept nogil:
-    return a.score > b.score or (a.score == b.score and a.slot > b.slot)
-
-
-cdef void sift_down(claim_t* heap, uint32_t count, uint32_t at) noexcept nogil:
-    cdef claim_t moving = heap[at]
-    cdef uint32_t child = 2 * at + 1
-
-    while child < count:
-        if child + 1 < count and is_worse(&heap[child + 1], &heap[child]):
-            child += 1
-        if not is_worse(&heap[child], &moving):
-            break
-        heap[at] = heap[child]
-        at = child
-        child = 2 * at + 1
-    heap[at] = moving
-
-
-# Let a full backend choose between `claim` and what it has. The loser is in `claim`.
-cdef void keep_the_best(
-    filling_t* f, uint32_t place, claim_t* claim
-) noexcept nogil:
-    cdef share_t* share = &f.shares[place]
-    cdef claim_t* heap = &f.claims[share.first]
-    cdef claim_t loser
-    cdef uint32_t i
-
-    if not share.is_heap:
-        share.is_heap = True
-        for i in range(share.count // 2, 0, -1):
-            sift_down(heap, share.count, i - 1)
-    if is_worse(claim, &heap[0]):
-        return
-    loser = heap[0]
-    heap[0] = claim[0]
-    f.r.owner[claim.slot] = place
-    sift_down(heap, share.count, 0)
-    claim[0] = loser
-
-
-# Give `slot` to the best backend that has room, or prefers it to one that it has;
-# that one moves on likewise. Ends because all `most` together cover the slots.
-cdef void settle(filling_t* f, uint32_t slot, choice_t choice) noexcept nogil:
-    cdef claim_t claim
-    cdef share_t* share
-
-    claim.slot = slot
-    claim.spare = 0
-    while True:
-        claim.score = choice.score
-        share = &f.shares[choice.place]
-        if share.count < share.most:
-            f.claims[share.first + share.count] = claim
-            share.count += 1
-            f.r.owner[claim.slot] = choice.place
-            return
-        keep_the_best(f, choice.place, &claim)
-        choice.score = claim.score
-        choose_next(f.r.contenders, f.r.live, claim.slot, &choice)
-
-
-# --- at least: taking over ---
-
-
-cdef int claim_compare(const void* a, const void* b) noexcept nogil:
-    cdef const claim_t* one = <const claim_t*>a
-    cdef const claim_t* other = <const claim_t*>b
-
-    return is_worse(one, other) - is_worse(other, one)
-
-
-# Move slots to `place` until it has its least, the most narrowly lost ones first,
-# from owners that have more than theirs. Unless `anywhere`, only those whose second
-# choice it is: nearly always enough, and a hundredth of the work.
-cdef void take_over(filling_t* f, uint32_t place, bint anywhere) noexcept nogil:
-    cdef ring_t* r = f.r
-    cdef share_t* share = &f.shares[place]
-    cdef share_t* loser
-    cdef uint32_t slot, i
-    cdef uint32_t count = 0
-
-    # The claims of the matching have done their work: their memory is free.
-    for slot in range(r.size):
-        if (anywhere or r.second[slot] == place) and r.owner[slot] != place:
-            f.claims[count].slot = slot
-            f.claims[count].score = (
-                contender_score(&r.contenders[place], slot)
-                - contender_score(&r.contenders[r.owner[slot]], slot)
-            )
-            count += 1
-    qsort(f.claims, count, sizeof(claim_t), claim_compare)
-    for i in range(count):
-        if share.count >= share.least:
-            return
-        slot = f.claims[i].slot
-        loser = &f.shares[r.owner[slot]]
-        if loser.count > loser.least:
-            loser.count -= 1
-            share.count += 1
-            r.owner[slot] = place
-
-
-# --- building ---
 
 
 # Fill `r.contenders` from ids and weights. Return 0 or -EINVAL.
@@ -183,75 +43,18 @@ cdef int line_up(ring_t* r) noexcept nogil:
     return 0 if r.live > 0 else -EINVAL
 
 
-# Lay down how many slots each may have. Return how many claims that can be.
-cdef uint32_t share_out(filling_t* f) noexcept nogil:
-    cdef ring_t* r = f.r
-    cdef uint64_t total = 0
-    cdef uint64_t exact  # times total
-    cdef uint32_t claims = 0
-    cdef share_t* share
-    cdef uint32_t i
+# Fill `r.owner` and `r.second`. Return 0 or -ENOMEM.
+cdef int fill(ring_t* r) noexcept nogil:
+    cdef uint32_t slot
+    cdef int failed
 
-    for i in range(r.live):
-        total += r.contenders[i].weight
-    for i in range(r.live):
-        share = &f.shares[i]
-        exact = <uint64_t>r.size * r.contenders[i].weight
-        # Inwards, so that the slack is kept to the slot; but not past the two whole
-        # numbers beside the exact share, for then they would not add up.
-        share.most = max(
-            (exact + total - 1) // total,
-            exact * (100 + SLACK_PERCENT) // (100 * total),
-        )
-        share.least = min(
-            exact // total,
-            (exact * (100 - SLACK_PERCENT) + 100 * total - 1) // (100 * total),
-        )
-        share.first = claims
-        claims += share.most
-    return max(claims, r.size)
-
-
-cdef void fill(filling_t* f) noexcept nogil:
-    cdef ring_t* r = f.r
-    cdef choice_t two[2]
-    cdef uint32_t slot, place
-
+    failed = match_slots(r.contenders, r.live, r.size, r.owner, r.second)
+    if failed < 0:
+        return failed
     for slot in range(r.size):
-        choose_two(r.contenders, r.live, slot, two)
-        f.first[slot] = two[0].place
-        r.second[slot] = two[1].place if r.live > 1 else two[0].place
-        settle(f, slot, two[0])
-    for place in range(r.live):
-        if f.shares[place].count < f.shares[place].least:
-            take_over(f, place, False)
-        if f.shares[place].count < f.shares[place].least:
-            take_over(f, place, True)
-    for slot in range(r.size):
-        # Who had to leave its first choice has that as its second.
-        if r.owner[slot] != f.first[slot]:
-            r.second[slot] = f.first[slot]
         r.owner[slot] = r.contenders[r.owner[slot]].index
         r.second[slot] = r.contenders[r.second[slot]].index
-
-
-cdef int build(ring_t* r) noexcept nogil:
-    cdef filling_t f
-    cdef int result = -ENOMEM
-
-    f.r = r
-    f.claims = NULL
-    f.first = <uint16_t*>malloc(r.size * sizeof(uint16_t))
-    f.shares = <share_t*>calloc(r.live, sizeof(share_t))
-    if f.shares != NULL:
-        f.claims = <claim_t*>malloc(share_out(&f) * sizeof(claim_t))
-    if f.first != NULL and f.claims != NULL:
-        fill(&f)
-        result = 0
-    free(f.first)
-    free(f.shares)
-    free(f.claims)
-    return result
+    return 0
 
 
 cdef uint32_t size_for(uint32_t n) noexcept nogil:
@@ -292,7 +95,7 @@ cdef int ring_init(
         memcpy(r.weights, weights, n * sizeof(uint32_t))
         result = line_up(r)
         if result == 0:
-            result = build(r)
+            result = fill(r)
     if result < 0:
         ring_fini(r)
     return result
@@ -327,27 +130,40 @@ cdef int ring_rescore(
 # --- Python's face: for tests, benches and users of the library ---
 
 
-# Look `count` hashes up; return something that the compiler cannot leave out.
+cdef inline uint64_t next_hash(uint64_t hash) noexcept nogil:
+    # Knuth's linear congruence: one multiplication, and the upper bits are random.
+    return hash * <uint64_t>6364136223846793005 + <uint64_t>1442695040888963407
+
+
+cdef inline uint16_t look_up(
+    const uint16_t* owners, uint32_t size, uint64_t hash, bint modulo
+) noexcept nogil:
+    return owners[(hash >> 16) % size if modulo else ((hash >> 32) * size) >> 32]
+
+
+# Look `count` hashes up; return the sum of what was found. Two loops, because in one
+# the compiler makes all hashes wait as soon as some do.
 cdef uint64_t look_up_many(
     const uint16_t* owners, uint32_t size, uint64_t count, bint modulo, bint chained
 ) noexcept nogil:
     cdef uint64_t hash = 1
     cdef uint64_t found = 0
-    cdef uint16_t owner
-    cdef uint64_t i
+    cdef uint64_t _i
 
-    for i in range(count):
-        # Knuth's linear congruence: one multiplication; the upper bits are random.
-        hash = hash * <uint64_t>6364136223846793005 + <uint64_t>1442695040888963407
-        owner = owners[(hash >> 16) % size if modulo else ((hash >> 32) * size) >> 32]
-        found += owner
-        if chained:
-            hash += owner
+    if chained:
+        for _i in range(count):
+            hash = next_hash(hash + look_up(owners, size, hash, modulo))
+        return hash
+    for _i in range(count):
+        hash = next_hash(hash)
+        found += look_up(owners, size, hash, modulo)
     return found
 
 
-def time_lookups(bytes owners, uint64_t count, *, bint modulo=False, bint chained=False):
-    """Return the nanoseconds per lookup of random hashes in a table, in C.
+def time_lookups(
+    bytes owners, uint64_t count, *, bint modulo=False, bint chained=False
+):
+    """Return the nanoseconds of CPU time per lookup of random hashes, in C.
 
     Args:
         owners: The table, two bytes per slot, native order.
@@ -358,12 +174,13 @@ def time_lookups(bytes owners, uint64_t count, *, bint modulo=False, bint chaine
     """
     cdef const uint16_t* table = <const uint16_t*><const char*>owners
     cdef uint32_t size = len(owners) // 2
+    cdef volatile uint64_t unused  # else the compiler leaves the work out
 
     if size == 0 or count == 0:
         raise ValueError("nothing to look up")
-    began_ns = time.perf_counter_ns()
-    look_up_many(table, size, count, modulo, chained)
-    return (time.perf_counter_ns() - began_ns) / count
+    began_ns = time.thread_time_ns()
+    unused = look_up_many(table, size, count, modulo, chained)
+    return (time.thread_time_ns() - began_ns) / count
 
 
 def hash_bytes(bytes data):
@@ -372,8 +189,8 @@ def hash_bytes(bytes data):
 
 
 def _checked(items, size):
-    """Return `items` as a list of pairs that a ring takes, or raise ValueError."""
-    pairs = [(key, weight) for key, weight in items]
+    """Return `items` as pairs of int that a ring takes, or raise ValueError."""
+    pairs = [(operator.index(key), operator.index(weight)) for key, weight in items]
     if not 0 < len(pairs) <= RING_MOST_BACKENDS:
         raise ValueError(f"a ring takes 1-4096 backends, not {len(pairs)}")
     for key, weight in pairs:
