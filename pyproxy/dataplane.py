@@ -103,11 +103,11 @@ class Dataplane:
     def reset(self, backend: Key | None = None) -> None:
         """Reset the live relays of one backend, or all. Unknown ones have none."""
         if backend is None or backend in self._told:
-            self._engine.reset(backend)
+            self._try("reset", lambda: self._engine.reset(backend))
 
     def drain(self) -> None:
         """Stop listening; live relays go on."""
-        self._engine.drain()
+        self._try("drain", self._engine.drain)
 
     def stats(self) -> Stats:
         """Return a snapshot of all counters."""
@@ -124,6 +124,14 @@ class Dataplane:
             self._loop.remove_reader(self._engine.fileno())
             self._loop = None
         self._engine.close()
+
+    def _try(self, what: str, command: Callable[[], None]) -> None:
+        # A worker that hangs must not keep us from going on with the others.
+        try:
+            command()
+        except fastpath.EngineError as error:
+            extra = {"command": what, "why": str(error)}
+            logger.error("core did not take a command", extra=extra)
 
     def _pass_on(self, on_notice: OnNotice) -> None:
         for notice in self._engine.notices():

@@ -88,6 +88,7 @@ class Runtime(Generic[C]):
         self._hurry = asyncio.Event()
         self._starting: asyncio.Task[object] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self.health.require("start", lambda: "not serving yet")
 
     @property
     def dataplane(self) -> Dataplane:
@@ -100,9 +101,9 @@ class Runtime(Generic[C]):
         """Own workers, signals and admin address for the time of the body."""
         _raise_descriptor_limit()
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._take_signals())
             self._dataplane = Dataplane.open(self.config.workers)
             stack.callback(self._dataplane.close)
-            stack.callback(self._take_signals())
             admin = Admin(sources)
             stack.push_async_callback(admin.close)
             if self.config.admin_address:
@@ -114,8 +115,10 @@ class Runtime(Generic[C]):
             try:
                 yield
             except asyncio.CancelledError:
-                if not self._stopping.is_set():
+                task = asyncio.current_task()
+                if not self._stopping.is_set() or task is None:
                     raise
+                task.uncancel()  # it was us
                 logger.info("stopped before serving")
 
     async def serve(self, addresses: list[str]) -> None:
@@ -123,6 +126,7 @@ class Runtime(Generic[C]):
         for address in addresses:
             _say(f"Starting to serve on {address}")
         self._starting = None
+        self.health.drop("start")
         self._notifier.say("READY=1", f"STATUS=serving on {', '.join(addresses)}")
         await self._stopping.wait()
 

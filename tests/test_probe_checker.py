@@ -37,10 +37,15 @@ class World:
         self.waits: list[float] = []
         self.changes: list[tuple[Key, State, State]] = []
         self.findings = 0
-        self._sleepers: list[tuple[asyncio.Event, asyncio.Event]] = []
+        self.now = 0.0
+        self._sleepers: list[asyncio.Event] = []
         self.hung = asyncio.Event()  # probes wait for it when the result is missing
         self.checker = Checker(
-            self._changed, self._found, run_probe=self._probe, sleep=self._sleep
+            self._changed,
+            self._found,
+            run_probe=self._probe,
+            sleep=self._sleep,
+            clock=lambda: self.now,
         )
 
     def _changed(self, watched: Watched, before: State) -> None:
@@ -61,11 +66,13 @@ class World:
     async def _sleep(self, woken: asyncio.Event, seconds: float) -> None:
         self.waits.append(seconds)
         turned = asyncio.Event()
-        self._sleepers.append((turned, woken))
+        self._sleepers.append(turned)
         waits = [asyncio.ensure_future(each.wait()) for each in (turned, woken)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            if turned in self._sleepers:
+                self._sleepers.remove(turned)
             for each in waits:
                 each.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
@@ -73,8 +80,9 @@ class World:
     async def turn(self) -> None:
         """Let every sleeper wake, and wait until all sleep again."""
         probed = len(self.probed)
+        self.now += 3600
         sleepers, self._sleepers = self._sleepers, []
-        for turned, _ in sleepers:
+        for turned in sleepers:
             turned.set()
         await self.until(lambda: len(self._sleepers) == len(sleepers))
         assert len(self.probed) == probed + len(sleepers)
@@ -112,10 +120,34 @@ async def test_first_result_decides_and_pace_follows_the_state(world: World) -> 
 async def test_hurry_probes_at_once_and_only_that_one(world: World) -> None:
     world.results = {A: Result.READY, B: Result.READY}
     await world.begin(A, B)
+    world.now += 5
     world.checker.hurry(B)
     world.checker.hurry(("10.9.9.9", 9))  # gone meanwhile: nothing to do
     await world.until(lambda: len(world.probed) == 3)
     assert world.probed[2] == B
+
+
+async def test_burst_of_failures_is_one_probe_per_fast_interval(world: World) -> None:
+    world.results = {A: Result.READY}
+    await world.begin(A)
+    world.now += 0.25
+    for _ in range(1000):
+        world.checker.hurry(A)
+    await world.until(lambda: len(world.waits) == 2)
+    assert world.waits == [10, 0.75]  # what is left of the fast interval
+    assert len(world.probed) == 1
+    await world.turn()
+    assert len(world.probed) == 2
+
+
+async def test_haste_is_of_no_use_for_the_dead(world: World) -> None:
+    world.results = {A: Result.DEAD}
+    await world.begin(A)
+    world.now += 5
+    world.checker.hurry(A)
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert len(world.probed) == 1
 
 
 async def test_backends_that_stay_keep_their_state(world: World) -> None:
@@ -132,10 +164,12 @@ async def test_new_settings_apply_to_the_running_probe_at_once(world: World) -> 
     world.results = {A: Result.READY}
     await world.begin(A)
     slower = Pace(interval_s=99, jitter=0, fall=1)
+    world.now += 5
     world.checker.follow([(target(A, "/livez"), slower)])
     await world.until(lambda: len(world.waits) == 2)
     assert world.waits[1] == 99
     world.results[A] = Result.DEAD
+    world.now += 5
     world.checker.hurry(A)
     await world.until(lambda: len(world.changes) == 2)
     assert world.checker.states() == {A: State.DOWN}

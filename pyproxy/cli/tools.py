@@ -8,7 +8,7 @@ from click.shell_completion import get_completion_class
 from pyproxy import __version__
 from pyproxy.cli.apiserver_lb import read_config
 from pyproxy.cli.flags import Command
-from pyproxy.config import to_yaml
+from pyproxy.config import format_duration, to_yaml
 from pyproxy.modes.apiserver_lb import check as check_apiserver_lb
 from pyproxy.runtime import launch
 
@@ -23,6 +23,10 @@ def check(file: str) -> None:
     config = read_config(Path(file), {})
     for warning in launch(check_apiserver_lb(config)):
         click.echo(f"pyproxy: warning: {warning}", err=True)
+    for pool in config.pools:
+        worst = format_duration(pool.check.worst_detection_s)
+        note = f"pool {pool.name}: a hung server is noticed within {worst}"
+        click.echo(f"pyproxy: {note}", err=True)
     click.echo(to_yaml(config), nl=False)
 
 

@@ -69,11 +69,13 @@ class Checker:
         *,
         run_probe: Callable[[Target], Awaitable[Finding]] = probe,
         sleep: Callable[[asyncio.Event, float], Awaitable[None]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._on_change = on_change
         self._on_finding = on_finding
         self._probe = run_probe
         self._sleep = sleep or _sleep_unless_set
+        self._clock = clock
         self._watched: dict[Key, Watched] = {}
         self._permits = asyncio.Semaphore(AT_ONCE)
         self._news = asyncio.Event()  # a result came in
@@ -105,9 +107,13 @@ class Checker:
                 watched.woken.set()
 
     def hurry(self, key: Key) -> None:
-        """Probe this backend now: somebody saw it fail."""
-        if key in self._watched:
-            self._watched[key].woken.set()
+        """Probe this backend now: somebody saw it fail.
+
+        A thousand failures in a second are one: see `_pause`.
+        """
+        watched = self._watched.get(key)
+        if watched is not None and watched.state.state is not State.DOWN:
+            watched.woken.set()
 
     async def settle(self, enough: Callable[[], bool], grace_s: float) -> None:
         """Wait until every backend has a first result, each probe ending by timeout.
@@ -141,6 +147,7 @@ class Checker:
     async def _watch(self, watched: Watched) -> None:
         while True:
             watched.woken.clear()
+            began_s = self._clock()
             try:
                 async with self._permits:
                     finding = await self._probe(watched.target)
@@ -151,10 +158,18 @@ class Checker:
                 # A bug here must not stop the probing, and says nothing of the backend.
                 logger.exception("probe failed", extra=_who(watched, bug=True))
                 self._note_nothing(watched, "internal error")
-            wait_s = watched.pace.next_wait_s(watched.state)
-            # Not for secrets: only so that probes do not march in step.
-            spread = random.uniform(-watched.pace.jitter, watched.pace.jitter)
-            await self._sleep(watched.woken, wait_s * (1 + spread))
+            await self._pause(watched, began_s)
+
+    async def _pause(self, watched: Watched, began_s: float) -> None:
+        pace = watched.pace
+        # Not for secrets: only so that probes do not march in step.
+        spread = 1 + random.uniform(-pace.jitter, pace.jitter)
+        await self._sleep(watched.woken, pace.next_wait_s(watched.state) * spread)
+        # Woken early: still no faster than fast, or a burst of failed connects would
+        # make `fall` probes of one moment.
+        rest_s = began_s + pace.fast_interval_s - self._clock()
+        if watched.woken.is_set() and rest_s > 0:
+            await self._sleep(asyncio.Event(), rest_s)
 
     def _note(self, watched: Watched, finding: Finding) -> None:
         before = watched.state.state
