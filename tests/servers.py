@@ -8,6 +8,7 @@ Deliberately made of blocking sockets only: they are the oracle.
 import abc
 import contextlib
 import hashlib
+import secrets
 import socket
 import struct
 import threading
@@ -30,11 +31,18 @@ class Address(NamedTuple):
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a TCP port on which nobody listens. Port 0 is better where it can be."""
+    """Return a TCP port on which nobody listens. Port 0 is better where it can be.
+
+    Below the ports that the kernel gives to clients (ip_local_port_range, from 32768):
+    one of those is taken again before a program that was told it can bind.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = secrets.randbelow(20_000) + 10_000
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            with contextlib.suppress(OSError):
+                probe.bind((host, port))
+                return port
 
 
 def send_reset(connection: socket.socket) -> None:
