@@ -132,23 +132,27 @@ help:  ## this list
 	tools/system.sh $*
 	touch $@
 
+# Made once; a new one is newer than every stamp below, so all of them start anew.
+$(VENV)/pyvenv.cfg: | .stamps/system-build
+	"$$(tools/find_python.sh)" -m venv --clear $(VENV)
+
 # pip reads dependency groups since 25.1.
-.stamps/venv: .stamps/system-build pyproject.toml
-	$(PY) -c '' 2>/dev/null || "$$(tools/find_python.sh)" -m venv --clear $(VENV)
+.stamps/venv: $(VENV)/pyvenv.cfg pyproject.toml
 	$(PIP) 'pip>=25.1'
 	$(PIP) $$($(PY) -c 'import tomllib; \
 	    print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')
 	touch $@
 
-.stamps/core: .stamps/venv $(CORE)
+.stamps/core: $(VENV)/pyvenv.cfg $(CORE) | .stamps/venv
 	tools/compile.sh $(PY)
 	touch $@
 
-# Not rebuilt when the core is: an editable install only points here.
-.stamps/install: .stamps/venv pyproject.toml | .stamps/core
+# Not again when the core is rebuilt: an editable install only points here.
+.stamps/install: $(VENV)/pyvenv.cfg pyproject.toml | .stamps/core
 	$(PIP) --no-build-isolation --editable .
 	touch $@
 
-.stamps/test .stamps/lint .stamps/bench .stamps/peers: .stamps/%: .stamps/venv
+GROUPS := .stamps/test .stamps/lint .stamps/bench .stamps/peers
+$(GROUPS): .stamps/%: $(VENV)/pyvenv.cfg pyproject.toml | .stamps/venv
 	$(PIP) --group $*
 	touch $@
