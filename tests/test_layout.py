@@ -17,7 +17,7 @@ CORE = ROOT / "fastpath"
 FLOORS = """
     linux openssl errors spec snapshot rendezvous matching ring timer addr tls
     transport stats pipe poller mailbox limit registry listener table head verdict
-    balancer half relay dial flow exchange worker engine
+    balancer half relay dial flow exchange fleet accept worker tally engine
 """.split()
 
 MOST_LINES = 400
