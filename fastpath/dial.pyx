@@ -34,6 +34,9 @@ from fastpath.balancer cimport (
 from fastpath.half cimport (
     END_FULL,
     END_HOPED,
+    END_KEPT_ALIVE,
+    END_NODELAY,
+    END_POLLED,
     END_WRITABLE,
     MOVE,
     MOVE_TARGET_FAILED,
@@ -61,6 +64,7 @@ from fastpath.linux.socket cimport (
     socket,
     socklen_t,
 )
+from fastpath.listener cimport socket_lazy_ack
 from fastpath.mailbox cimport (
     LETTER,
     LETTER_CONNECT_FAILED,
@@ -71,9 +75,6 @@ from fastpath.mailbox cimport (
 )
 from fastpath.registry cimport backend_state_t
 from fastpath.relay cimport (
-    END_KEPT_ALIVE,
-    END_NODELAY,
-    END_POLLED,
     RELAY_DIALLING,
     RELAY_FLOWING,
     RELAY_FREE,
@@ -206,7 +207,7 @@ cdef bint dial_on(relays_t* rs, relay_t* r) noexcept nogil:
             vip_stats(rs.stats, r.vip.slot).retries += 1
         r.backend = b.state
         add_u32(&b.state.active, 1)
-        failed = dial_connect(rs, r, b, v.pool.connect_ms)
+        failed = dial_connect(rs, r, b, v)
         if failed == 0:
             return True
         if r.state == RELAY_FREE:
@@ -247,7 +248,7 @@ cdef void dial_failed(
 
 # Start to connect. Return 0, or -errno if that failed at once.
 cdef int dial_connect(
-    relays_t* rs, relay_t* r, const backend_t* b, uint32_t timeout_ms
+    relays_t* rs, relay_t* r, const backend_t* b, const vip_t* v
 ) noexcept nogil:
     cdef sockaddr_storage name
     cdef socklen_t size = addr_to_sockaddr(&b.addr, &name)
@@ -256,12 +257,14 @@ cdef int dial_connect(
     up.fd = socket(b.addr.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     if up.fd == -1:
         return -errno
+    if v.listen.client_first:
+        socket_lazy_ack(up.fd)
     r.dialled_us = clock_us()
     if connect(up.fd, <sockaddr*>&name, size) == -1 and errno != EINPROGRESS:
         return -errno
     if b.loopback:
-        return dial_at_once(rs, r, timeout_ms)
-    timer_arm(rs.wheel, &r.timer, rs.now_ms + timeout_ms)
+        return dial_at_once(rs, r, v.pool.connect_ms)
+    timer_arm(rs.wheel, &r.timer, rs.now_ms + v.pool.connect_ms)
     relay_poll(rs, r, SIDE_UP, EPOLLIN | EPOLLRDHUP | EPOLLOUT)
     return 0 if r.state != RELAY_FREE else -EAGAIN
 

@@ -12,7 +12,7 @@ from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from fastpath.addr cimport addr_parse, addr_t, addr_text
+from fastpath.fleet cimport WORKERS_MOST, fleet_t
 from fastpath.linux.atomic cimport (
     acquire_u64,
     load_u32,
@@ -22,21 +22,14 @@ from fastpath.linux.atomic cimport (
     store_u64,
 )
 from fastpath.linux.clock cimport clock_us
-from fastpath.linux.file cimport close
-from fastpath.listener cimport listen_options_t, listener_open, listener_set
 from fastpath.mailbox cimport (
     LETTER,
-    LETTER_CONNECT_FAILED,
-    LETTER_EJECTED,
-    LETTER_RECOVERED,
     LETTER_RESET,
     LETTER_STOP,
     SLOT_ALL,
     letter_t,
-    mailbox_clear,
     mailbox_fini,
     mailbox_init,
-    mailbox_pop,
     mailbox_push,
     mailbox_sleep,
     mailbox_wake,
@@ -49,9 +42,6 @@ from fastpath.registry cimport (
     backend_state_t,
 )
 from fastpath.stats cimport (
-    DROP_REASONS,
-    HISTOGRAM_BUCKETS,
-    STATS_CHUNK,
     backend_stats,
     backend_stats_t,
     stats_reserve,
@@ -59,25 +49,11 @@ from fastpath.stats cimport (
     vip_stats_t,
 )
 from fastpath.table cimport PoolBlock, TableBlock, VipBlock
-from fastpath.worker cimport (
-    WORKERS_MOST,
-    Worker,
-    fleet_t,
-    worker_free,
-    worker_new,
-    worker_t,
-)
+from fastpath.tally cimport tally, tally_notices
+from fastpath.worker cimport Worker, worker_free, worker_new
 
 from fastpath.errors import EngineError
-from fastpath.snapshot import (
-    BackendStats,
-    Histogram,
-    Notice,
-    Stats,
-    VipStats,
-    WorkerStats,
-)
-from fastpath.stats import DROP_NAMES, histogram_bounds_us
+from fastpath.listener import close_listeners, open_listeners, set_listeners
 from fastpath.table import Table
 
 cdef enum:
@@ -85,12 +61,6 @@ cdef enum:
     PATIENCE_MS = 1000   # for workers to take over a table
 
 HEALTH = {"ready": HEALTH_READY, "draining": HEALTH_DRAINING, "dead": HEALTH_DEAD}
-HEALTH_NAMES = ("ready", "draining", "dead")
-NOTICE_NAMES = {
-    LETTER_CONNECT_FAILED: "connect-failed",
-    LETTER_EJECTED: "ejected",
-    LETTER_RECOVERED: "recovered",
-}
 
 
 cdef class Engine:
@@ -130,7 +100,8 @@ cdef class Engine:
         cdef Worker worker
         cdef int i
 
-        _raise_errno(mailbox_init(&self.fleet.notices, NOTICES), "notices")
+        if mailbox_init(&self.fleet.notices, NOTICES) < 0:
+            raise OSError("no memory or descriptors for the notices")
         mailbox_sleep(&self.fleet.notices)
         for i in range(count):
             self.fleet.workers[i] = worker_new(&self.fleet, i, pipe_bytes, splice)
@@ -192,7 +163,7 @@ cdef class Engine:
             try:
                 blocks = self._build(table, opened)
             except BaseException:
-                _close_all(opened)
+                self._abandon(opened)
                 raise
             gone = [key for key in self.listening if key not in table.vips]
             return self._publish(blocks, opened, gone)
@@ -203,27 +174,17 @@ cdef class Engine:
         try:
             for key, vip in table.vips.items():
                 if key not in self.listening:
-                    opened[key] = self._open_listener(vip)
+                    opened[key] = open_listeners(vip, self.fleet.count)
         except BaseException:
-            _close_all(opened)
+            self._abandon(opened)
             raise
         return opened
 
-    def _open_listener(self, vip):
-        cdef addr_t at
-        cdef listen_options_t options = _listen_options(vip)
-        cdef int fd, i
-
-        addr_parse(&at, vip.host.encode(), vip.port)
-        fds = []
-        for i in range(self.fleet.count):
-            fd = listener_open(&at, &options)
-            if fd < 0:
-                _close_all({None: (None, fds)})
-                where = f"[{vip.host}]" if ":" in vip.host else vip.host
-                _raise_errno(fd, f"cannot listen on {where}:{vip.port}")
-            fds.append(fd)
-        return (addr_text(&at), at.port), fds
+    def _abandon(self, opened):
+        for key, (_, fds) in opened.items():
+            close_listeners(fds)
+            if key in self.registry.vip_slots:
+                self.registry.drop_vip(key)
 
     def _build(self, table, opened):
         """VipBlocks of a table; what did not change stays the same block."""
@@ -242,13 +203,8 @@ cdef class Engine:
             slot = self.registry.take_vip(key, bool(by_source))
             blocks[key] = VipBlock(vip, pool, slot, bound)
             if old is not None:
-                self._set_listeners(vip, fds)
+                set_listeners(vip, fds)
         return blocks
-
-    def _set_listeners(self, vip, fds):
-        cdef listen_options_t options = _listen_options(vip)
-        for fd in fds:
-            listener_set(fd, &options)
 
     def _publish(self, blocks, opened, gone):
         """Hand the table to the workers in one step and wait for them."""
@@ -393,120 +349,19 @@ cdef class Engine:
 
     def notices(self):
         """What happened to backends since the last call, oldest first."""
-        cdef letter_t letter
-
-        names = {slot: key for key, slot in self.registry.backend_slots.items()}
-        notices = []
-        mailbox_clear(&self.fleet.notices)
-        mailbox_sleep(&self.fleet.notices)
-        while mailbox_pop(&self.fleet.notices, &letter):
-            if letter.slot in names:
-                notices.append(Notice(NOTICE_NAMES[letter.kind], names[letter.slot]))
-        return notices
+        self._check_open()
+        return tally_notices(&self.fleet.notices, self.registry)
 
     def fileno(self):
         """Descriptor that is readable when there are notices; the engine's own."""
+        self._check_open()
         return self.fleet.notices.wake_fd
 
     def stats(self):
         """All counters as they stand, summed over the workers."""
-        cdef int i
-
         self._check_open()
-        vips = {key: self._vip_stats(b.slot) for key, b in self.blocks.items()}
-        backends = {
-            key: self._backend_stats(slot)
-            for key, slot in self.registry.backend_slots.items()
-            if self.registry.users[slot] > 0
-        }
-        workers = tuple(self._worker_stats(i) for i in range(self.fleet.count))
-        return Stats(
-            generation=self.current.table.generation,
-            relays_active=sum(w.active for w in workers),
-            relays_total=sum(w.accepted for w in workers),
-            notices_lost=sum(
-                self.fleet.workers[i].stats.notices_lost
-                for i in range(self.fleet.count)
-            ),
-            vips=vips,
-            backends=backends,
-            workers=workers,
-        )
-
-    def _vip_stats(self, uint32_t slot):
-        cdef vip_stats_t total
-        cdef vip_stats_t* one
-        cdef int i, k
-
-        memset(&total, 0, sizeof(total))
-        for i in range(self.fleet.count):
-            one = vip_stats(&self.fleet.workers[i].stats, slot)
-            total.accepted += one.accepted
-            total.active += one.active
-            total.retries += one.retries
-            for k in range(2):
-                total.bytes[k] += one.bytes[k]
-            for k in range(DROP_REASONS):
-                total.refused[k] += one.refused[k]
-                total.closed[k] += one.closed[k]
-        return VipStats(
-            accepted=total.accepted,
-            active=total.active,
-            refused={DROP_NAMES[k]: total.refused[k] for k in range(DROP_REASONS)},
-            closed={DROP_NAMES[k]: total.closed[k] for k in range(DROP_REASONS)},
-            bytes_up=total.bytes[0],
-            bytes_down=total.bytes[1],
-            retries=total.retries,
-        )
-
-    def _backend_stats(self, uint32_t slot):
-        cdef backend_state_t* state = self.registry.backend(slot)
-        cdef backend_stats_t total
-        cdef backend_stats_t* one
-        cdef int i, k
-
-        memset(&total, 0, sizeof(total))
-        for i in range(self.fleet.count):
-            one = backend_stats(&self.fleet.workers[i].stats, slot)
-            total.connects += one.connects
-            total.failures += one.failures
-            total.ejections += one.ejections
-            total.connect_us += one.connect_us
-            for k in range(2):
-                total.bytes[k] += one.bytes[k]
-            for k in range(HISTOGRAM_BUCKETS):
-                total.connects_in[k] += one.connects_in[k]
-        return BackendStats(
-            active=load_u32(&state.active),
-            connects=total.connects,
-            connect_failures=total.failures,
-            ejections=total.ejections,
-            ejected=load_u64(&state.ejected_until_ms) > clock_us() // 1000,
-            health=HEALTH_NAMES[load_u32(&state.health)],
-            bytes_up=total.bytes[0],
-            bytes_down=total.bytes[1],
-            connect_time=Histogram(
-                histogram_bounds_us(),
-                tuple(total.connects_in[k] for k in range(HISTOGRAM_BUCKETS)),
-                total.connect_us,
-            ),
-        )
-
-    def _worker_stats(self, int i):
-        cdef worker_t* w = self.fleet.workers[i]
-
-        return WorkerStats(
-            active=w.stats.active,
-            accepted=w.stats.accepted,
-            handed_over=w.stats.handed_over,
-            turns=w.stats.turns,
-            bytes_copied=w.stats.copied,
-            bytes_spliced=w.stats.spliced,
-            unspliceable=w.stats.no_splice,
-            pipes=w.relays.mover.pipes.total,
-            spills=w.stats.spills,
-            relay_slots=w.relays.chunk_count * 256,
-        )
+        slots = {key: block.slot for key, block in self.blocks.items()}
+        return tally(&self.fleet, self.registry, slots, self.generation)
 
     # ---- The end.
 
@@ -533,23 +388,3 @@ cdef class Engine:
             self.blocks = {}
             self.listening = {}
             self.previous = None
-
-
-cdef listen_options_t _listen_options(vip) except *:
-    cdef listen_options_t options
-    options.keepalive_s = <int>vip.keepalive_s
-    options.user_timeout_ms = <int>(vip.user_timeout_s * 1000)
-    options.defer_accept_s = vip.defer_accept_s
-    options.backlog = vip.backlog
-    return options
-
-
-def _close_all(opened):
-    for _, fds in opened.values():
-        for fd in fds:
-            close(fd)
-
-
-cdef _raise_errno(int result, str doing):
-    if result < 0:
-        raise OSError(-result, f"{doing}: {os.strerror(-result)}")

@@ -14,7 +14,7 @@ cdef enum:
     STREAM_READS = 3        # so many of them in a row do
     TRICKLE_BYTES = 16384   # a splice below this size was not worth it
     TRICKLE_READS = 2       # so many of them in a row: back to copying
-    TURN_BYTES = 1048576    # moved at most before others have their turn
+    TURN_BYTES = 4194304    # moved at most before others have their turn
     SPILLS_KEPT = 16        # of a worker, for the next one who needs one
 
 cdef enum MODE:
@@ -36,13 +36,20 @@ cdef enum:
     END_WRITABLE = 1
     END_HOPED = 2           # connecting, on the same host: probably through already
 
+# Bits of end_t.flags.
+cdef enum END_FLAG:
+    END_POLLED = 1          # registered with the poller
+    END_POLLED_OUT = 2      # and for EPOLLOUT
+    END_NODELAY = 4         # Nagle is off
+    END_KEPT_ALIVE = 8      # keepalive and user timeout are set
+
 # One socket of a relay.
 cdef struct end_t:
     int      fd             # owned by the relay; -1 = none
     uint8_t  readable       # may have bytes or a FIN for us
     uint8_t  writable       # END_FULL, END_WRITABLE or END_HOPED
     uint8_t  hung_up        # its FIN was seen: a short read does not mean dry
-    uint8_t  flags          # the relay's
+    uint8_t  flags          # END_FLAG
 
 cdef struct half_t:
     pipe_t*   pipe          # lent; NULL = none
@@ -52,6 +59,7 @@ cdef struct half_t:
     uint8_t   streak        # reads in a row that speak for the other mode
     uint8_t   ended         # the source has sent its FIN
     uint8_t   done          # and so have we
+    uint8_t   last          # the other half is done: close(2) will send our FIN
 
 # What the halves of one worker share.
 cdef struct mover_t:

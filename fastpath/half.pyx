@@ -11,12 +11,15 @@ from libc.string cimport memcpy, memset
 
 from fastpath.linux.debug cimport check
 from fastpath.linux.socket cimport (
+    IPPROTO_TCP,
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
     MSG_PEEK,
     SHUT_WR,
+    TCP_NODELAY,
     recv,
     send,
+    setsockopt,
     shutdown,
 )
 from fastpath.pipe cimport (
@@ -101,10 +104,22 @@ cdef int half_keep(mover_t* m, half_t* h, size_t first, size_t size) noexcept no
     return STEP_ON
 
 
+# Nagle can hold back a second write only: the first one is spared the call.
+cdef inline void half_hurry(const half_t* h, end_t* dst) noexcept nogil:
+    cdef int on = 1
+
+    if h.bytes > 0 and not dst.flags & END_NODELAY:
+        dst.flags |= END_NODELAY
+        setsockopt(dst.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
+
+
 # Bytes that `dst` took, or 0 if it is full, or -errno.
-cdef ssize_t end_send(end_t* dst, const char* bytes, size_t size) noexcept nogil:
+cdef ssize_t half_send(
+    const half_t* h, end_t* dst, const char* bytes, size_t size
+) noexcept nogil:
     cdef ssize_t n
 
+    half_hurry(h, dst)
     while True:
         n = send(dst.fd, bytes, size, MSG_NOSIGNAL)
         if n != -1:
@@ -124,7 +139,7 @@ cdef int flush_spill(mover_t* m, half_t* h, end_t* dst) noexcept nogil:
 
     if not dst.writable:
         return MOVE_WAIT
-    n = end_send(dst, s.bytes + s.first, s.used)
+    n = half_send(h, dst, s.bytes + s.first, s.used)
     if n < 0:
         m.error = <int>-n
         return MOVE_TARGET_FAILED
@@ -144,6 +159,7 @@ cdef int flush_pipe(mover_t* m, half_t* h, end_t* dst) noexcept nogil:
 
     if not dst.writable:
         return MOVE_WAIT
+    half_hurry(h, dst)
     n = pipe_flush(h.pipe, dst.fd)
     if n == -EAGAIN:
         dst.writable = 0
@@ -187,7 +203,7 @@ cdef int copy_some(mover_t* m, half_t* h, end_t* src, end_t* dst) noexcept nogil
         src.readable = 0
     if h.mode == MODE_COPY and m.splice:
         half_learn(h, n >= STREAM_BYTES, STREAM_READS, MODE_SPLICE)
-    sent = end_send(dst, m.scratch, n)
+    sent = half_send(h, dst, m.scratch, n)
     if sent < 0:
         m.error = <int>-sent
         return MOVE_NO_MEMORY if half_keep(m, h, 0, n) != STEP_ON else MOVE_TARGET_FAILED
@@ -239,8 +255,9 @@ cdef int splice_some(mover_t* m, half_t* h, end_t* src) noexcept nogil:
 
 
 cdef int half_finish(half_t* h, end_t* dst) noexcept nogil:
-    # ENOTCONN: the other side has gone altogether, and its own half will say so.
-    shutdown(dst.fd, SHUT_WR)
+    if not h.last:
+        # ENOTCONN: that side has gone altogether, and its own half will say so.
+        shutdown(dst.fd, SHUT_WR)
     h.done = 1
     return MOVE_DONE
 

@@ -1,8 +1,15 @@
 """Listening sockets: bind, options, accept."""
 
+import os
+
 from libc.errno cimport EINTR, errno
 
-from fastpath.addr cimport addr_from_sockaddr, addr_to_sockaddr
+from fastpath.addr cimport (
+    addr_from_sockaddr,
+    addr_parse,
+    addr_text,
+    addr_to_sockaddr,
+)
 from fastpath.linux.file cimport close
 from fastpath.linux.socket cimport (
     AF_INET6,
@@ -21,6 +28,7 @@ from fastpath.linux.socket cimport (
     TCP_KEEPIDLE,
     TCP_KEEPINTVL,
     TCP_NODELAY,
+    TCP_QUICKACK,
     TCP_USER_TIMEOUT,
     accept4,
     bind,
@@ -52,11 +60,18 @@ cdef void socket_keepalive(
     set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, user_timeout_ms)
 
 
+cdef void socket_lazy_ack(int fd) noexcept nogil:
+    set_int(fd, IPPROTO_TCP, TCP_QUICKACK, 0)
+
+
 cdef int listener_set(int fd, const listen_options_t* options) noexcept nogil:
     # A relay must not wait for acknowledgements where its peers do not.
     set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1)
     socket_keepalive(fd, options.keepalive_s, options.user_timeout_ms)
-    set_int(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, options.defer_accept_s)
+    # Accepted with its first bytes, or after one more SYN-ACK, a second later. The
+    # bytes are acknowledged by what they are answered with (children inherit it).
+    set_int(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, 1 if options.client_first else 0)
+    set_int(fd, IPPROTO_TCP, TCP_QUICKACK, 0 if options.client_first else 1)
     return 0 if listen(fd, options.backlog) != -1 else -errno
 
 
@@ -105,3 +120,49 @@ cdef int listener_accept(int fd, addr_t* client) noexcept nogil:
             return got
         if errno != EINTR:
             return -errno
+
+
+# ---- For the engine.
+
+cdef listen_options_t listen_options(vip) except *:
+    cdef listen_options_t options
+    options.keepalive_s = <int>vip.keepalive_s
+    options.user_timeout_ms = <int>(vip.user_timeout_s * 1000)
+    options.client_first = vip.client_first
+    options.backlog = vip.backlog
+    return options
+
+
+def open_listeners(vip, int count):
+    """Bind `count` sockets side by side: ((host, port) as bound, fds).
+
+    The fds are the caller's. Raises OSError, nothing then stays open.
+    """
+    cdef addr_t at
+    cdef listen_options_t options = listen_options(vip)
+    cdef int fd, i
+
+    addr_parse(&at, vip.host.encode(), vip.port)
+    fds = []
+    for i in range(count):
+        fd = listener_open(&at, &options)
+        if fd < 0:
+            close_listeners(fds)
+            where = f"[{vip.host}]" if ":" in vip.host else vip.host
+            why = os.strerror(-fd)
+            raise OSError(-fd, f"cannot listen on {where}:{vip.port}: {why}")
+        fds.append(fd)
+    return (addr_text(&at), at.port), fds
+
+
+def set_listeners(vip, fds):
+    """Give live listeners the options of a changed vip."""
+    cdef listen_options_t options = listen_options(vip)
+    for fd in fds:
+        listener_set(fd, &options)
+
+
+def close_listeners(fds):
+    """Close sockets of open_listeners that no worker has got."""
+    for fd in fds:
+        close(fd)

@@ -8,6 +8,8 @@ from libc.stdlib cimport calloc, free
 from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
+from fastpath.linux.atomic cimport store_u32, store_u64
+
 from fastpath.errors import TableError
 
 cdef enum:
@@ -48,8 +50,11 @@ cdef class Registry:
         cdef uint32_t slot
         found = self.backend_slots.get(key)
         if found is not None:
-            self.users[found] += 1
-            return found
+            slot = found
+            if self.users[slot] == 0:  # it had left, though relays of it live on
+                _forget_health(self.backend(slot))
+            self.users[slot] += 1
+            return slot
         slot = self._new_slot(self.free_backends, self.backend_count)
         if slot == self.backend_count:
             if slot % CHUNK == 0:
@@ -128,6 +133,14 @@ cdef class Registry:
                 self.free_vips.append(slot)
                 vips.append(slot)
         return backends, vips
+
+
+cdef void _forget_health(backend_state_t* state) noexcept:
+    store_u32(&state.health, HEALTH_READY)
+    store_u32(&state.failures, 0)
+    store_u32(&state.ejections, 0)
+    store_u64(&state.ejected_until_ms, 0)
+    store_u64(&state.up_since_ms, 0)
 
 
 cdef _new_chunk(size_t size):

@@ -32,13 +32,6 @@ cdef enum RELAY_STATE:
     RELAY_DIALLING
     RELAY_FLOWING
 
-# Bits of end_t.flags.
-cdef enum END_FLAG:
-    END_POLLED = 1       # registered with the poller
-    END_POLLED_OUT = 2   # and for EPOLLOUT
-    END_NODELAY = 4      # Nagle is off
-    END_KEPT_ALIVE = 8   # keepalive and user timeout are set
-
 cdef struct relay_t:
     timer_t           timer        # first: the wheel's pointer is the relay's
     half_t            half[2]

@@ -9,6 +9,9 @@ from libc.string cimport memset
 
 from fastpath.half cimport (
     END_FULL,
+    END_KEPT_ALIVE,
+    END_POLLED,
+    END_POLLED_OUT,
     END_WRITABLE,
     MOVE_DONE,
     MOVE_MORE,
@@ -33,11 +36,9 @@ from fastpath.linux.file cimport (
     close,
 )
 from fastpath.linux.socket cimport (
-    IPPROTO_TCP,
     SO_ERROR,
     SO_LINGER,
     SOL_SOCKET,
-    TCP_NODELAY,
     getsockopt,
     linger,
     setsockopt,
@@ -263,8 +264,11 @@ cdef bint relay_moved(
         relay_failed(rs, r, target, rs.mover.error)
     elif move == MOVE_NO_MEMORY:
         relay_drop(rs, r, DROP_NO_MEMORY)
-    elif move == MOVE_DONE and r.half[target].done:
-        relay_drop(rs, r, DROP_CLOSED)
+    elif move == MOVE_DONE:
+        if r.half[source].last:
+            relay_drop(rs, r, DROP_CLOSED)
+        else:
+            r.half[target].last = 1
     elif r.end[target].writable == END_FULL and (
         not r.end[target].flags & END_POLLED_OUT
     ):
@@ -276,16 +280,11 @@ cdef bint relay_moved(
 cdef bint relay_move(relays_t* rs, relay_t* r, side_t source) noexcept nogil:
     cdef half_t* h = &r.half[source]
     cdef uint64_t before = h.bytes
-    cdef end_t* target
-    cdef int on = 1
-    cdef MOVE move
+    cdef MOVE move = half_move(
+        &rs.mover, h, &r.end[source],
+        &r.end[SIDE_UP if source == SIDE_DOWN else SIDE_DOWN],
+    )
 
-    target = &r.end[SIDE_UP if source == SIDE_DOWN else SIDE_DOWN]
-    if before > 0 and not target.flags & END_NODELAY:
-        # Nagle can hold back a second write only: the first one is spared the call.
-        target.flags |= END_NODELAY
-        setsockopt(target.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
-    move = half_move(&rs.mover, h, &r.end[source], target)
     return relay_moved(rs, r, source, move, h.bytes - before)
 
 

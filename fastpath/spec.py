@@ -81,7 +81,7 @@ class Vip:
     idle_timeout_s: float = 3600.0  # no byte in either direction
     keepalive_s: float = 30.0  # first TCP keepalive probe; then every third of it
     user_timeout_s: float = 30.0  # sent data unacknowledged for this long: reset
-    defer_accept_s: int = 0  # >0 only for protocols in which the client speaks first
+    client_first: bool = False  # TLS, HTTP: accept with the first bytes, ACK later
     max_connections: int = 0  # live relays; 0 = no limit
     max_connections_per_source: int = 0
     max_new_per_s: int = 0

@@ -204,7 +204,7 @@ cdef class VipBlock:
         self.vip.max_new_source = spec.max_new_per_s_per_source
         self.vip.listen.keepalive_s = <int>spec.keepalive_s
         self.vip.listen.user_timeout_ms = <int>(spec.user_timeout_s * 1000)
-        self.vip.listen.defer_accept_s = spec.defer_accept_s
+        self.vip.listen.client_first = spec.client_first
         self.vip.listen.backlog = spec.backlog
 
     def __dealloc__(self):

@@ -5,18 +5,18 @@ be handed to a worker with less to do, and at the top of the loop, where each ta
 over a new table: nothing of the old one is held across that line.
 """
 
-from libc.errno cimport (
-    EAGAIN,
-    EMFILE,
-    ENFILE,
-    ENOBUFS,
-    ENOMEM,
-)
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 
-from fastpath.addr cimport addr_t
+from fastpath.accept cimport (
+    accept_resume,
+    accept_some,
+    accept_start,
+    accept_stop,
+)
 from fastpath.dial cimport dial_event, dial_open, dial_timer
-from fastpath.linux.atomic cimport acquire_ptr, load_u64, release_u64
+from fastpath.fleet cimport PAUSE_MS, RESET_STEP, RESETS_MOST
+from fastpath.linux.atomic cimport acquire_ptr, release_u64
 from fastpath.linux.clock cimport (
     SIG_BLOCK,
     clock_us,
@@ -25,7 +25,7 @@ from fastpath.linux.clock cimport (
     sigset_t,
 )
 from fastpath.linux.file cimport EPOLLIN, O_CLOEXEC, O_RDONLY, close, open as open_file
-from fastpath.listener cimport listener_accept
+from fastpath.listener cimport listener_t
 from fastpath.mailbox cimport (
     LETTER_ADOPT,
     LETTER_RESET,
@@ -36,7 +36,6 @@ from fastpath.mailbox cimport (
     mailbox_fini,
     mailbox_init,
     mailbox_pop,
-    mailbox_push,
     mailbox_rise,
     mailbox_sleep,
 )
@@ -46,10 +45,8 @@ from fastpath.poller cimport (
     TAG_MAILBOX,
     TAG_UP,
     poller_add,
-    poller_change,
     poller_fini,
     poller_init,
-    poller_remove,
     poller_wait,
     tag_generation,
     tag_index,
@@ -64,7 +61,6 @@ from fastpath.relay cimport (
     SIDE_UP,
     relay_at,
     relay_event,
-    relay_refuse,
     relay_t,
     relay_timer,
     relays_fini,
@@ -74,7 +70,7 @@ from fastpath.relay cimport (
     relays_vip,
     side_t,
 )
-from fastpath.stats cimport DROP_NO_DESCRIPTORS, stats_fini
+from fastpath.stats cimport stats_fini
 from fastpath.table cimport change_t, table_t
 from fastpath.timer cimport (
     timer_t,
@@ -85,8 +81,6 @@ from fastpath.timer cimport (
 
 cdef enum:
     LETTERS = 1024      # in a mailbox: a burst of clients handed over
-    PAUSE_MS = 100      # no accept after descriptors ran out
-    SHED_MOST = 64      # clients refused at once when they did
 
 
 cdef worker_t* worker_new(
@@ -139,135 +133,7 @@ cdef void worker_free(worker_t* w) noexcept nogil:
     free(w)
 
 
-# ---- Accepting.
-
-# The worker that should have the next client.
-cdef worker_t* worker_least(worker_t* w) noexcept nogil:
-    cdef uint64_t mine = w.stats.active
-    cdef uint64_t least = mine
-    cdef worker_t* chosen = w
-    cdef worker_t* other
-    cdef uint64_t load
-    cdef int i
-
-    for i in range(w.fleet.count):
-        other = w.fleet.workers[i]
-        if other == w:
-            continue
-        load = load_u64(&other.stats.active) + mailbox_depth(&other.mailbox)
-        if load < least:
-            least = load
-            chosen = other
-    # Handing over costs a wake-up: not for one relay, and not for an eighth.
-    return chosen if mine > least + least // 8 else w
-
-
-cdef void worker_place(
-    worker_t* w, int fd, uint32_t vip, const addr_t* client
-) noexcept nogil:
-    cdef worker_t* target = w if w.fleet.count == 1 else worker_least(w)
-    cdef letter_t letter
-
-    w.stats.accepted += 1
-    if target != w:
-        letter.kind = LETTER_ADOPT
-        letter.fd = fd
-        letter.slot = vip
-        letter.addr = client[0]
-        if mailbox_push(&target.mailbox, &letter) == 0:
-            w.stats.handed_over += 1
-            return
-    dial_open(&w.relays, fd, vip, client)
-
-
-cdef void listener_watch(worker_t* w, listener_t* l, bint on) noexcept nogil:
-    poller_change(
-        &w.poller, l.fd, EPOLLIN if on else 0, tag_make(TAG_LISTENER, l.vip, 0)
-    )
-
-
-# Descriptors or memory ran out: refuse who waits, then leave the listener alone for a
-# while. Without the reserve the client would hang, and epoll would spin.
-cdef void worker_shed(worker_t* w, listener_t* l) noexcept nogil:
-    cdef addr_t client
-    cdef int fd, i
-
-    for i in range(SHED_MOST):
-        if w.reserve == -1:
-            break
-        close(w.reserve)
-        fd = listener_accept(l.fd, &client)
-        if fd >= 0:
-            relay_refuse(&w.relays, fd, l.vip, DROP_NO_DESCRIPTORS)
-        w.reserve = open_file("/dev/null", O_RDONLY | O_CLOEXEC)
-        if fd < 0:
-            break
-    l.paused_until_ms = w.relays.now_ms + PAUSE_MS
-    w.resume_ms = l.paused_until_ms
-    listener_watch(w, l, False)
-
-
-cdef void worker_accept(worker_t* w, listener_t* l) noexcept nogil:
-    cdef addr_t client
-    cdef uint32_t taken = 0
-    cdef int fd
-
-    # As many as there probably are: asking for one more costs a system call.
-    while taken < l.batch:
-        fd = listener_accept(l.fd, &client)
-        if fd == -EAGAIN:
-            l.batch = taken if taken > 1 else 1
-            return
-        if fd == -EMFILE or fd == -ENFILE or fd == -ENOBUFS or fd == -ENOMEM:
-            worker_shed(w, l)
-            return
-        if fd >= 0:  # else that client has gone already
-            worker_place(w, fd, l.vip, &client)
-        taken += 1
-    l.batch = l.batch * 2 if l.batch < ACCEPTS_MOST else ACCEPTS_MOST
-
-
-cdef void worker_resume(worker_t* w) noexcept nogil:
-    cdef uint32_t i
-
-    if w.reserve == -1:
-        w.reserve = open_file("/dev/null", O_RDONLY | O_CLOEXEC)
-    w.resume_ms = 0
-    for i in range(w.listener_room):
-        if w.listeners[i].fd != -1 and w.listeners[i].paused_until_ms > 0:
-            w.listeners[i].paused_until_ms = 0
-            listener_watch(w, &w.listeners[i], True)
-
-
 # ---- Taking over a table.
-
-cdef void worker_listen(worker_t* w, uint32_t vip, int fd) noexcept nogil:
-    cdef listener_t* l = &w.listeners[vip]
-
-    l.fd = fd
-    l.vip = vip
-    l.batch = 1
-    l.paused_until_ms = 0
-    poller_add(&w.poller, fd, EPOLLIN, tag_make(TAG_LISTENER, vip, 0))
-
-
-cdef void worker_unlisten(worker_t* w, uint32_t vip) noexcept nogil:
-    cdef listener_t* l = &w.listeners[vip]
-    cdef addr_t client
-    cdef int fd
-
-    if l.fd == -1:
-        return
-    # Who has been let in by the kernel already is served, by the table it came to.
-    while True:
-        fd = listener_accept(l.fd, &client)
-        if fd < 0:
-            break
-        dial_open(&w.relays, fd, vip, &client)
-    poller_remove(&w.poller, l.fd)
-    close(l.fd)
-    l.fd = -1
-
 
 cdef bint worker_room(worker_t* w, uint32_t vips) noexcept nogil:
     cdef listener_t* listeners
@@ -298,12 +164,12 @@ cdef void worker_take_table(worker_t* w) noexcept nogil:
     for i in range(table.change_count):
         change = &table.changes[i]
         if change.fds == NULL:
-            worker_unlisten(w, change.vip)
+            accept_stop(w, change.vip)
     w.relays.table = table
     for i in range(table.change_count):
         change = &table.changes[i]
         if change.fds != NULL:
-            worker_listen(w, change.vip, change.fds[w.index])
+            accept_start(w, change.vip, change.fds[w.index])
     release_u64(&w.generation, table.generation)
 
 
@@ -343,7 +209,7 @@ cdef void worker_event(worker_t* w, uint64_t tag, uint32_t events) noexcept nogi
 
     if tag_kind(tag) == TAG_LISTENER:
         if w.listeners[tag_index(tag)].fd != -1:
-            worker_accept(w, &w.listeners[tag_index(tag)])
+            accept_some(w, &w.listeners[tag_index(tag)])
         return
     if tag_kind(tag) == TAG_MAILBOX:
         mailbox_clear(&w.mailbox)  # its letters are read after the events
@@ -403,7 +269,7 @@ cdef void worker_turn(worker_t* w) noexcept nogil:
         worker_resets(w)
     worker_timers(w)
     if w.resume_ms > 0 and w.resume_ms <= w.relays.now_ms:
-        worker_resume(w)
+        accept_resume(w)
     relays_run(&w.relays)
 
 

@@ -20,11 +20,13 @@ def main() -> None:
     """Serve until told to end."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--pipe-bytes", type=int, default=256 * 1024)
     parser.add_argument("--forward", action="append", required=True)
     arguments = parser.parse_args()
     vips = [parse_forward(text) for text in arguments.forward]
     signal.signal(signal.SIGTERM, _exit)
-    with Engine(workers=arguments.workers) as engine:
+    workers, pipe_bytes = arguments.workers, arguments.pipe_bytes
+    with Engine(workers=workers, pipe_bytes=pipe_bytes) as engine:
         engine.apply(Table(vips))
         answer("ready")
         for line in sys.stdin:
@@ -49,7 +51,9 @@ def parse_forward(text: str) -> Vip:
     """`HOST:PORT=HOST:PORT,HOST:PORT` as a vip."""
     listen, _, backends = text.partition("=")
     pool = Pool(tuple(Backend(*parse_address(b)) for b in backends.split(",")))
-    return Vip(*parse_address(listen), "tcp", pool)
+    # Requests and streams alike begin with the client's bytes; HAProxy's smart-accept
+    # and smart-connect say the same.
+    return Vip(*parse_address(listen), "tcp", pool, client_first=True)
 
 
 def command(engine: Engine, vips: list[Vip], words: list[str]) -> None:

@@ -1,0 +1,151 @@
+"""Accepting: how many at once, by whom they are served, and what happens when
+descriptors run out. The only place where one worker gives work to another."""
+
+from libc.errno cimport EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from libc.stdint cimport uint64_t
+
+from fastpath.addr cimport addr_t
+from fastpath.dial cimport dial_open
+from fastpath.fleet cimport ACCEPTS_MOST, PAUSE_MS
+from fastpath.linux.atomic cimport load_u64
+from fastpath.linux.file cimport EPOLLIN, O_CLOEXEC, O_RDONLY, close, open as open_file
+from fastpath.listener cimport listener_accept
+from fastpath.mailbox cimport LETTER_ADOPT, letter_t, mailbox_depth, mailbox_push
+from fastpath.poller cimport (
+    TAG_LISTENER,
+    poller_add,
+    poller_change,
+    poller_remove,
+    tag_make,
+)
+from fastpath.relay cimport relay_refuse
+from fastpath.stats cimport DROP_NO_DESCRIPTORS
+
+cdef enum:
+    SHED_MOST = 64      # clients refused at once when descriptors ran out
+
+
+# The worker that should have the next client.
+cdef worker_t* accept_least(worker_t* w) noexcept nogil:
+    cdef uint64_t mine = w.stats.active
+    cdef uint64_t least = mine
+    cdef worker_t* chosen = w
+    cdef worker_t* other
+    cdef uint64_t load
+    cdef int i
+
+    for i in range(w.fleet.count):
+        other = w.fleet.workers[i]
+        if other == w:
+            continue
+        load = load_u64(&other.stats.active) + mailbox_depth(&other.mailbox)
+        if load < least:
+            least = load
+            chosen = other
+    # Handing over costs a wake-up: not for one relay, and not for an eighth.
+    return chosen if mine > least + least // 8 else w
+
+
+cdef void accept_place(
+    worker_t* w, int fd, uint32_t vip, const addr_t* client
+) noexcept nogil:
+    cdef worker_t* target = w if w.fleet.count == 1 else accept_least(w)
+    cdef letter_t letter
+
+    w.stats.accepted += 1
+    if target != w:
+        letter.kind = LETTER_ADOPT
+        letter.fd = fd
+        letter.slot = vip
+        letter.addr = client[0]
+        if mailbox_push(&target.mailbox, &letter) == 0:
+            w.stats.handed_over += 1
+            return
+    dial_open(&w.relays, fd, vip, client)
+
+
+cdef void accept_watch(worker_t* w, listener_t* l, bint on) noexcept nogil:
+    poller_change(
+        &w.poller, l.fd, EPOLLIN if on else 0, tag_make(TAG_LISTENER, l.vip, 0)
+    )
+
+
+# Descriptors or memory ran out: refuse who waits, then leave the listener alone for a
+# while. Without the reserve the client would hang, and epoll would spin.
+cdef void accept_shed(worker_t* w, listener_t* l) noexcept nogil:
+    cdef addr_t client
+    cdef int fd, i
+
+    for i in range(SHED_MOST):
+        if w.reserve == -1:
+            break
+        close(w.reserve)
+        fd = listener_accept(l.fd, &client)
+        if fd >= 0:
+            relay_refuse(&w.relays, fd, l.vip, DROP_NO_DESCRIPTORS)
+        w.reserve = open_file("/dev/null", O_RDONLY | O_CLOEXEC)
+        if fd < 0:
+            break
+    l.paused_until_ms = w.relays.now_ms + PAUSE_MS
+    w.resume_ms = l.paused_until_ms
+    accept_watch(w, l, False)
+
+
+cdef void accept_some(worker_t* w, listener_t* l) noexcept nogil:
+    cdef addr_t client
+    cdef uint32_t taken = 0
+    cdef int fd
+
+    # As many as there probably are: asking for one more costs a system call.
+    while taken < l.batch:
+        fd = listener_accept(l.fd, &client)
+        if fd == -EAGAIN:
+            l.batch = taken if taken > 1 else 1
+            return
+        if fd == -EMFILE or fd == -ENFILE or fd == -ENOBUFS or fd == -ENOMEM:
+            accept_shed(w, l)
+            return
+        if fd >= 0:  # else that client has gone already
+            accept_place(w, fd, l.vip, &client)
+        taken += 1
+    l.batch = l.batch * 2 if l.batch < ACCEPTS_MOST else ACCEPTS_MOST
+
+
+cdef void accept_resume(worker_t* w) noexcept nogil:
+    cdef uint32_t i
+
+    if w.reserve == -1:
+        w.reserve = open_file("/dev/null", O_RDONLY | O_CLOEXEC)
+    w.resume_ms = 0
+    for i in range(w.listener_room):
+        if w.listeners[i].fd != -1 and w.listeners[i].paused_until_ms > 0:
+            w.listeners[i].paused_until_ms = 0
+            accept_watch(w, &w.listeners[i], True)
+
+
+cdef void accept_start(worker_t* w, uint32_t vip, int fd) noexcept nogil:
+    cdef listener_t* l = &w.listeners[vip]
+
+    l.fd = fd
+    l.vip = vip
+    l.batch = 1
+    l.paused_until_ms = 0
+    poller_add(&w.poller, fd, EPOLLIN, tag_make(TAG_LISTENER, vip, 0))
+
+
+cdef void accept_stop(worker_t* w, uint32_t vip) noexcept nogil:
+    cdef listener_t* l = &w.listeners[vip]
+    cdef addr_t client
+    cdef int fd
+
+    if l.fd == -1:
+        return
+    # Who has been let in by the kernel already is served, by the table it came to.
+    while True:
+        fd = listener_accept(l.fd, &client)
+        if fd < 0:
+            break
+        dial_open(&w.relays, fd, vip, &client)
+    poller_remove(&w.poller, l.fd)
+    close(l.fd)
+    l.fd = -1

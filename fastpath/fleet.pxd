@@ -1,0 +1,44 @@
+# Workers, and what those of one engine share.
+from libc.stdint cimport uint32_t, uint64_t
+from fastpath.listener cimport listener_t
+from fastpath.mailbox cimport mailbox_t
+from fastpath.poller cimport poller_t
+from fastpath.relay cimport relays_t
+from fastpath.stats cimport stats_t
+from fastpath.timer cimport wheel_t
+
+cdef enum:
+    WORKERS_MOST = 64
+    ACCEPTS_MOST = 16       # taken at once from one listener
+    PAUSE_MS = 100          # no accept after descriptors ran out
+    RESETS_MOST = 16        # asked for and not finished
+    RESET_STEP = 1000       # relays looked at in one turn for each
+
+# A reset that is under way.
+cdef struct reset_t:
+    uint32_t slot
+    uint32_t next           # relay to look at
+
+# What all workers of an engine share.
+cdef struct fleet_t:
+    int         count
+    worker_t*   workers[WORKERS_MOST]   # borrowed; the engine's
+    void*       table                   # atomic; table_t*, Python writes
+    mailbox_t   notices
+
+cdef struct worker_t:
+    fleet_t*     fleet           # borrowed
+    int          index
+    int          reserve         # owned fd, given up to refuse a client politely
+    bint         stopping
+    uint64_t     generation      # atomic; of the table in use: the quiescent point
+    uint64_t     resume_ms       # when paused listeners are looked at; 0 = none is
+    uint32_t     reset_count
+    reset_t      resets[RESETS_MOST]
+    listener_t*  listeners       # owned; by vip slot
+    uint32_t     listener_room
+    poller_t     poller
+    wheel_t      wheel
+    mailbox_t    mailbox
+    stats_t      stats
+    relays_t     relays

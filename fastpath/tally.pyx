@@ -1,0 +1,156 @@
+"""Counters of all workers, summed into the values that Python sees."""
+
+from libc.stdint cimport uint32_t
+from libc.string cimport memset
+
+from fastpath.fleet cimport fleet_t, worker_t
+from fastpath.linux.atomic cimport load_u32, load_u64
+from fastpath.linux.clock cimport clock_us
+from fastpath.mailbox cimport (
+    LETTER_CONNECT_FAILED,
+    LETTER_EJECTED,
+    LETTER_RECOVERED,
+    letter_t,
+    mailbox_clear,
+    mailbox_pop,
+    mailbox_sleep,
+)
+from fastpath.registry cimport Registry, backend_state_t
+from fastpath.relay cimport RELAY_CHUNK
+from fastpath.stats cimport (
+    DROP_REASONS,
+    HISTOGRAM_BUCKETS,
+    backend_stats,
+    backend_stats_t,
+    vip_stats,
+    vip_stats_t,
+)
+
+from fastpath.snapshot import (
+    BackendStats,
+    Histogram,
+    Notice,
+    Stats,
+    VipStats,
+    WorkerStats,
+)
+from fastpath.stats import DROP_NAMES, histogram_bounds_us
+
+HEALTH_NAMES = ("ready", "draining", "dead")  # by HEALTH
+NOTICE_NAMES = {
+    LETTER_CONNECT_FAILED: "connect-failed",
+    LETTER_EJECTED: "ejected",
+    LETTER_RECOVERED: "recovered",
+}
+
+
+cdef tally_vip(fleet_t* fleet, uint32_t slot):
+    cdef vip_stats_t total
+    cdef vip_stats_t* one
+    cdef int i, k
+
+    memset(&total, 0, sizeof(total))
+    for i in range(fleet.count):
+        one = vip_stats(&fleet.workers[i].stats, slot)
+        total.accepted += one.accepted
+        total.active += one.active
+        total.retries += one.retries
+        for k in range(2):
+            total.bytes[k] += one.bytes[k]
+        for k in range(DROP_REASONS):
+            total.refused[k] += one.refused[k]
+            total.closed[k] += one.closed[k]
+    return VipStats(
+        accepted=total.accepted,
+        active=total.active,
+        refused={DROP_NAMES[k]: total.refused[k] for k in range(DROP_REASONS)},
+        closed={DROP_NAMES[k]: total.closed[k] for k in range(DROP_REASONS)},
+        bytes_up=total.bytes[0],
+        bytes_down=total.bytes[1],
+        retries=total.retries,
+    )
+
+
+cdef tally_backend(
+    fleet_t* fleet, const backend_state_t* state, uint32_t slot
+):
+    cdef backend_stats_t total
+    cdef backend_stats_t* one
+    cdef int i, k
+
+    memset(&total, 0, sizeof(total))
+    for i in range(fleet.count):
+        one = backend_stats(&fleet.workers[i].stats, slot)
+        total.connects += one.connects
+        total.failures += one.failures
+        total.ejections += one.ejections
+        total.connect_us += one.connect_us
+        for k in range(2):
+            total.bytes[k] += one.bytes[k]
+        for k in range(HISTOGRAM_BUCKETS):
+            total.connects_in[k] += one.connects_in[k]
+    return BackendStats(
+        active=load_u32(&state.active),
+        connects=total.connects,
+        connect_failures=total.failures,
+        ejections=total.ejections,
+        ejected=load_u64(&state.ejected_until_ms) > clock_us() // 1000,
+        health=HEALTH_NAMES[load_u32(&state.health)],
+        bytes_up=total.bytes[0],
+        bytes_down=total.bytes[1],
+        connect_time=Histogram(
+            histogram_bounds_us(),
+            tuple(total.connects_in[k] for k in range(HISTOGRAM_BUCKETS)),
+            total.connect_us,
+        ),
+    )
+
+
+cdef tally_worker(const worker_t* w):
+    return WorkerStats(
+        active=w.stats.active,
+        accepted=w.stats.accepted,
+        handed_over=w.stats.handed_over,
+        turns=w.stats.turns,
+        bytes_copied=w.stats.copied,
+        bytes_spliced=w.stats.spliced,
+        unspliceable=w.stats.no_splice,
+        pipes=w.relays.mover.pipes.total,
+        spills=w.stats.spills,
+        relay_slots=w.relays.chunk_count * RELAY_CHUNK,
+    )
+
+
+cdef tally(fleet_t* fleet, Registry registry, dict vip_slots, generation):
+    cdef int i
+
+    workers = tuple([tally_worker(fleet.workers[i]) for i in range(fleet.count)])
+    return Stats(
+        generation=generation,
+        relays_active=sum([w.active for w in workers]),
+        relays_total=sum([w.accepted for w in workers]),
+        notices_lost=sum(
+            [fleet.workers[i].stats.notices_lost for i in range(fleet.count)]
+        ),
+        vips={key: tally_vip(fleet, slot) for key, slot in vip_slots.items()},
+        backends={
+            key: tally_backend(fleet, registry.backend(slot), slot)
+            for key, slot in registry.backend_slots.items()
+            if registry.users[slot] > 0
+        },
+        workers=workers,
+    )
+
+
+cdef tally_notices(mailbox_t* m, Registry registry):
+    cdef letter_t letter
+
+    names = {slot: key for key, slot in registry.backend_slots.items()}
+    notices = []
+    # Asleep before it is emptied: what comes later makes it readable again.
+    mailbox_clear(m)
+    mailbox_sleep(m)
+    while mailbox_pop(m, &letter):
+        if letter.slot in names:
+            notices.append(Notice(NOTICE_NAMES[letter.kind], names[letter.slot]))
+    return notices
