@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -12,8 +13,8 @@ from loadtests import contenders, netns, process, report
 from loadtests.contenders import Contender, Forward, Setup
 from loadtests.measure import WORKS, Generator, Sample, Work
 
-FOREIGN = 0.2  # of a core: a sample disturbed more than that is repeated
-REPEATS = 2
+REPEATS = 2  # of a sample that other programs disturbed
+LOOK_S = 0.25  # how long to look whether the machine is quiet
 
 
 def say(text: str) -> None:
@@ -22,12 +23,24 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+def busy_cores(seconds: float) -> float:
+    """How many cores' worth of time was not idle during the next `seconds`."""
+    tick_s = 1 / os.sysconf("SC_CLK_TCK")
+    times = []
+    for pause in (seconds, 0.0):
+        idle, iowait = Path("/proc/stat").read_text().split()[4:6]
+        times.append((time.monotonic(), (int(idle) + int(iowait)) * tick_s))
+        time.sleep(pause)
+    wall, idle_s = (times[1][i] - times[0][i] for i in (0, 1))
+    return (os.cpu_count() or 1) - idle_s / wall
+
+
 def line(sample: Sample) -> str:
     """One sample in short, for the eye during a run."""
     wall = sample.wall_s
     shares = f"proxy {sample.proxy_s / wall:.2f} generator "
     shares += f"{(sample.client_s + sample.server_s) / wall:.2f} foreign "
-    shares += f"{sample.foreign_s / wall:.2f}"
+    shares += f"{sample.foreign:.2f}"
     tail = f" p99 {sample.p99_us:.0f} us" if sample.p99_us is not None else ""
     return (
         f"{sample.work:6} {sample.round} {sample.contender:15} {sample.rate:14,.0f}/s "
@@ -89,9 +102,9 @@ class Bench:
             field = [c for c in field if c is None or c.name != "haproxy-forced"]
         for number in range(self.options.rounds):
             self._round(generator, work, field, number)
-        # As many more as there were rounds with an unsteady baseline, at most two.
-        unsteady = report.unsteady_rounds(self.samples, work.name)
-        extra = 0 if self.options.quick else min(2, len(unsteady))
+        # As many more as there were doubtful rounds, at most two.
+        doubtful = report.Samples(self.samples, work.name).flagged
+        extra = 0 if self.options.quick else min(2, len(doubtful))
         for number in range(self.options.rounds, self.options.rounds + extra):
             self._round(generator, work, field, number)
 
@@ -113,11 +126,17 @@ class Bench:
     ) -> Sample:
         tries = []
         for _ in range(1 + REPEATS):
+            self._wait_quiet()
             begin = time.monotonic()
             tries.append(
                 generator.measure(work, contender, number, self.options.seconds)
             )
-            if tries[-1].foreign_s / tries[-1].wall_s < FOREIGN or self.patience_s <= 0:
+            if tries[-1].foreign < report.FOREIGN or self.patience_s <= 0:
                 break
             self.patience_s -= time.monotonic() - begin
-        return min(tries, key=lambda s: s.foreign_s / s.wall_s)
+        return min(tries, key=lambda sample: sample.foreign)
+
+    def _wait_quiet(self) -> None:
+        """Wait while others use the machine, as long as patience lasts."""
+        while self.patience_s > 0 and busy_cores(LOOK_S) > report.FOREIGN:
+            self.patience_s -= LOOK_S

@@ -111,6 +111,11 @@ class Sample:
         """CPU seconds of the machine per unit."""
         return self.machine_s / self.units
 
+    @property
+    def foreign(self) -> float:
+        """Cores' worth of time that other programs took."""
+        return self.foreign_s / self.wall_s
+
     def metric(self, name: str) -> float:
         """Value of one of the names that reports use."""
         value = getattr(self, name)
@@ -183,7 +188,7 @@ class Generator:
         contender: Contender | None,
         number: int,
         seconds: float,
-        warm_s: float = 0.4,
+        warm_s: float = 0.3,
     ) -> Sample:
         """One window of `work` against one contender."""
         pids = contender.pids if contender else []

@@ -49,7 +49,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--contenders", default="ours," + ",".join(contenders.PEERS))
     parser.add_argument("--works", default=DEFAULT_WORKS)
     parser.add_argument("--congestion", default="cubic")
-    parser.add_argument("--patience", type=float, default=180, help="s for repeats")
+    parser.add_argument("--patience", type=float, default=90, help="s for repeats")
     parser.add_argument("--write", action="store_true", help="results/relay.*")
     options = parser.parse_args(arguments)
     if options.quick:

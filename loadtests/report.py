@@ -17,6 +17,7 @@ from loadtests.contenders import PEERS
 from loadtests.measure import Sample
 
 DEVIATION = 0.10  # a round whose direct rate is further off is not counted
+FOREIGN = 0.2  # of a core: nor one in which other programs took more than that
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Samples:
 
     def __init__(self, samples: Iterable[Sample], work: str) -> None:
         mine = [sample for sample in samples if sample.work == work]
-        self.flagged = _unsteady_rounds(mine)
+        self.flagged = _doubtful_rounds(mine)
         rounds = {sample.round for sample in mine}
         # Better a doubtful figure with a mark than none.
         dropped = (
@@ -121,17 +122,14 @@ class Samples:
         return median((s.client_s + s.server_s) / s.wall_s for s in runs) > 0.95
 
 
-def _unsteady_rounds(samples: Sequence[Sample]) -> set[int]:
+def _doubtful_rounds(samples: Sequence[Sample]) -> set[int]:
+    """Rounds with a direct rate off the median, or disturbed by other programs."""
+    doubtful = {sample.round for sample in samples if sample.foreign > FOREIGN}
     direct = {s.round: s.rate for s in samples if s.contender == "direct"}
-    if not direct:
-        return set()
-    middle = median(direct.values())
-    return {r for r, rate in direct.items() if abs(rate / middle - 1) > DEVIATION}
-
-
-def unsteady_rounds(samples: Iterable[Sample], work: str) -> set[int]:
-    """Rounds whose direct rate is more than 10 % off the median."""
-    return _unsteady_rounds([sample for sample in samples if sample.work == work])
+    if direct:
+        middle = median(direct.values())
+        doubtful |= {r for r, x in direct.items() if abs(x / middle - 1) > DEVIATION}
+    return doubtful
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -231,7 +229,7 @@ def render(result: dict[str, Any]) -> str:
     for work in dict.fromkeys(sample.work for sample in samples):
         of_work = Samples(samples, work)
         rounds = len({s.round for s in samples if s.work == work})
-        note = f"{rounds} rounds, {len(of_work.flagged)} with an unsteady direct rate"
+        note = f"{rounds} rounds, {len(of_work.flagged)} doubtful"
         parts.append(f"## {work}: {TITLES.get(work, work)}\n\n{note}")
         parts.append(table(work_rows(samples, work)))
     if result.get("idle"):
