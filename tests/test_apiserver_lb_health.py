@@ -1,6 +1,7 @@
 """The whole balancer: what happens to connections when servers change their mood."""
 
 import contextlib
+import resource
 import signal
 import socket
 import threading
@@ -249,3 +250,24 @@ def test_killed_server_under_load_fails_nobody_who_comes_later(
                 for thread in threads:
                     thread.join(scaled(20))
             assert {who for late, who in answered if late} == {"a", "b"}
+
+
+@pytest.mark.adversity
+def test_exhausted_descriptors_cut_off_no_server(cluster: Cluster) -> None:
+    # Probes share the descriptors with relays: what they cannot open says nothing.
+    with cluster.fake("a") as a:
+        with cluster.balancer("--workers=1", servers=[address_of(a)]) as balancer:
+            address = balancer.serving()
+            balancer.wait_for_states("UP")
+            with cluster.connect(address) as kept:
+                assert cluster.ask(kept) == "a"
+                soft, hard = resource.prlimit(balancer.pid, resource.RLIMIT_NOFILE)
+                resource.prlimit(balancer.pid, resource.RLIMIT_NOFILE, (3, hard))
+                event = balancer.wait_for_event("probe not possible")
+                assert event["why"] == "Too many open files"
+                assert cluster.ask(kept) == "a"
+                resource.prlimit(balancer.pid, resource.RLIMIT_NOFILE, (soft, hard))
+                wait_until(lambda: cluster.who(address) == "a", 20, "room again")
+                balancer.wait_for_states("UP")
+            changes = [event["now"] for event in balancer.events("backend changed")]
+            assert changes == ["UP"]

@@ -165,6 +165,29 @@ def test_reloads_in_a_row_end_with_the_last_file(cluster: Cluster) -> None:
                 assert cluster.ask(kept) == "a"
 
 
+def test_each_listener_has_its_pool(cluster: Cluster) -> None:
+    file = cluster.directory / "lb.yaml"
+    ca = cluster.issuer.certificate
+    with cluster.fake("a") as a, cluster.fake("b") as b:
+        ports = [free_port(), free_port()]
+        file.write_text(f"""
+listeners:
+  - {{address: "127.0.0.1:{ports[0]}", pool: one}}
+  - {{address: "127.0.0.1:{ports[1]}", pool: other, limits: {{maxConnections: 1}}}}
+pools:
+  - {{name: one, servers: [{{address: "{address_of(a)}"}}], check: {{ca: {ca}}}}}
+  - {{name: other, servers: [{{address: "{address_of(b)}"}}], check: {{type: tcp}}}}
+""")
+        with cluster.program(f"--config={file}") as balancer:
+            balancer.serving()
+            assert cluster.who(("127.0.0.1", ports[0])) == "a"
+            with cluster.connect(("127.0.0.1", ports[1])) as only:
+                assert cluster.ask(only) == "b"
+                assert cluster.who(("127.0.0.1", ports[1])) == ""
+            text = balancer.get("/readyz?verbose")[1]
+            assert "[+]pool/one ok\n[+]pool/other ok\n" in text
+
+
 # ---- Drain.
 
 

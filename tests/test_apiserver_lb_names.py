@@ -2,13 +2,16 @@
 
 import asyncio
 import socket
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from pyproxy.config import Check, Listener, Pool, Server
 from pyproxy.discovery import names as module
 from pyproxy.discovery.names import Names, resolve
-from pyproxy.errors import ConfigError
+from pyproxy.discovery.sync import Plan, Sync
+from pyproxy.errors import ConfigError, StartError
+from pyproxy.modes.apiserver_lb import ApiserverLb, Planner, follow_names
 
 Answers = dict[str, tuple[str, ...] | ConfigError]
 
@@ -103,3 +106,68 @@ async def test_resolver_that_is_silent_or_refuses_is_a_config_error(
     monkeypatch.setattr(loop, "getaddrinfo", refusing)
     with pytest.raises(ConfigError, match="cannot resolve x: Temporary failure"):
         await resolve("x")
+
+
+class FakeSync:
+    """Remembers what was applied, and refuses when told so."""
+
+    def __init__(self) -> None:
+        self.plan = Plan()
+        self.refuses = False
+
+    async def apply(self, plan: Plan) -> None:
+        """Take a plan."""
+        if self.refuses:
+            raise StartError("cannot listen")
+        self.plan = plan
+
+
+def configuration(server: str) -> ApiserverLb:
+    """One listener, one server."""
+    check = Check(type="tcp")
+    pool = Pool(servers=(Server(address=server),), check=check)
+    return ApiserverLb(listeners=(Listener(address="127.0.0.1:1"),), pools=(pool,))
+
+
+def hosts(plan: Plan) -> list[str]:
+    """Where a plan sends connections."""
+    return [backend.host for pool in plan.pools for backend in pool.backends]
+
+
+async def test_moved_name_is_followed_and_an_outage_is_not(
+    answers: Answers, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    config, planner, sync = configuration("api.test:1"), Planner(), FakeSync()
+    answers["api.test"] = ("10.0.0.1",)
+    sync.plan = await planner.plan(config)
+    for answer, expected in (
+        (("10.0.0.1", "10.0.0.2"), ["10.0.0.1", "10.0.0.2"]),
+        (ConfigError("away"), ["10.0.0.1", "10.0.0.2"]),
+        (("10.0.0.3",), ["10.0.0.3"]),
+        (("10.0.0.3",), ["10.0.0.3"]),
+    ):
+        answers["api.test"] = answer
+        await follow_names(config, planner, cast("Sync", sync))
+        assert hosts(sync.plan) == expected
+        assert [target.key[0] for target, _ in sync.plan.targets] == expected
+    assert caplog.text.count("names have other addresses now") == 2
+
+
+async def test_move_that_cannot_be_made_is_logged_and_tried_again(
+    answers: Answers, caplog: pytest.LogCaptureFixture
+) -> None:
+    config, planner, sync = configuration("api.test:1"), Planner(), FakeSync()
+    answers["api.test"] = ("10.0.0.1",)
+    sync.refuses = True
+    await follow_names(config, planner, cast("Sync", sync))
+    assert "names not followed" in caplog.text
+    sync.refuses = False
+    await follow_names(config, planner, cast("Sync", sync))
+    assert hosts(sync.plan) == ["10.0.0.1"]
+
+
+async def test_without_names_nothing_is_looked_up(answers: Answers) -> None:
+    sync = FakeSync()
+    await follow_names(configuration("10.0.0.1:1"), Planner(), cast("Sync", sync))
+    assert sync.plan == Plan()

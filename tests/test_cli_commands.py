@@ -42,7 +42,7 @@ def test_version_is_printed() -> None:
 def test_help_names_every_command() -> None:
     result = CliRunner().invoke(program, ["--help"])
     assert result.exit_code == 0
-    for name in ("apiserver-lb", "sandbox", "check", "version", "completion"):
+    for name in ("apiserver-lb", "sandbox", "check", "top", "version", "completion"):
         assert name in result.output
 
 

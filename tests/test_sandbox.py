@@ -37,9 +37,9 @@ class Sandbox(Program):
         found = [line for line in self.stdout.splitlines() if word in line]
         return found[0].partition("#")[0].strip()
 
-    def type(self, word: str) -> str:
+    def type(self, word: str, *more: str) -> str:
         """Run that command in a shell and return what it prints."""
-        command = self.line(word)
+        command = " ".join([self.line(word), *more])
         done = subprocess.run(
             ["bash", "-c", command],
             capture_output=True,
@@ -82,6 +82,7 @@ def test_what_it_says_to_type_works(sandbox: Sandbox) -> None:
     assert len(names) == 9
     assert set(names) <= {"alpha", "beta", "gamma"}
     assert sandbox.type("/whoami") in {"alpha\n", "beta\n", "gamma\n"}
+    assert "UP" in sandbox.type(" top --admin-address", "--once")
     assert '"state": "UP"' in sandbox.type("debug/table")
     assert "readyz check passed" in sandbox.type("readyz?verbose")
     assert "pyproxy_backend_up" in sandbox.type("metrics | grep")

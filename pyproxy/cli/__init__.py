@@ -6,6 +6,7 @@ from pyproxy.cli.apiserver_lb import apiserver_lb
 from pyproxy.cli.flags import Group
 from pyproxy.cli.sandbox import sandbox
 from pyproxy.cli.tools import check, completion, version
+from pyproxy.cli.top import top
 
 __all__ = ["main", "program"]
 
@@ -19,7 +20,7 @@ def program() -> None:
     """The five proxies of Kubernetes in one program."""
 
 
-for _command in (apiserver_lb, sandbox, check, version, completion):
+for _command in (apiserver_lb, sandbox, check, top, version, completion):
     program.add_command(_command)
 
 

@@ -149,7 +149,7 @@ async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
     async def look_names_up() -> None:
         await asyncio.sleep(runtime.config.resolve_interval)
         async with one_at_a_time:
-            await _follow_names(runtime.config, planner, sync)
+            await follow_names(runtime.config, planner, sync)
 
     async with runtime.started(sources):
         runtime.registry.register(collector)
@@ -166,7 +166,7 @@ async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
             await sync.close()
 
 
-async def _follow_names(config: ApiserverLb, planner: Planner, sync: Sync) -> None:
+async def follow_names(config: ApiserverLb, planner: Planner, sync: Sync) -> None:
     """Look names up again; sync when one of them moved."""
     if not names_in(config.listeners, config.pools):
         return

@@ -1,5 +1,6 @@
 """What the sandbox says: what runs, what to type next, and what then happens."""
 
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ class Guide:
         balancer, *servers = self.rows
         first, second, third = servers
         curl = f"curl --cacert {self.ca} https://{balancer.address}"
+        admin = self.admin_url.removeprefix("http://").rstrip("/")
         quiet = curl.replace("curl ", "curl -s ")
         table = [_COLUMNS.format(r.name, r.pid, r.address, r.role) for r in self.rows]
         return "\n".join(
@@ -57,6 +59,7 @@ class Guide:
                 f"  kill -USR1 {self.sandbox_pid:<12}# bring back what was killed",
                 "",
                 "Watch.",
+                f"  {_program()} top --admin-address={admin}",
                 f"  curl -s {self.admin_url}debug/table",
                 f"  curl -s '{self.admin_url}readyz?verbose'",
                 f"  curl -s {self.admin_url}metrics | grep pyproxy_backend",
@@ -65,6 +68,11 @@ class Guide:
                 "",
             ]
         )
+
+
+def _program() -> str:
+    """How to call us from the shell in which this is read."""
+    return "pyproxy" if shutil.which("pyproxy") else f"{sys.executable} -m pyproxy"
 
 
 def say(text: str) -> None:
