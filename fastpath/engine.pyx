@@ -5,9 +5,12 @@ published with one store and freed when all of them have moved on.
 """
 
 import os
+import sys
 import threading
 import time
+import warnings
 
+from cpython.ref cimport Py_INCREF
 from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
@@ -116,6 +119,15 @@ cdef class Engine:
             )
             thread.start()
             self.threads.append(thread)
+
+    def __del__(self):
+        if self.closed or not self.threads:
+            return
+        if sys.is_finalizing():
+            Py_INCREF(self)  # the threads end with the process; until then they read
+        else:
+            warnings.warn("an Engine was never closed", ResourceWarning, source=self)
+            self.close()
 
     def __dealloc__(self):
         cdef int i
@@ -290,7 +302,7 @@ cdef class Engine:
 
     # ---- Backends.
 
-    cdef uint32_t _slot(self, tuple key) except *:
+    cdef uint32_t _slot(self, key) except *:
         slot = self.registry.backend_slots.get(key)
         if slot is None or self.registry.users[slot] == 0:
             raise KeyError(key)
@@ -362,8 +374,6 @@ cdef class Engine:
         self._check_open()
         slots = {key: block.slot for key, block in self.blocks.items()}
         return tally(&self.fleet, self.registry, slots, self.generation)
-
-    # ---- The end.
 
     cdef _check_open(self):
         if self.closed:

@@ -135,8 +135,9 @@ cdef tally(fleet_t* fleet, Registry registry, dict vip_slots, generation):
         vips={key: tally_vip(fleet, slot) for key, slot in vip_slots.items()},
         backends={
             key: tally_backend(fleet, registry.backend(slot), slot)
-            for key, slot in registry.backend_slots.items()
-            if registry.users[slot] > 0
+            # Another thread may apply meanwhile: a copy, made in one piece.
+            for key, slot in list(registry.backend_slots.items())
+            if registry.users.get(slot, 0) > 0
         },
         workers=workers,
     )
@@ -145,7 +146,7 @@ cdef tally(fleet_t* fleet, Registry registry, dict vip_slots, generation):
 cdef tally_notices(mailbox_t* m, Registry registry):
     cdef letter_t letter
 
-    names = {slot: key for key, slot in registry.backend_slots.items()}
+    names = {slot: key for key, slot in list(registry.backend_slots.items())}
     notices = []
     # Asleep before it is emptied: what comes later makes it readable again.
     mailbox_clear(m)
