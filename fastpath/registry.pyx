@@ -113,16 +113,18 @@ cdef class Registry:
 
         To be called when all workers have left the old table behind.
         """
-        backends, vips = [], []
-        for key in list(self.retired):
+        backends, vips, kept = [], [], []
+        for key in dict.fromkeys(self.retired):  # once each
             slot = self.backend_slots[key]
             if self.users[slot] > 0:  # named again meanwhile
-                self.retired.remove(key)
-            elif self.backend(slot).active == 0:
-                self.retired.remove(key)
-                del self.backend_slots[key], self.users[slot]
-                self.free_backends.append(slot)
-                backends.append(slot)
+                continue
+            if self.backend(slot).active > 0:
+                kept.append(key)
+                continue
+            del self.backend_slots[key], self.users[slot]
+            self.free_backends.append(slot)
+            backends.append(slot)
+        self.retired = kept
         for key in list(self.retired_vips):
             slot = self.vip_slots[key]
             if self.vip(slot).active == 0:
