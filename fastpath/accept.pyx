@@ -7,7 +7,7 @@ from libc.stdint cimport uint64_t
 from fastpath.addr cimport addr_t
 from fastpath.dial cimport dial_open
 from fastpath.fleet cimport ACCEPTS_MOST, PAUSE_MS
-from fastpath.linux.atomic cimport load_u64
+from fastpath.linux.atomic cimport acquire_ptr, load_u64
 from fastpath.linux.file cimport EPOLLIN, O_CLOEXEC, O_RDONLY, close, open as open_file
 from fastpath.listener cimport listener_accept
 from fastpath.mailbox cimport LETTER_ADOPT, letter_t, mailbox_depth, mailbox_push
@@ -49,10 +49,13 @@ cdef worker_t* accept_least(worker_t* w) noexcept nogil:
 cdef void accept_place(
     worker_t* w, int fd, uint32_t vip, const addr_t* client
 ) noexcept nogil:
-    cdef worker_t* target = w if w.fleet.count == 1 else accept_least(w)
+    cdef worker_t* target = w
     cdef letter_t letter
 
     w.stats.accepted += 1
+    # Not across the line between two tables: the next one may not know the vip.
+    if w.fleet.count > 1 and acquire_ptr(&w.fleet.table) == w.relays.table:
+        target = accept_least(w)
     if target != w:
         letter.kind = LETTER_ADOPT
         letter.fd = fd

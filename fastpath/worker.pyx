@@ -161,6 +161,10 @@ cdef void worker_take_table(worker_t* w) noexcept nogil:
     # The engine publishes one table and waits: none is ever skipped.
     if table == w.relays.table or not worker_room(w, table.size):
         return
+    # Clients on their way here came by the old table: in the next but one, their slot
+    # may be another vip's.
+    if w.relays.table != NULL:
+        worker_letters(w)
     for i in range(table.change_count):
         change = &table.changes[i]
         if change.fds == NULL:
