@@ -55,10 +55,13 @@ from fastpath.linux.file cimport (
     EPOLLRDHUP,
 )
 from fastpath.linux.socket cimport (
+    MSG_DONTWAIT,
+    MSG_PEEK,
     SOCK_CLOEXEC,
     SOCK_NONBLOCK,
     SOCK_STREAM,
     connect,
+    recv,
     sockaddr,
     sockaddr_storage,
     socket,
@@ -82,6 +85,7 @@ from fastpath.relay cimport (
     SIDE_UP,
     end_close,
     relay_drop,
+    relay_event,
     relay_free,
     relay_leave_vip,
     relay_move,
@@ -320,6 +324,12 @@ cdef void dial_next(
     dial_on(rs, r)
 
 
+# Whether a backend spoke before it was reset: then it had been connected.
+cdef bint dial_spoke(const end_t* up) noexcept nogil:
+    cdef char byte
+    return recv(up.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0
+
+
 cdef void dial_event(
     relays_t* rs, relay_t* r, side_t side, uint32_t events
 ) noexcept nogil:
@@ -331,7 +341,12 @@ cdef void dial_event(
         if events & (EPOLLRDHUP | EPOLLHUP):
             r.end[SIDE_DOWN].hung_up = 1
     elif events & (EPOLLERR | EPOLLHUP):
-        dial_next(rs, r, DROP_CONNECT_FAILED)
+        if events & EPOLLIN and dial_spoke(&r.end[SIDE_UP]):
+            r.end[SIDE_UP].writable = END_WRITABLE
+            if dial_connected(rs, r):
+                relay_event(rs, r, SIDE_UP, events)
+        else:
+            dial_next(rs, r, DROP_CONNECT_FAILED)
     elif events & EPOLLOUT:
         r.end[SIDE_UP].writable = END_WRITABLE
         r.end[SIDE_UP].readable = 1  # a server may speak first

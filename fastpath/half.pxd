@@ -88,5 +88,9 @@ cdef void mover_fini(mover_t* m) noexcept nogil
 # Move what can be moved now, within one turn.
 cdef MOVE half_move(mover_t* m, half_t* h, end_t* src, end_t* dst) noexcept nogil
 
+# Whether bytes wait in `h` that the destination did not take.
+cdef inline bint half_holds(const half_t* h) noexcept nogil:
+    return h.spill != NULL or (h.pipe != NULL and h.pipe.used > 0)
+
 # Give back what `h` holds.
 cdef void half_release(mover_t* m, half_t* h) noexcept nogil

@@ -3,12 +3,13 @@
 Sources: RFC 9293 3.6 (half-close) and 3.5.3 (reset).
 """
 
-from libc.errno cimport ENOMEM, ETIMEDOUT
+from libc.errno cimport ENOMEM, EPIPE, ETIMEDOUT
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
 from fastpath.half cimport (
     END_FULL,
+    END_HOPED,
     END_KEPT_ALIVE,
     END_POLLED,
     END_POLLED_OUT,
@@ -18,6 +19,7 @@ from fastpath.half cimport (
     MOVE_NO_MEMORY,
     MOVE_SOURCE_FAILED,
     MOVE_TARGET_FAILED,
+    half_holds,
     half_move,
     half_release,
     mover_fini,
@@ -172,8 +174,11 @@ cdef void relay_leave_vip(relay_t* r) noexcept nogil:
 
 
 cdef void relay_drop(relays_t* rs, relay_t* r, DROP reason) noexcept nogil:
-    cdef bint reset = reason != DROP_CLOSED and reason != DROP_IDLE_TIMEOUT
+    cdef bint reset = reason != DROP_CLOSED
 
+    if reason == DROP_IDLE_TIMEOUT:
+        # A FIN is kinder, but behind bytes that are lost it would be a lie.
+        reset = half_holds(&r.half[SIDE_DOWN]) or half_holds(&r.half[SIDE_UP])
     check(r.state != RELAY_FREE)
     timer_disarm(&r.timer)
     end_close(&r.end[SIDE_DOWN], reset)
@@ -201,6 +206,15 @@ cdef void relay_refuse(relays_t* rs, int fd, uint32_t vip, DROP reason) noexcept
 
 
 # ---- Moving.
+
+cdef void relay_count(
+    relays_t* rs, relay_t* r, side_t source, uint64_t moved
+) noexcept nogil:
+    if moved > 0:
+        r.active_ms = rs.now_ms
+        vip_stats(rs.stats, r.vip.slot).bytes[source] += moved
+        backend_stats(rs.stats, r.backend.slot).bytes[source] += moved
+
 
 cdef bint relay_poll(
     relays_t* rs, relay_t* r, side_t side, uint32_t events
@@ -252,16 +266,13 @@ cdef bint relay_moved(
 ) noexcept nogil:
     cdef side_t target = SIDE_UP if source == SIDE_DOWN else SIDE_DOWN
 
-    if moved > 0:
-        r.active_ms = rs.now_ms
-        vip_stats(rs.stats, r.vip.slot).bytes[source] += moved
-        backend_stats(rs.stats, r.backend.slot).bytes[source] += moved
+    relay_count(rs, r, source, moved)
     if move == MOVE_MORE:
         relay_queue(rs, r)
     elif move == MOVE_SOURCE_FAILED:
         relay_failed(rs, r, source, rs.mover.error)
     elif move == MOVE_TARGET_FAILED:
-        relay_failed(rs, r, target, rs.mover.error)
+        relay_broken(rs, r, target, rs.mover.error)
     elif move == MOVE_NO_MEMORY:
         relay_drop(rs, r, DROP_NO_MEMORY)
     elif move == MOVE_DONE:
@@ -288,15 +299,28 @@ cdef bint relay_move(relays_t* rs, relay_t* r, side_t source) noexcept nogil:
     return relay_moved(rs, r, source, move, h.bytes - before)
 
 
-cdef void relay_broken(relays_t* rs, relay_t* r, side_t side) noexcept nogil:
+cdef void relay_broken(
+    relays_t* rs, relay_t* r, side_t side, int error
+) noexcept nogil:
     """`side` was reset or timed out: hand on what it said before, then reset."""
-    cdef int error = 0
+    cdef half_t* h = &r.half[side]
+    cdef end_t* target = &r.end[SIDE_UP if side == SIDE_DOWN else SIDE_DOWN]
+    cdef uint64_t before = h.bytes
     cdef socklen_t size = sizeof(error)
+    cdef MOVE move = MOVE_MORE
 
+    if error == 0:
+        getsockopt(r.end[side].fd, SOL_SOCKET, SO_ERROR, &error, &size)
+    # recv(2) says 0 behind the last byte, now that the error was fetched. It is a FIN
+    # only if one came before the reset, which Linux tells by EPIPE.
+    if error != EPIPE and target.writable == END_WRITABLE:
+        target.writable = END_HOPED
+    h.last = 0  # close(2) will not send that FIN, but a reset
     r.end[side].readable = 1
-    if not relay_move(rs, r, side):
-        return
-    getsockopt(r.end[side].fd, SOL_SOCKET, SO_ERROR, &error, &size)
+    r.end[side].hung_up = 1
+    while move == MOVE_MORE:  # its peer is gone: what waits is all there will be
+        move = half_move(&rs.mover, h, &r.end[side], target)
+    relay_count(rs, r, side, h.bytes - before)
     relay_failed(rs, r, side, error)
 
 
@@ -306,7 +330,7 @@ cdef void relay_event(
     cdef end_t* e = &r.end[side]
 
     if events & EPOLLERR:
-        relay_broken(rs, r, side)
+        relay_broken(rs, r, side, 0)
         return
     if events & EPOLLOUT and e.writable == END_FULL:
         e.writable = END_WRITABLE
