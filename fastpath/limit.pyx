@@ -14,7 +14,8 @@ cdef uint32_t window_add(uint64_t* window, uint32_t now_s) noexcept nogil:
     cdef uint64_t want
 
     while True:
-        want = seen + 1 if seen >> 32 == now_s else (<uint64_t>now_s << 32) | 1
+        # Another worker's clock reading may be a turn ahead of ours: no way back.
+        want = seen + 1 if seen >> 32 >= now_s else (<uint64_t>now_s << 32) | 1
         if cas_u64(window, &seen, want):
             return <uint32_t>want
 

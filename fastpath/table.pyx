@@ -3,7 +3,7 @@
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 
-from fastpath.addr cimport addr_is_loopback, addr_parse
+from fastpath.addr cimport addr_is_loopback, addr_parse, addr_text
 from fastpath.ring cimport ring_fini, ring_hash_bytes, ring_init
 
 from fastpath.errors import TableError
@@ -30,20 +30,24 @@ class Table:
     __slots__ = ("vips",)
 
     def __init__(self, vips=()):
+        taken = set()
         self.vips = {}
         for vip in vips:
-            if vip.key in self.vips:
+            place = (_literal(vip.host), vip.port)
+            if place in taken:
                 raise TableError(f"two vips on {vip.host} port {vip.port}")
-            _check_literal(vip.host)
+            taken.add(place)
             for backend in vip.pool.backends:
-                _check_literal(backend.host)
+                _literal(backend.host)
             self.vips[vip.key] = vip
 
 
-def _check_literal(host):
-    cdef addr_t unused
-    if addr_parse(&unused, host.encode(), 0) < 0:
+def _literal(host):
+    """The address in its one canonical form."""
+    cdef addr_t addr
+    if addr_parse(&addr, host.encode(), 0) < 0:
         raise TableError(f"{host!r} is not an IPv4 or IPv6 address")
+    return addr_text(&addr)
 
 
 cdef void* allocate(size_t count, size_t size) except NULL:
