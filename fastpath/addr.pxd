@@ -9,7 +9,7 @@ cdef struct addr_t:
     uint8_t  spare      # zero, so that two addresses compare bytewise
 
 # Read IP literal `text`, NUL-terminated. Return 0, or -EINVAL if it is neither
-# IPv4 nor IPv6. Scope ids are not taken.
+# IPv4 nor IPv6. Scope ids are not taken. An IPv4-mapped IPv6 address becomes IPv4.
 cdef int addr_parse(addr_t* a, const char* text, uint16_t port) noexcept nogil
 
 # Write `a` as a sockaddr into `into`; return its size in bytes.
@@ -17,7 +17,7 @@ cdef socklen_t addr_to_sockaddr(
     const addr_t* a, sockaddr_storage* into
 ) noexcept nogil
 
-# Read a sockaddr as accept4(2) left it. An IPv4-mapped IPv6 address becomes IPv4,
+# Read a sockaddr as accept4(2) left it. An IPv4-mapped IPv6 address becomes IPv4, too,
 # so that a client counts as the same source on both kinds of listener.
 cdef void addr_from_sockaddr(addr_t* a, const sockaddr_storage* s) noexcept nogil
 

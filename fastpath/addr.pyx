@@ -15,14 +15,25 @@ from fastpath.linux.socket cimport (
 )
 
 
+cdef void addr_set_ipv6(addr_t* a, const uint8_t* ip) noexcept nogil:
+    if memcmp(ip, b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) == 0:
+        a.family = AF_INET
+        memcpy(a.ip, ip + 12, 4)
+    else:
+        a.family = AF_INET6
+        memcpy(a.ip, ip, 16)
+
+
 cdef int addr_parse(addr_t* a, const char* text, uint16_t port) noexcept nogil:
+    cdef uint8_t ip[16]
+
     memset(a, 0, sizeof(addr_t))
     a.port = port
     if inet_pton(AF_INET, text, a.ip) == 1:
         a.family = AF_INET
         return 0
-    if inet_pton(AF_INET6, text, a.ip) == 1:
-        a.family = AF_INET6
+    if inet_pton(AF_INET6, text, ip) == 1:
+        addr_set_ipv6(a, ip)
         return 0
     return -EINVAL
 
@@ -57,12 +68,7 @@ cdef void addr_from_sockaddr(addr_t* a, const sockaddr_storage* s) noexcept nogi
         memcpy(a.ip, &v4.sin_addr, 4)
     elif s.ss_family == AF_INET6:
         a.port = ntohs(v6.sin6_port)
-        if memcmp(&v6.sin6_addr, b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) == 0:
-            a.family = AF_INET
-            memcpy(a.ip, <const char*>&v6.sin6_addr + 12, 4)
-        else:
-            a.family = AF_INET6
-            memcpy(a.ip, &v6.sin6_addr, 16)
+        addr_set_ipv6(a, <const uint8_t*>&v6.sin6_addr)
 
 
 cdef bint addr_is_loopback(const addr_t* a) noexcept nogil:
@@ -76,3 +82,45 @@ cdef str addr_text(const addr_t* a):
     if inet_ntop(a.family, a.ip, text, sizeof(text)) == NULL:
         return "?"
     return text.decode("ascii")
+
+
+cdef class Address:
+    """An address for tests, from text or from the bytes of a sockaddr."""
+
+    cdef addr_t addr
+
+    def __cinit__(self, text, uint16_t port=0):
+        if addr_parse(&self.addr, text.encode(), port) < 0:
+            raise ValueError(f"{text!r} is no address")
+
+    @staticmethod
+    def from_sockaddr(bytes data):
+        cdef Address address = Address("::")
+        cdef sockaddr_storage name
+        memset(&name, 0, sizeof(name))
+        memcpy(&name, <const char*>data, min(len(data), sizeof(name)))
+        addr_from_sockaddr(&address.addr, &name)
+        return address
+
+    def sockaddr(self):
+        cdef sockaddr_storage name
+        cdef socklen_t size = addr_to_sockaddr(&self.addr, &name)
+        return (<const char*>&name)[:size]
+
+    def __bytes__(self):
+        return (<const char*>&self.addr)[:sizeof(addr_t)]
+
+    def __str__(self):
+        return addr_text(&self.addr)
+
+    @property
+    def port(self):
+        return self.addr.port
+
+    @property
+    def family(self):
+        return self.addr.family
+
+    @property
+    def loopback(self):
+        return bool(addr_is_loopback(&self.addr))
