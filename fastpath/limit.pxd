@@ -13,7 +13,8 @@ cdef struct sketch_t:
     uint32_t live[SKETCH_ROWS][SKETCH_WIDTH]     # atomic; all workers
     uint64_t recent[SKETCH_ROWS][SKETCH_WIDTH]   # atomic; second << 32 | count
 
-# One more in the second `now_s`. Return how many there are now in that second.
+# One more in the second `now_s`, or the last one seen, if that is later. Return how
+# many there are now in it.
 cdef uint32_t window_add(uint64_t* window, uint32_t now_s) noexcept nogil
 
 # One more live relay of the source. Return how many there are now.

@@ -1,6 +1,8 @@
 """Counting sources without remembering them: a count-min sketch of two rows
 (Cormode and Muthukrishnan, 2005), with atomics instead of a lock."""
 
+from libc.stdlib cimport calloc, free
+
 from fastpath.linux.atomic cimport add_u32, cas_u64, load_u32, load_u64, sub_u32
 
 
@@ -51,3 +53,31 @@ cdef uint32_t sketch_recent(
         if count < least:
             least = count
     return least
+
+
+cdef class Sketch:
+    """A sketch for tests, and a window: sources and seconds are what you say."""
+
+    cdef sketch_t* sketch
+    cdef uint64_t window
+
+    def __cinit__(self):
+        self.sketch = <sketch_t*>calloc(1, sizeof(sketch_t))
+        if self.sketch == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.sketch)
+
+    def enter(self, uint64_t source):
+        return sketch_enter(self.sketch, source)
+
+    def leave(self, uint64_t source):
+        sketch_leave(self.sketch, source)
+
+    def recent(self, uint64_t source, uint32_t now_s):
+        return sketch_recent(self.sketch, source, now_s)
+
+    def add(self, uint32_t now_s):
+        """Count in the one window, that of a whole vip."""
+        return window_add(&self.window, now_s)
