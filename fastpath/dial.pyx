@@ -239,7 +239,6 @@ cdef void dial_failed(
     if r.tries < 3:
         r.tried[r.tries] = backend.slot
     r.tries += 1
-    sub_u32(&backend.active, 1)
     backend_stats(rs.stats, backend.slot).failures += 1
     if v != NULL:
         verdict = balancer_failed(v.pool, backend, rs.now_ms)
@@ -248,6 +247,8 @@ cdef void dial_failed(
         dial_tell(rs, LETTER_EJECTED, backend.slot)
     else:
         dial_tell(rs, LETTER_CONNECT_FAILED, backend.slot)
+    # The last touch: the slot of a backend without relays may be given to another.
+    sub_u32(&backend.active, 1)
 
 
 # Start to connect. Return 0, or -errno if that failed at once.

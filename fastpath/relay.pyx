@@ -168,9 +168,10 @@ cdef void end_close(end_t* e, bint reset) noexcept nogil:
 
 
 cdef void relay_leave_vip(relay_t* r) noexcept nogil:
-    sub_u32(&r.vip.active, 1)
     if r.by_source:
         sketch_leave(r.vip.sketch, r.source)
+    # The last touch: Python may free what belongs to a vip without relays.
+    sub_u32(&r.vip.active, 1)
 
 
 cdef void relay_drop(relays_t* rs, relay_t* r, DROP reason) noexcept nogil:

@@ -9,7 +9,8 @@ cdef extern from * nogil:
     #define fp_load_u64(p)      __atomic_load_n((p), __ATOMIC_RELAXED)
     #define fp_store_u64(p, v)  __atomic_store_n((p), (v), __ATOMIC_RELAXED)
     #define fp_add_u32(p, v)    __atomic_add_fetch((p), (v), __ATOMIC_RELAXED)
-    #define fp_sub_u32(p, v)    __atomic_sub_fetch((p), (v), __ATOMIC_RELAXED)
+    /* Who lets go of a thing has done with it: see relay_leave_vip. */
+    #define fp_sub_u32(p, v)    __atomic_sub_fetch((p), (v), __ATOMIC_RELEASE)
     #define fp_acquire_u64(p)   __atomic_load_n((p), __ATOMIC_ACQUIRE)
     #define fp_release_u64(p,v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
     #define fp_swap_u32(p, v)   __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
