@@ -36,8 +36,8 @@ cdef class Registry:
     cdef dict users            # slot of a backend -> pools that name it
     cdef list backend_chunks   # addresses of chunks, as numbers
     cdef list vip_chunks
-    cdef list retired          # keys of backends that no pool names any more
-    cdef list retired_vips
+    cdef dict retired          # ordered set: keys of backends that no pool names
+    cdef dict retired_vips     # likewise: keys of vips that no table names
     cdef list free_backends    # slots
     cdef list free_vips
     cdef uint32_t backend_count

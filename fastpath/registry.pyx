@@ -8,12 +8,16 @@ from libc.stdlib cimport calloc, free
 from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
-from fastpath.linux.atomic cimport store_u32, store_u64
+from fastpath.linux.atomic cimport load_u32, store_u32, store_u64
 
 from fastpath.errors import TableError
 
+cdef extern from "<stdlib.h>" nogil:
+    void* aligned_alloc(size_t alignment, size_t size)
+
 cdef enum:
     CHUNK = 64          # states in a chunk; a chunk never moves
+    LINE = 64           # bytes; workers that write to neighbours must not meet
     MOST_SLOTS = 65536  # STATS_CHUNK * STATS_CHUNKS
 
 
@@ -26,8 +30,8 @@ cdef class Registry:
         self.users = {}
         self.backend_chunks = []
         self.vip_chunks = []
-        self.retired = []
-        self.retired_vips = []
+        self.retired = {}
+        self.retired_vips = {}
         self.free_backends = []
         self.free_vips = []
 
@@ -52,6 +56,7 @@ cdef class Registry:
         if found is not None:
             slot = found
             if self.users[slot] == 0:  # it had left, though relays of it live on
+                del self.retired[key]
                 _forget_health(self.backend(slot))
             self.users[slot] += 1
             return slot
@@ -71,7 +76,7 @@ cdef class Registry:
         slot = self.backend_slots[key]
         self.users[slot] -= 1
         if self.users[slot] == 0:
-            self.retired.append(key)
+            self.retired[key] = None
 
     cdef uint32_t take_vip(self, tuple key, bint by_source) except *:
         """Slot of a vip; with counters by source where it limits by source."""
@@ -80,8 +85,7 @@ cdef class Registry:
         found = self.vip_slots.get(key)
         if found is not None:
             slot = found
-            if key in self.retired_vips:
-                self.retired_vips.remove(key)
+            self.retired_vips.pop(key, None)
         else:
             slot = self._new_slot(self.free_vips, self.vip_count)
             if slot == self.vip_count:
@@ -99,7 +103,7 @@ cdef class Registry:
 
     cdef void drop_vip(self, tuple key):
         """No table names this vip any more."""
-        self.retired_vips.append(key)
+        self.retired_vips[key] = None
 
     def _new_slot(self, list unused, uint32_t count):
         if unused:
@@ -113,23 +117,17 @@ cdef class Registry:
 
         To be called when all workers have left the old table behind.
         """
-        backends, vips, kept = [], [], []
-        for key in dict.fromkeys(self.retired):  # once each
+        backends, vips = [], []
+        for key in list(self.retired):
             slot = self.backend_slots[key]
-            if self.users[slot] > 0:  # named again meanwhile
-                continue
-            if self.backend(slot).active > 0:
-                kept.append(key)
-                continue
-            del self.backend_slots[key], self.users[slot]
-            self.free_backends.append(slot)
-            backends.append(slot)
-        self.retired = kept
+            if load_u32(&self.backend(slot).active) == 0:
+                del self.retired[key], self.backend_slots[key], self.users[slot]
+                self.free_backends.append(slot)
+                backends.append(slot)
         for key in list(self.retired_vips):
             slot = self.vip_slots[key]
-            if self.vip(slot).active == 0:
-                self.retired_vips.remove(key)
-                del self.vip_slots[key]
+            if load_u32(&self.vip(slot).active) == 0:
+                del self.retired_vips[key], self.vip_slots[key]
                 free(self.vip(slot).sketch)
                 memset(self.vip(slot), 0, sizeof(vip_state_t))
                 self.free_vips.append(slot)
@@ -146,7 +144,49 @@ cdef void _forget_health(backend_state_t* state) noexcept:
 
 
 cdef _new_chunk(size_t size):
-    cdef void* chunk = calloc(CHUNK, size)
+    cdef void* chunk = aligned_alloc(LINE, CHUNK * size)
     if chunk == NULL:
         raise MemoryError
+    memset(chunk, 0, CHUNK * size)
     return <uintptr_t>chunk
+
+
+cdef class Slots:
+    """The registry for tests, with the relays that workers would count."""
+
+    cdef Registry registry
+
+    def __cinit__(self):
+        self.registry = Registry()
+
+    def take(self, tuple key):
+        return self.registry.take_backend(key)
+
+    def drop(self, tuple key):
+        self.registry.drop_backend(key)
+
+    def take_vip(self, tuple key, bint by_source=False):
+        return self.registry.take_vip(key, by_source)
+
+    def drop_vip(self, tuple key):
+        self.registry.drop_vip(key)
+
+    def collect(self):
+        return self.registry.collect()
+
+    def set(self, uint32_t slot, *, uint32_t active=0, uint32_t health=0):
+        self.registry.backend(slot).active = active
+        self.registry.backend(slot).health = health
+
+    def set_vip(self, uint32_t slot, *, uint32_t active):
+        self.registry.vip(slot).active = active
+
+    def backend(self, uint32_t slot):
+        """Address of the state, and (slot, active, health, failures) in it."""
+        cdef backend_state_t* s = self.registry.backend(slot)
+        return <uintptr_t>s, (s.slot, s.active, s.health, s.failures)
+
+    def vip(self, uint32_t slot):
+        """Address of the state, and (slot, active, has a sketch)."""
+        cdef vip_state_t* s = self.registry.vip(slot)
+        return <uintptr_t>s, (s.slot, s.active, s.sketch != NULL)
