@@ -174,6 +174,8 @@ cdef backend_t* pick_two_choices(
         other = pick_random(pool, tier, ask, seed)
         if other != one:
             break
+    if other == NULL:  # all went down meanwhile
+        return one
     # Shares were met by the sampling: the loads are compared as they are.
     return one if burden(one, FULL) <= burden(other, FULL) else other
 
@@ -207,15 +209,19 @@ cdef backend_t* pick_round_robin(
     const pool_t* pool, const tier_t* tier, vip_t* v, const pick_t* ask,
     uint64_t* seed,
 ) noexcept nogil:
+    cdef uint32_t turn = add_u32(&v.state.next, 1) - 1
     cdef backend_t* b
-    cdef uint32_t turn, share, i
+    cdef uint32_t share, i
 
     for i in range(tier.rounds_size):
-        turn = (add_u32(&v.state.next, 1) - 1) % tier.rounds_size
-        b = &pool.backends[tier.first + tier.rounds[turn]]
+        b = &pool.backends[tier.first + tier.rounds[(turn + i) % tier.rounds_size]]
         share = usable_share(pool, b, ask)
         if share == FULL or random_below(seed, FULL) < share:
+            if i > 0:  # who was passed over has had its turn
+                add_u32(&v.state.next, i)
             return b
+    # The turn is not ours: the tier below, at every second one, would skip some.
+    sub_u32(&v.state.next, 1)
     return scan_random(pool, tier, ask, seed)
 
 
@@ -342,7 +348,7 @@ cdef class Picker:
             if self.registry.backend(slot) == b.state:
                 return key
 
-    def pick(self, uint64_t now_ms=1, source="", tried=()):
+    def pick(self, uint64_t now_ms=1, source="", tried=(), uint16_t port=40000):
         """Key of the backend picked for a client at `source`, or None."""
         cdef pick_t ask
         cdef addr_t client
@@ -350,7 +356,7 @@ cdef class Picker:
         memset(&ask, 0, sizeof(ask))
         ask.now_ms = now_ms
         if source:
-            addr_parse(&client, source.encode(), 40000)
+            addr_parse(&client, source.encode(), port)
             ask.hash = balancer_hash(self.vip.vip, &client)
         for key in tried:
             ask.tried[ask.tried_count] = self._state(key).slot

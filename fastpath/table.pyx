@@ -1,6 +1,8 @@
 """Tables: what Python says (fastpath.spec) as the structs that workers read."""
 
-from libc.stdint cimport uintptr_t
+from math import gcd
+
+from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 
 from fastpath.addr cimport addr_is_loopback, addr_parse, addr_text
@@ -17,7 +19,9 @@ BALANCES = {
 }
 
 cdef enum:
-    MOST_ROUNDS = 4096  # places in a round-robin order; more weight is scaled down
+    # Places in a round-robin order; more weight than that is scaled down.
+    MOST_ROUNDS = 4096
+    ROUNDS_EACH = 16     # of a backend with the mean weight: a share within 3 %
 
 
 class Table:
@@ -138,29 +142,43 @@ cdef _fill_weights(pool_t* pool, tier_t* tier):
 
 cdef _fill_rounds(pool_t* pool, tier_t* tier):
     """Smooth weighted round robin (nginx's): the heaviest claim goes next."""
+    cdef int64_t* claims = <int64_t*>allocate(tier.count, sizeof(int64_t))
+    cdef uint32_t* weights = NULL
     cdef uint32_t i, best, turn
-    weights = [pool.backends[tier.first + i].weight for i in range(tier.count)]
-    size = _reduced(weights)
-    claims = [0] * len(weights)
 
-    tier.rounds = <uint16_t*>allocate(size, sizeof(uint16_t))
-    tier.rounds_size = size
-    for turn in range(size):
-        claims = [c + w for c, w in zip(claims, weights)]
-        best = max(range(len(claims)), key=lambda k: (claims[k], -k))
-        claims[best] -= size
-        tier.rounds[turn] = best
+    try:
+        weights = <uint32_t*>allocate(tier.count, sizeof(uint32_t))
+        for i in range(tier.count):
+            weights[i] = pool.backends[tier.first + i].weight
+        tier.rounds_size = _reduce(weights, tier.count)
+        tier.rounds = <uint16_t*>allocate(tier.rounds_size, sizeof(uint16_t))
+        for turn in range(tier.rounds_size):
+            best = 0
+            for i in range(tier.count):
+                claims[i] += weights[i]
+                if claims[i] > claims[best]:
+                    best = i
+            claims[best] -= tier.rounds_size
+            tier.rounds[turn] = best
+    finally:
+        free(claims)
+        free(weights)
 
 
-def _reduced(weights):
-    """Divide the weights, in place, to a sum of at most MOST_ROUNDS; return it."""
-    from math import gcd
+cdef uint32_t _reduce(uint32_t* weights, uint32_t count) except? 0:
+    """Make the weights small with the same shares, or nearly; return their sum."""
+    cdef uint32_t i
+    before = [weights[i] for i in range(count)]
+    total = sum(before)
+    divisor = gcd(*before) or 1
+    places = max(MOST_ROUNDS, ROUNDS_EACH * count)
 
-    divisor = gcd(*weights) or 1
-    if sum(weights) // divisor > MOST_ROUNDS:
-        divisor = -(-sum(weights) // MOST_ROUNDS)
-    weights[:] = [max(1, w // divisor) if w else 0 for w in weights]
-    return sum(weights)
+    for i, weight in enumerate(before):
+        if total // divisor <= places:
+            weights[i] = weight // divisor
+        elif weight > 0:
+            weights[i] = max(1, round(weight * places / total))
+    return sum(weights[i] for i in range(count))
 
 
 cdef _fill_ring(pool_t* pool, tier_t* tier):
