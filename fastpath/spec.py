@@ -1,11 +1,13 @@
 """The words in which Python tells the core what to forward: Backend, Pool, Vip.
 
 Frozen values, compared by content: the engine keeps what did not change between
-two tables. Addresses are IP literals; names are resolved above the wall.
+two tables. Addresses are IP literals; names are resolved above the wall. What the
+core cannot work with is a TableError here, which names it, before anything is bound.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from fastpath.errors import TableError
 
@@ -18,11 +20,39 @@ MAX_WEIGHT = 1000
 MAX_TIER = 7
 MAX_BACKENDS = 4096
 MAX_TRIES = 4
+MAX_DURATION_S = 2_000_000  # 23 days; the core counts milliseconds in 31 bits
+MAX_KEEPALIVE_S = 32_767  # the kernel's, for TCP_KEEPIDLE
+MAX_BACKLOG = 65_535
+MAX_COUNT = 2**31 - 1
 
 
 def _check(fact: bool, complaint: str) -> None:
     if not fact:
         raise TableError(complaint)
+
+
+def _check_text(what: str, value: object) -> None:
+    _check(isinstance(value, str), f"{what} {value!r} is not a string")
+
+
+def _check_count(what: str, value: object, least: int, most: int) -> None:
+    # True is an int to Python, and a mistake to everybody else.
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TableError(f"{what} {value!r} is not a whole number")
+    _check(least <= value <= most, f"{what} {value!r} is not in {least}-{most}")
+
+
+def _check_seconds(what: str, value: object, most: int, *, zero: bool) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TableError(f"{what} {value!r} is not a number of seconds")
+    # NaN is not in any range.
+    _check(0 <= value <= most, f"{what} {value!r} is not in 0-{most} s")
+    _check(zero or value > 0, f"{what} must be positive")
+
+
+def _check_word(what: str, value: object, words: tuple[str, ...]) -> None:
+    known = isinstance(value, str) and value in words
+    _check(known, f"{what} {value!r} is none of {', '.join(words)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +65,11 @@ class Backend:
     tier: int = 0  # the lowest tier with a usable backend takes all traffic
 
     def __post_init__(self) -> None:
-        _check(0 < self.port < 65536, f"{self.host}: port {self.port} out of range")
-        _check(0 <= self.weight <= MAX_WEIGHT, f"{self.host}: weight {self.weight}")
-        _check(0 <= self.tier <= MAX_TIER, f"{self.host}: tier {self.tier}")
+        _check_text("host of a backend", self.host)
+        me = f"backend {self.host}"
+        _check_count(f"{me}: port", self.port, 1, 65535)
+        _check_count(f"{me}: weight", self.weight, 0, MAX_WEIGHT)
+        _check_count(f"{me}: tier", self.tier, 0, MAX_TIER)
 
     @property
     def key(self) -> tuple[str, int]:
@@ -49,7 +81,7 @@ class Backend:
 class Pool:
     """Backends of a vip and how to choose among them. Durations in seconds."""
 
-    backends: tuple[Backend, ...]
+    backends: Sequence[Backend]  # kept as a tuple
     balance: Balance = "two-choices"
     ring_key: RingKey = "source"
     on_all_down: OnAllDown = "try"  # "try": a wrong health opinion must not cut all
@@ -60,14 +92,30 @@ class Pool:
     eject_s: float = 10.0  # doubled on each ejection in a row, at most 8 times this
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "backends", tuple(self.backends))
-        _check(len(self.backends) <= MAX_BACKENDS, "more than 4096 backends in a pool")
-        keys = [b.key for b in self.backends]
-        _check(len(set(keys)) == len(keys), "a backend stands twice in a pool")
-        _check(self.balance in Balance.__args__, f"balance {self.balance!r}")
-        _check(self.ring_key in RingKey.__args__, f"ring key {self.ring_key!r}")
-        _check(1 <= self.connect_tries <= MAX_TRIES, "connect tries not in 1-4")
-        _check(self.connect_timeout_s > 0, "connect timeout must be positive")
+        self._check_backends()
+        _check_word("balance", self.balance, get_args(Balance))
+        _check_word("ring key", self.ring_key, get_args(RingKey))
+        _check_word("on all down", self.on_all_down, get_args(OnAllDown))
+        longest = MAX_DURATION_S
+        _check_seconds("connect timeout", self.connect_timeout_s, longest, zero=False)
+        _check_count("connect tries", self.connect_tries, 1, MAX_TRIES)
+        _check_seconds("slow start", self.slow_start_s, longest, zero=True)
+        _check_count("eject after", self.eject_after, 0, MAX_COUNT)
+        _check_seconds("eject time", self.eject_s, longest, zero=True)
+
+    def _check_backends(self) -> None:
+        try:
+            object.__setattr__(self, "backends", tuple(self.backends))
+        except TypeError as error:
+            raise TableError(f"backends {self.backends!r} are no list") from error
+        for backend in self.backends:
+            _check(isinstance(backend, Backend), f"{backend!r} is not a Backend")
+        many = f"more than {MAX_BACKENDS} backends in a pool"
+        _check(len(self.backends) <= MAX_BACKENDS, many)
+        keys = [backend.key for backend in self.backends]
+        if len(set(keys)) < len(keys):
+            host, port = next(key for key in keys if keys.count(key) > 1)
+            raise TableError(f"backend {host} port {port} stands twice in a pool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +137,32 @@ class Vip:
     backlog: int = 4096
 
     def __post_init__(self) -> None:
-        _check(0 <= self.port < 65536, f"{self.host}: port {self.port} out of range")
-        _check(self.protocol == "tcp", f"{self.host}: protocol {self.protocol!r}")
-        _check(self.idle_timeout_s > 0, "idle timeout must be positive")
+        _check_text("host of a vip", self.host)
+        me = f"vip {self.host}"
+        _check_count(f"{me}: port", self.port, 0, 65535)
+        _check_word(f"{me}: protocol", self.protocol, get_args(Protocol))
+        _check(isinstance(self.pool, Pool), f"{me}: {self.pool!r} is not a Pool")
+        self._check_times(me)
+        self._check_limits(me)
+
+    def _check_times(self, me: str) -> None:
+        longest = MAX_DURATION_S
+        _check_seconds(f"{me}: idle timeout", self.idle_timeout_s, longest, zero=False)
+        _check_seconds(f"{me}: user timeout", self.user_timeout_s, longest, zero=True)
+        longest = MAX_KEEPALIVE_S
+        _check_seconds(f"{me}: keepalive", self.keepalive_s, longest, zero=True)
+        _check(not 0 < self.keepalive_s < 1, f"{me}: keepalive of less than 1 s")
+        strange = f"{me}: client first {self.client_first!r} is not True or False"
+        _check(isinstance(self.client_first, bool), strange)
+
+    def _check_limits(self, me: str) -> None:
+        by_source = self.max_connections_per_source
+        _check_count(f"{me}: max connections", self.max_connections, 0, MAX_COUNT)
+        _check_count(f"{me}: max connections per source", by_source, 0, MAX_COUNT)
+        by_source = self.max_new_per_s_per_source
+        _check_count(f"{me}: max new per s", self.max_new_per_s, 0, MAX_COUNT)
+        _check_count(f"{me}: max new per s per source", by_source, 0, MAX_COUNT)
+        _check_count(f"{me}: backlog", self.backlog, 1, MAX_BACKLOG)
 
     @property
     def key(self) -> tuple[str, int]:

@@ -1,14 +1,16 @@
 """Tables: what Python says (fastpath.spec) as the structs that workers read."""
 
 from math import gcd
+from types import MappingProxyType
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 
-from fastpath.addr cimport addr_is_loopback, addr_parse, addr_text
+from fastpath.addr cimport addr_is_loopback, addr_parse
 from fastpath.ring cimport ring_fini, ring_hash_bytes, ring_init
 
 from fastpath.errors import TableError
+from fastpath.spec import Vip
 
 BALANCES = {
     "random": BALANCE_RANDOM,
@@ -28,30 +30,46 @@ class Table:
     """All vips that an engine serves.
 
     Raises:
-        TableError: two vips have one address, or an address is no IP literal.
+        TableError: two vips, or two backends of a pool, have one address, or an
+            address is no IP literal.
     """
 
     __slots__ = ("vips",)
 
     def __init__(self, vips=()):
-        taken = set()
-        self.vips = {}
+        addresses = set()
+        by_key = {}
         for vip in vips:
-            place = (_literal(vip.host), vip.port)
-            if place in taken:
+            if not isinstance(vip, Vip):
+                raise TableError(f"{vip!r} is not a Vip")
+            address = _address(vip)
+            if address in addresses:
                 raise TableError(f"two vips on {vip.host} port {vip.port}")
-            taken.add(place)
-            for backend in vip.pool.backends:
-                _literal(backend.host)
-            self.vips[vip.key] = vip
+            addresses.add(address)
+            _check_backends(vip.pool.backends)
+            by_key[vip.key] = vip
+        self.vips = MappingProxyType(by_key)
 
 
-def _literal(host):
-    """The address in its one canonical form."""
-    cdef addr_t addr
-    if addr_parse(&addr, host.encode(), 0) < 0:
-        raise TableError(f"{host!r} is not an IPv4 or IPv6 address")
-    return addr_text(&addr)
+def _check_backends(backends):
+    addresses = set()
+    for backend in backends:
+        address = _address(backend)
+        if address in addresses:
+            where = f"{backend.host} port {backend.port}"
+            raise TableError(f"backend {where} stands twice in a pool")
+        addresses.add(address)
+
+
+cdef bytes _address(named):
+    """Address of a Vip or Backend; one may be written in many ways, mind IPv6."""
+    cdef addr_t a
+    text = named.host.encode("ascii", "replace")
+
+    # C would not see what comes after a NUL.
+    if b"\0" in text or addr_parse(&a, text, named.port) < 0:
+        raise TableError(f"{named.host!r} is not an IPv4 or IPv6 address")
+    return (<const char*>&a)[:sizeof(addr_t)]
 
 
 cdef void* allocate(size_t count, size_t size) except NULL:
@@ -107,9 +125,14 @@ cdef _fill_pool(pool_t* pool, spec):
     pool.try_all_down = spec.on_all_down == "try"
     pool.tries = spec.connect_tries
     pool.eject_after = spec.eject_after
-    pool.eject_ms = <uint32_t>(spec.eject_s * 1000)
-    pool.connect_ms = <uint32_t>(spec.connect_timeout_s * 1000)
-    pool.slow_start_ms = <uint32_t>(spec.slow_start_s * 1000)
+    pool.eject_ms = _ms(spec.eject_s)
+    pool.connect_ms = _ms(spec.connect_timeout_s)
+    pool.slow_start_ms = _ms(spec.slow_start_s)
+
+
+cdef uint32_t _ms(seconds) except *:
+    """Milliseconds; only 0 is 0, which has a meaning of its own to the core."""
+    return max(1, round(seconds * 1000)) if seconds > 0 else 0
 
 
 cdef _fill_tiers(pool_t* pool, list numbers):
@@ -219,7 +242,7 @@ cdef class VipBlock:
         addr_parse(&self.vip.addr, bound[0].encode(), bound[1])
         self.vip.pool = pool.pool
         self.vip.state = registry.vip(slot)
-        self.vip.idle_ms = <uint32_t>min(spec.idle_timeout_s * 1000, 0x7fffffff)
+        self.vip.idle_ms = _ms(spec.idle_timeout_s)
         self.vip.max_live = spec.max_connections
         self.vip.max_live_source = spec.max_connections_per_source
         self.vip.max_new = spec.max_new_per_s
