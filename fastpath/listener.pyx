@@ -166,3 +166,12 @@ def close_listeners(fds):
     """Close sockets of open_listeners that no worker has got."""
     for fd in fds:
         close(fd)
+
+
+def accept(int fd):
+    """Take one client, for tests: (fd, host, port). The fd is the caller's."""
+    cdef addr_t client
+    cdef int got = listener_accept(fd, &client)
+    if got < 0:
+        raise OSError(-got, "accept")
+    return got, addr_text(&client), client.port

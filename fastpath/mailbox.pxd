@@ -32,7 +32,7 @@ cdef struct mailbox_t:
     uint64_t  tail          # atomic; writers take tickets from it
     uint64_t  head          # the reader's; others read it for mailbox_depth
 
-# `size` is a power of two. Return 0 or -errno.
+# `size` is a power of two, at least 2. Return 0 or -errno.
 cdef int mailbox_init(mailbox_t* m, uint32_t size) noexcept nogil
 
 # Closes the descriptors of letters that nobody read.

@@ -9,6 +9,7 @@ them see the other (store-load, Dekker).
 
 from libc.errno cimport EAGAIN, ENOMEM, errno
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 from fastpath.linux.atomic cimport (
     acquire_u64,
@@ -119,3 +120,51 @@ cdef void mailbox_rise(mailbox_t* m) noexcept nogil:
 cdef void mailbox_clear(mailbox_t* m) noexcept nogil:
     cdef uint64_t count
     read(m.wake_fd, &count, sizeof(count))
+
+
+cdef class Mailbox:
+    """A mailbox for tests: letters are numbers, each with an fd or -1."""
+
+    cdef mailbox_t mailbox
+
+    def __cinit__(self, size):
+        self.mailbox.wake_fd = -1
+        if mailbox_init(&self.mailbox, size) < 0:
+            raise MemoryError
+
+    def __dealloc__(self):
+        mailbox_fini(&self.mailbox)
+
+    def fileno(self):
+        return self.mailbox.wake_fd
+
+    def push(self, uint32_t number, int fd=-1):
+        """Return whether there was room."""
+        cdef letter_t letter
+        memset(&letter, 0, sizeof(letter))
+        letter.kind = LETTER_ADOPT
+        letter.fd = fd
+        letter.slot = number
+        return mailbox_push(&self.mailbox, &letter) == 0
+
+    def pop(self):
+        """Return (number, fd), or None."""
+        cdef letter_t letter
+        if not mailbox_pop(&self.mailbox, &letter):
+            return None
+        return letter.slot, letter.fd
+
+    def depth(self):
+        return mailbox_depth(&self.mailbox)
+
+    def sleep(self):
+        mailbox_sleep(&self.mailbox)
+
+    def rise(self):
+        mailbox_rise(&self.mailbox)
+
+    def clear(self):
+        mailbox_clear(&self.mailbox)
+
+    def close(self):
+        mailbox_fini(&self.mailbox)

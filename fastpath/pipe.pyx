@@ -117,3 +117,70 @@ cdef ssize_t pipe_flush(pipe_t* p, int dst) noexcept nogil:
             return n
         if errno != EINTR:
             return -errno
+
+
+cdef class PipeList:
+    """The free list for tests."""
+
+    cdef pipe_list_t pipes
+
+    def __cinit__(self, size_t size=65536, int limit=4, keep=None):
+        pipe_list_init(&self.pipes, size, limit)
+        if keep is not None:
+            self.pipes.keep = keep
+
+    def __dealloc__(self):
+        pipe_list_fini(&self.pipes)
+
+    @property
+    def idle(self):
+        return self.pipes.idle
+
+    @property
+    def total(self):
+        return self.pipes.total
+
+
+cdef class Pipe:
+    """A pipe for tests, lent by `pipes` until it is put back or forgotten."""
+
+    cdef PipeList pipes
+    cdef pipe_t* pipe
+
+    def __cinit__(self, PipeList pipes=None):
+        self.pipes = pipes if pipes is not None else PipeList()
+        self.pipe = pipe_get(&self.pipes.pipes)
+        if self.pipe == NULL:
+            raise BlockingIOError("no pipe to be had")
+
+    def __dealloc__(self):
+        if self.pipe != NULL:
+            pipe_put(&self.pipes.pipes, self.pipe)
+
+    def put(self):
+        pipe_put(&self.pipes.pipes, self.pipe)
+        self.pipe = NULL
+
+    def fill(self, int source, size_t limit=65536):
+        return _moved(pipe_fill(self.pipe, source, limit))
+
+    def flush(self, int target):
+        return _moved(pipe_flush(self.pipe, target))
+
+    @property
+    def fds(self):
+        return self.pipe.rd, self.pipe.wr
+
+    @property
+    def used(self):
+        return self.pipe.used
+
+    @property
+    def size(self):
+        return self.pipe.size
+
+
+cdef _moved(ssize_t moved):
+    if moved < 0:
+        raise OSError(-moved, "splice")
+    return moved

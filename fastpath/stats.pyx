@@ -75,3 +75,34 @@ cdef void stats_fini(stats_t* s) noexcept nogil:
         free(s.backends[i])
         s.vips[i] = NULL
         s.backends[i] = NULL
+
+
+def bucket_of(uint64_t us):
+    """Bucket of a duration, for tests."""
+    return histogram_bucket(us)
+
+
+cdef class Counters:
+    """The counters of one worker for tests; `vip` and `backend` add one and return."""
+
+    cdef stats_t* stats
+
+    def __cinit__(self):
+        self.stats = <stats_t*>calloc(1, sizeof(stats_t))
+        if self.stats == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        stats_fini(self.stats)
+        free(self.stats)
+
+    def reserve(self, uint32_t vips, uint32_t backends):
+        return stats_reserve(self.stats, vips, backends)
+
+    def vip(self, uint32_t slot):
+        vip_stats(self.stats, slot).accepted += 1
+        return vip_stats(self.stats, slot).accepted
+
+    def backend(self, uint32_t slot):
+        backend_stats(self.stats, slot).connects += 1
+        return backend_stats(self.stats, slot).connects
