@@ -21,6 +21,10 @@ from tests.waiting import PAUSE_S, scaled
 # sanitizer build.
 CORE_IMPORT = re.compile(r"^\s*(?:from|import) fastpath\b", re.MULTILINE)
 
+# What a shell sets for its own comfort must not reach the programs under test: without
+# buffers, Python forgives a broken pipe that it otherwise ends with 120 for.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 # A deadline per example measures the machine. `make fuzz` takes the second one.
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=20_000)

@@ -50,6 +50,7 @@ survey() {
         test)
             need "iproute2 (tests in network namespaces)" iproute2 command -v ip
             need "nftables (tests that lose packets)" nftables command -v nft
+            need "curl (tests that type what the sandbox says)" curl command -v curl
             ;;
         bench)
             need "HAProxy" haproxy command -v haproxy
