@@ -6,7 +6,6 @@ by share of the ring. Slow start thins out the picks of a backend that came back
 """
 
 from libc.stdint cimport uint8_t, uint16_t
-from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from fastpath.addr cimport addr_parse
@@ -146,9 +145,9 @@ cdef backend_t* pick_random(
 ) noexcept nogil:
     cdef backend_t* b
     cdef uint32_t share
-    cdef int i
+    cdef int _i
 
-    for i in range(SAMPLES):
+    for _i in range(SAMPLES):
         b = pick_weighted(pool, tier, seed)
         share = usable_share(pool, b, ask)
         if share == FULL or random_below(seed, FULL) < share:
@@ -166,11 +165,11 @@ cdef backend_t* pick_two_choices(
 ) noexcept nogil:
     cdef backend_t* one = pick_random(pool, tier, ask, seed)
     cdef backend_t* other = one
-    cdef int i
+    cdef int _i
 
     if one == NULL or tier.count == 1:
         return one
-    for i in range(SAMPLES):
+    for _i in range(SAMPLES):
         other = pick_random(pool, tier, ask, seed)
         if other != one:
             break

@@ -3,7 +3,7 @@
 
 from libc.stdlib cimport calloc, free
 
-from fastpath.linux.atomic cimport add_u32, cas_u64, load_u32, load_u64, sub_u32
+from fastpath.linux.atomic cimport add_u32, cas_u64, load_u64, sub_u32
 
 
 cdef inline uint32_t sketch_column(uint64_t source, int row) noexcept nogil:

@@ -87,18 +87,18 @@ cdef int wheel_wait_ms(const wheel_t* w, uint64_t now_ms) noexcept nogil:
     cdef int start = (w.tick + 1) % WHEEL_SLOTS
     cdef int word = start // 64
     cdef uint64_t bits = w.filled[word] & (~<uint64_t>0 << (start % 64))
-    cdef int i, slot, ahead
+    cdef int _i, slot, ahead
     cdef uint64_t when_ms
 
     if w.due.next != &w.due:
         return 0
-    for i in range(WHEEL_WORDS + 1):
+    for _i in range(WHEEL_WORDS + 1):
         if bits != 0:
             slot = word * 64 + ctz64(bits)
             ahead = (slot - start + WHEEL_SLOTS) % WHEEL_SLOTS
             when_ms = (w.tick + 1 + ahead) * WHEEL_TICK_MS
             return <int>(when_ms - now_ms) if when_ms > now_ms else 0
-        word = (word + 1) % (WHEEL_WORDS)
+        word = (word + 1) % WHEEL_WORDS
         bits = w.filled[word]
     return -1
 
