@@ -208,10 +208,13 @@ cdef backend_t* pick_round_robin(
     const pool_t* pool, const tier_t* tier, vip_t* v, const pick_t* ask,
     uint64_t* seed,
 ) noexcept nogil:
-    cdef uint32_t turn = add_u32(&v.state.next, 1) - 1
     cdef backend_t* b
-    cdef uint32_t share, i
+    cdef uint32_t turn, share, i
 
+    # A retry takes no turn: else a dead backend would be met at every second one.
+    if ask.tried_count > 0:
+        return scan_random(pool, tier, ask, seed)
+    turn = add_u32(&v.state.next, 1) - 1
     for i in range(tier.rounds_size):
         b = &pool.backends[tier.first + tier.rounds[(turn + i) % tier.rounds_size]]
         share = usable_share(pool, b, ask)

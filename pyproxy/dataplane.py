@@ -149,6 +149,7 @@ def _vip(vip: Vip) -> fastpath.Vip:
         max_connections_per_source=vip.limits.max_connections_per_source,
         max_new_per_s=vip.limits.max_new_per_s,
         max_new_per_s_per_source=vip.limits.max_new_per_s_per_source,
+        client_first=True,  # what stands behind an apiserver's address speaks TLS
     )
 
 

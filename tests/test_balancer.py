@@ -290,3 +290,11 @@ def test_whatever_takes_a_backend_out_its_share_goes_to_all_others(
     assert set(counted) == {key(1), key(2), key(3)}
     for count in counted.values():
         assert count == pytest.approx(PICKS / 3, rel=0.2)
+
+
+def test_round_robin_retry_takes_no_turn() -> None:
+    # It did: with two backends, one of them dead and never ejected, every client's
+    # retry used up the live one's turn, and the next client met the dead one again.
+    one = picker("round-robin", 2)
+    first = [one.pick() for _ in range(20) if one.pick(tried=(key(0),)) == key(1)]
+    assert first.count(key(0)) == first.count(key(1)) == 10

@@ -1,4 +1,4 @@
-# Time that never jumps (clock_gettime(2)) and the signal mask of a worker.
+# Time that never jumps (clock_gettime(2)), short sleeps, the signal mask of a worker.
 from libc.stdint cimport uint64_t
 
 cdef extern from "<time.h>" nogil:
@@ -8,6 +8,12 @@ cdef extern from "<time.h>" nogil:
     enum:
         CLOCK_MONOTONIC
     int clock_gettime(int clock, timespec* into)
+    int nanosleep(const timespec* duration, timespec* left)
+
+cdef extern from "<sys/prctl.h>" nogil:
+    enum:
+        PR_SET_TIMERSLACK
+    int prctl(int option, ...)
 
 cdef extern from "<signal.h>" nogil:
     ctypedef struct sigset_t:
@@ -22,3 +28,9 @@ cdef inline uint64_t clock_us() noexcept nogil:
     cdef timespec t
     clock_gettime(CLOCK_MONOTONIC, &t)
     return <uint64_t>t.tv_sec * 1000000 + <uint64_t>t.tv_nsec // 1000
+
+cdef inline void sleep_ns(long ns) noexcept nogil:
+    cdef timespec t
+    t.tv_sec = 0
+    t.tv_nsec = ns
+    nanosleep(&t, NULL)
