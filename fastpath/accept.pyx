@@ -77,9 +77,9 @@ cdef void accept_watch(worker_t* w, listener_t* l, bint on) noexcept nogil:
 # while. Without the reserve the client would hang, and epoll would spin.
 cdef void accept_shed(worker_t* w, listener_t* l) noexcept nogil:
     cdef addr_t client
-    cdef int fd, i
+    cdef int fd, _i
 
-    for i in range(SHED_MOST):
+    for _i in range(SHED_MOST):
         if w.reserve == -1:
             break
         close(w.reserve)

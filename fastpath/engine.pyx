@@ -19,7 +19,6 @@ from fastpath.fleet cimport WORKERS_MOST, fleet_t
 from fastpath.linux.atomic cimport (
     acquire_u64,
     load_u32,
-    load_u64,
     release_ptr,
     store_u32,
     store_u64,

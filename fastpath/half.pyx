@@ -206,7 +206,9 @@ cdef int copy_some(mover_t* m, half_t* h, end_t* src, end_t* dst) noexcept nogil
     sent = half_send(h, dst, m.scratch, n)
     if sent < 0:
         m.error = <int>-sent
-        return MOVE_NO_MEMORY if half_keep(m, h, 0, n) != STEP_ON else MOVE_TARGET_FAILED
+        if half_keep(m, h, 0, n) != STEP_ON:
+            return MOVE_NO_MEMORY
+        return MOVE_TARGET_FAILED
     h.bytes += sent
     m.stats.copied += sent
     return half_keep(m, h, sent, n - sent) if sent < n else STEP_ON

@@ -140,11 +140,11 @@ def open_listeners(vip, int count):
     """
     cdef addr_t at
     cdef listen_options_t options = listen_options(vip)
-    cdef int fd, i
+    cdef int fd, _i
 
     addr_parse(&at, vip.host.encode(), vip.port)
     fds = []
-    for i in range(count):
+    for _i in range(count):
         fd = listener_open(&at, &options)
         if fd < 0:
             close_listeners(fds)

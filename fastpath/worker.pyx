@@ -46,7 +46,6 @@ from fastpath.poller cimport (
     TAG_DOWN,
     TAG_LISTENER,
     TAG_MAILBOX,
-    TAG_UP,
     poller_add,
     poller_fini,
     poller_init,
@@ -84,7 +83,7 @@ from fastpath.timer cimport (
 
 cdef enum:
     LETTERS = 1024      # in a mailbox: a burst of clients handed over
-    REST_BYTES = 131072 # spliced in a turn: less is no stream worth waiting for
+    REST_BYTES = 131072  # spliced in a turn: less is no stream worth waiting for
     REST_NS = 250000    # at 1 GB/s 250 KB gather, which every receive buffer holds
 
 
@@ -264,10 +263,12 @@ cdef int worker_wait(worker_t* w) noexcept nogil:
     return n
 
 
-# A wake-up costs as much as moving 50 KiB, to the sender of the bytes, too. Where a turn
-# moved streams and nothing else, more of them is let gather first, as network cards do
-# with interrupts; a new client or request is looked at so much later at most.
-cdef void worker_rest(worker_t* w, uint64_t spliced, uint64_t other) noexcept nogil:
+# A wake-up costs as much as moving 50 KiB, to the sender of the bytes, too. Where a
+# turn moved streams and nothing else, more of them is let gather first, as network
+# cards do with interrupts; a new client or request waits so much longer at most.
+cdef void worker_rest(
+    worker_t* w, uint64_t spliced, uint64_t other
+) noexcept nogil:
     if (
         w.stats.spliced - spliced >= REST_BYTES
         and w.stats.copied + w.stats.accepted == other

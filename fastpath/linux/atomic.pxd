@@ -16,7 +16,8 @@ cdef extern from * nogil:
     #define fp_swap_u32(p, v)   __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
     #define fp_fence()          __atomic_thread_fence(__ATOMIC_SEQ_CST)
     #define fp_acquire_ptr(p)   __atomic_load_n((void**)(p), __ATOMIC_ACQUIRE)
-    #define fp_release_ptr(p,v) __atomic_store_n((void**)(p), (void*)(v), __ATOMIC_RELEASE)
+    #define fp_release_ptr(p,v) \\
+        __atomic_store_n((void**)(p), (void*)(v), __ATOMIC_RELEASE)
     static inline int fp_cas_u64(uint64_t* p, uint64_t* seen, uint64_t want) {
         return __atomic_compare_exchange_n(
             p, seen, want, 1, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
