@@ -16,6 +16,7 @@ COLOURS = {
     "envoy": "#CC79A7",
 }
 COLUMNS = 3
+WIDEST = 3.0  # ratios beyond this are cut, or nothing else could be told apart
 
 
 def draw(samples: Sequence[Sample], path: Path, title: str) -> None:
@@ -52,7 +53,10 @@ def _panel(axis: Any, samples: Samples, bar: Bar) -> None:
         ratio = samples.ratio(name, best, bar.metric)
         reach = [[ratio.median - ratio.low], [ratio.high - ratio.median]]
         axis.barh(row, ratio.median, xerr=reach, color=COLOURS[name], capsize=2)
-        axis.text(0.02, row, f"{ratio.median:.2f}", va="center", fontsize=8)
+        where = axis.get_yaxis_transform()  # x in shares of the panel, y in rows
+        words = f"{ratio.median:.2f}"
+        axis.text(1.02, row, words, va="center", fontsize=8, transform=where)
+    axis.set_xlim(0, min(WIDEST, axis.get_xlim()[1]))
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.axvline(bar.limit, color="black", linestyle="--", linewidth=1)
     better = "more" if bar.larger_wins else "less"

@@ -81,9 +81,8 @@ class Samples:
         self.flagged = _doubtful_rounds(mine)
         rounds = {sample.round for sample in mine}
         # Better a doubtful figure with a mark than none.
-        dropped = (
-            self.flagged if len(rounds - self.flagged) > len(rounds) / 2 else set()
-        )
+        self.noisy = len(rounds - self.flagged) <= len(rounds) / 2
+        dropped = set() if self.noisy else self.flagged
         self.by_name: dict[str, dict[int, Sample]] = {}
         for sample in mine:
             if sample.round not in dropped:
@@ -152,7 +151,11 @@ def verdict(value: float, bar: Bar) -> str:
 
 
 def bar_rows(samples: Sequence[Sample]) -> list[list[str]]:
-    """One row per bar whose work was run with ours and a peer in it."""
+    """One row per bar whose work was run with ours and a peer in it.
+
+    "generator-bound": client and server had no time left and set the rate. "noisy":
+    other programs disturbed most rounds, so that the ratio says little.
+    """
     rows = [["work", "metric", "best peer", "ours / best (min-max)", "bar", "verdict"]]
     for bar in BARS:
         of_work = Samples(samples, bar.work)
@@ -164,6 +167,7 @@ def bar_rows(samples: Sequence[Sample]) -> list[list[str]]:
         word = verdict(ratio.median, bar)
         if bar.metric == "rate" and of_work.generator_bound("ours"):
             word += " (generator-bound)"
+        word += " (noisy)" if of_work.noisy else ""
         rows.append([bar.work, bar.label, best, str(ratio), limit, word])
     return rows
 
