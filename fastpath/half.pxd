@@ -36,6 +36,12 @@ cdef enum:
     END_WRITABLE = 1
     END_HOPED = 2           # connecting, on the same host: probably through already
 
+# Values of end_t.readable.
+cdef enum:
+    END_DRY = 0
+    END_READABLE = 1        # may have bytes or a FIN for us
+    END_SPLICED = 2         # and splice(2) has seen them: it is believed when dry
+
 # Bits of end_t.flags.
 cdef enum END_FLAG:
     END_POLLED = 1          # registered with the poller
@@ -46,7 +52,7 @@ cdef enum END_FLAG:
 # One socket of a relay.
 cdef struct end_t:
     int      fd             # owned by the relay; -1 = none
-    uint8_t  readable       # may have bytes or a FIN for us
+    uint8_t  readable       # END_DRY, END_READABLE or END_SPLICED
     uint8_t  writable       # END_FULL, END_WRITABLE or END_HOPED
     uint8_t  hung_up        # its FIN was seen: a short read does not mean dry
     uint8_t  flags          # END_FLAG

@@ -1,8 +1,10 @@
 """Moving bytes one way. Knows two descriptors and nothing of who they are.
 
-EOF is believed when recv(2) returns 0, never on the word of splice(2): sockets that
-somebody put into a BPF sockmap splice 0 bytes with data pending (dae#518,
-grafana/beyla#2941). FIONREAD lies for the same sockets and is not used.
+Neither EOF nor dryness is believed on the word of splice(2) alone: sockets that
+somebody put into a BPF sockmap splice 0 bytes, or say EAGAIN, with data pending
+(dae#518, grafana/beyla#2941; Linux 6.18). recv(2) is asked, which costs a call only
+where splice found nothing though the poller had said that there is something.
+FIONREAD lies for the same sockets and is not used.
 """
 
 from libc.errno cimport EAGAIN, EINTR, EINVAL, ENOMEM, errno
@@ -214,14 +216,19 @@ cdef int copy_some(mover_t* m, half_t* h, end_t* src, end_t* dst) noexcept nogil
     return half_keep(m, h, sent, n - sent) if sent < n else STEP_ON
 
 
-# splice(2) said 0. Ask recv(2) whether that is true.
-cdef int confirm_end(mover_t* m, half_t* h, end_t* src) noexcept nogil:
+# splice(2) said 0 or -EAGAIN. Ask recv(2) whether that is true.
+cdef int confirm_splice(
+    mover_t* m, half_t* h, end_t* src, ssize_t said
+) noexcept nogil:
     cdef char byte
     cdef ssize_t n = recv(src.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)
 
     if n == 0:
         h.ended = 1
         return STEP_ON
+    if n == -1 and errno == EAGAIN and said == -EAGAIN:
+        src.readable = END_DRY
+        return MOVE_WAIT
     if n == -1 and errno != EAGAIN and errno != EINTR:
         m.error = errno
         return MOVE_SOURCE_FAILED
@@ -241,13 +248,14 @@ cdef int splice_some(mover_t* m, half_t* h, end_t* src) noexcept nogil:
     check(h.pipe.used == 0)
     n = pipe_fill(h.pipe, src.fd, h.pipe.size)
     if n > 0:
+        src.readable = END_SPLICED
         half_learn(h, n < TRICKLE_BYTES, TRICKLE_READS, MODE_COPY)
         return STEP_ON
-    if n == 0:
-        return confirm_end(m, h, src)
-    if n == -EAGAIN:
-        src.readable = 0
+    if n == -EAGAIN and src.readable == END_SPLICED:
+        src.readable = END_DRY
         return MOVE_WAIT
+    if n == 0 or n == -EAGAIN:
+        return confirm_splice(m, h, src, n)
     if n == -EINVAL:
         m.stats.no_splice += 1
         h.mode = MODE_COPY_ONLY
