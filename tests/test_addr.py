@@ -31,6 +31,9 @@ def sockaddr_in6(ip: str, port: int, flow: int = 0, scope: int = 0) -> bytes:
 
 
 @given(st.ip_addresses(v=4), ports)
+@example(ipaddress.IPv4Address("127.255.0.2"), 80)
+@example(ipaddress.IPv4Address("128.0.0.1"), 80)
+@example(ipaddress.IPv4Address("0.0.0.0"), 0)
 def test_ipv4_survives_text_and_sockaddr(ip: ipaddress.IPv4Address, port: int) -> None:
     address = Address(str(ip), port)
     assert (str(address), address.port) == (str(ip), port)

@@ -67,6 +67,7 @@ def test_sources_are_counted_apart_unless_they_meet_in_both_rows() -> None:
     assert sketch.enter(0xABCD_0001_0001) == 11, "both rows: too early, never too late"
     assert sketch.enter(0x0002_0001) == 1, "one row only"
     assert sketch.enter(0x0001_0002) == 1, "one row only"
+    assert sketch.enter(0x0101_0001) == 1, "the rows have no bit in common"
 
 
 def test_ten_thousand_sources_at_once_are_hardly_ever_taken_for_another() -> None:
