@@ -1,5 +1,8 @@
 """The command line: argv and a file become one configuration, which then runs."""
 
+import os
+import sys
+
 import click
 
 from pyproxy.cli.apiserver_lb import apiserver_lb
@@ -26,4 +29,22 @@ for _command in (apiserver_lb, sandbox, check, top, version, completion):
 
 def main() -> None:
     """Run the program with the arguments of this process, and exit."""
-    program.main(prog_name="pyproxy")
+    try:
+        program.main(prog_name="pyproxy")
+    finally:
+        _let_go_of_output()
+
+
+def _let_go_of_output() -> None:
+    """Flush what can be flushed.
+
+    Python does so once more at exit, and where the reader has gone it would turn our
+    exit code into 120.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
