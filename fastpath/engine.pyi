@@ -11,7 +11,7 @@ class Engine:
         self,
         workers: int | None = None,
         *,
-        pipe_bytes: int = 262144,
+        pipe_bytes: int = 1048576,
         splice: bool = True,
     ) -> None: ...
     @property

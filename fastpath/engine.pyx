@@ -83,7 +83,7 @@ cdef class Engine:
     cdef object lock
     cdef bint closed
 
-    def __cinit__(self, workers=None, *, pipe_bytes=262144, bint splice=True):
+    def __cinit__(self, workers=None, *, pipe_bytes=1048576, bint splice=True):
         count = workers if workers is not None else len(os.sched_getaffinity(0))
         if not 1 <= count <= WORKERS_MOST:
             raise ValueError(f"workers: {count} is not in 1-{WORKERS_MOST}")

@@ -14,7 +14,7 @@ cdef enum:
     STREAM_READS = 3        # so many of them in a row do
     TRICKLE_BYTES = 16384   # a splice below this size was not worth it
     TRICKLE_READS = 2       # so many of them in a row: back to copying
-    TURN_BYTES = 4194304    # moved at most before others have their turn
+    TURN_BYTES = 1048576    # moved at most before others have their turn
     SPILLS_KEPT = 16        # of a worker, for the next one who needs one
 
 cdef enum MODE:

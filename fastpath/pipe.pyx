@@ -22,11 +22,15 @@ from fastpath.linux.file cimport (
 )
 
 
+cdef enum:
+    PIPE_LEAST = 65536  # the kernel's default
+
+
 cdef void pipe_list_init(pipe_list_t* l, size_t size, int limit) noexcept nogil:
     l.free = NULL
     l.idle = 0
     l.total = 0
-    l.keep = 64  # x 256 KiB: enough for a wave of streams, small beside `limit`
+    l.keep = 64  # an empty pipe is 10 KiB of slots
     l.limit = limit
     l.size = size
 
@@ -57,13 +61,19 @@ cdef pipe_t* pipe_open(size_t size) noexcept nogil:
     if pipe2(fds, O_NONBLOCK | O_CLOEXEC) == -1:
         free(p)
         return NULL
-    # Refused beyond a per-user budget of pages; the default size serves as well.
+    # Refused to unprivileged users beyond a budget of 64 MiB for all their pipes, who
+    # then get pipes of two pages: copying beats those.
     fcntl(fds[1], F_SETPIPE_SZ, <int>size)
     granted = fcntl(fds[1], F_GETPIPE_SZ)
+    if granted < PIPE_LEAST and <size_t>granted < size:
+        close(fds[0])
+        close(fds[1])
+        free(p)
+        return NULL
     p.rd = fds[0]
     p.wr = fds[1]
     p.used = 0
-    p.size = granted if granted > 0 else 65536
+    p.size = granted
     p.next = NULL
     return p
 

@@ -66,7 +66,7 @@ from fastpath.table cimport vip_t
 from fastpath.timer cimport timer_arm, timer_disarm
 
 cdef enum:
-    PIPES_MOST = 200   # per worker; x 256 KiB stays within a user's pipe budget
+    PIPES_MOST = 128   # per worker; further streams are copied
 
 
 cdef int relays_init(

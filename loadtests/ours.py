@@ -20,7 +20,7 @@ def main() -> None:
     """Serve until told to end."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--pipe-bytes", type=int, default=256 * 1024)
+    parser.add_argument("--pipe-bytes", type=int, default=1024 * 1024)
     parser.add_argument("--forward", action="append", required=True)
     arguments = parser.parse_args()
     vips = [parse_forward(text) for text in arguments.forward]
