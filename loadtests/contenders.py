@@ -74,8 +74,9 @@ def _haproxy_config(setup: Setup, options: Sequence[str]) -> str:
   maxconn {connections}
   maxpipes 256
   # Its default, a quarter of maxconn, would reserve descriptors and lower maxconn.
-  # 256 KiB per pipe: fewer, larger splice calls (measured better than 64 KiB).
-  tune.pipesize 262144
+  # 1 MiB per pipe, as ours: fewer, larger splice calls (measured better than 64 and
+  # 256 KiB).
+  tune.pipesize 1048576
   # Two relays per wake-up of a listener at most by default with threads; more
   # accepts per wake-up cost less each.
   tune.maxaccept 64
