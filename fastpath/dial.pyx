@@ -52,6 +52,7 @@ from fastpath.linux.file cimport (
     EPOLLHUP,
     EPOLLIN,
     EPOLLOUT,
+    EPOLLPRI,
     EPOLLRDHUP,
 )
 from fastpath.linux.socket cimport (
@@ -179,7 +180,7 @@ cdef void dial_open(
     store_u64(&rs.stats.active, rs.stats.active + 1)
     r.reason = DROP_NO_BACKEND
     if dial_on(rs, r):
-        relay_poll(rs, r, SIDE_DOWN, EPOLLIN | EPOLLRDHUP)
+        relay_poll(rs, r, SIDE_DOWN, EPOLLIN)
 
 
 cdef backend_t* dial_pick(relays_t* rs, relay_t* r, vip_t* v) noexcept nogil:
@@ -270,7 +271,7 @@ cdef int dial_connect(
     if b.loopback:
         return dial_at_once(rs, r, v.pool.connect_ms)
     timer_arm(rs.wheel, &r.timer, rs.now_ms + v.pool.connect_ms)
-    relay_poll(rs, r, SIDE_UP, EPOLLIN | EPOLLRDHUP | EPOLLOUT)
+    relay_poll(rs, r, SIDE_UP, EPOLLIN | EPOLLOUT)
     return 0 if r.state != RELAY_FREE else -EAGAIN
 
 
@@ -314,7 +315,7 @@ cdef bint dial_connected(relays_t* rs, relay_t* r) noexcept nogil:
         timer_arm(rs.wheel, &r.timer, rs.now_ms + v.idle_ms)
     if r.end[SIDE_UP].flags & END_POLLED:
         return True
-    return relay_poll(rs, r, SIDE_UP, EPOLLIN | EPOLLRDHUP)
+    return relay_poll(rs, r, SIDE_UP, EPOLLIN)
 
 
 # This backend did not answer; go on with the next.
@@ -339,8 +340,8 @@ cdef void dial_event(
             relay_drop(rs, r, DROP_RESET_BY_CLIENT)
             return
         r.end[SIDE_DOWN].readable = 1
-        if events & (EPOLLRDHUP | EPOLLHUP):
-            r.end[SIDE_DOWN].hung_up = 1
+        if events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP):
+            r.end[SIDE_DOWN].wary = 1
     elif events & (EPOLLERR | EPOLLHUP):
         if events & EPOLLIN and dial_spoke(&r.end[SIDE_UP]):
             r.end[SIDE_UP].writable = END_WRITABLE
@@ -351,8 +352,8 @@ cdef void dial_event(
     elif events & EPOLLOUT:
         r.end[SIDE_UP].writable = END_WRITABLE
         r.end[SIDE_UP].readable = 1  # a server may speak first
-        if events & EPOLLRDHUP:
-            r.end[SIDE_UP].hung_up = 1
+        if events & (EPOLLPRI | EPOLLRDHUP):
+            r.end[SIDE_UP].wary = 1
         if dial_connected(rs, r) and relay_move(rs, r, SIDE_DOWN):
             relay_move(rs, r, SIDE_UP)
 

@@ -201,7 +201,7 @@ cdef int copy_some(mover_t* m, half_t* h, end_t* src, end_t* dst) noexcept nogil
     if n == 0:
         h.ended = 1
         return STEP_ON
-    if n < SCRATCH_BYTES and not src.hung_up:
+    if n < SCRATCH_BYTES and not src.wary:
         src.readable = 0
     if h.mode == MODE_COPY and m.splice:
         half_learn(h, n >= STREAM_BYTES, STREAM_READS, MODE_SPLICE)
@@ -251,7 +251,8 @@ cdef int splice_some(mover_t* m, half_t* h, end_t* src) noexcept nogil:
         src.readable = END_SPLICED
         half_learn(h, n < TRICKLE_BYTES, TRICKLE_READS, MODE_COPY)
         return STEP_ON
-    if n == -EAGAIN and src.readable == END_SPLICED:
+    # splice(2) never gets across an urgent mark: recv(2) is asked, and goes on.
+    if n == -EAGAIN and src.readable == END_SPLICED and not src.wary:
         src.readable = END_DRY
         return MOVE_WAIT
     if n == 0 or n == -EAGAIN:

@@ -104,8 +104,8 @@ cdef void relay_refuse(relays_t* rs, int fd, uint32_t vip, DROP reason) noexcept
 # The one way out for a relay: close both ends, count the reason, free the slot.
 cdef void relay_drop(relays_t* rs, relay_t* r, DROP reason) noexcept nogil
 
-# Watch one end for `events`, edge-triggered. Return False if that failed and the relay
-# is no more.
+# Watch one end for `events`, edge-triggered, and always for its FIN and urgent marks.
+# Return False if that failed and the relay is no more.
 cdef bint relay_poll(
     relays_t* rs, relay_t* r, side_t side, uint32_t events
 ) noexcept nogil

@@ -34,6 +34,7 @@ from fastpath.linux.file cimport (
     EPOLLHUP,
     EPOLLIN,
     EPOLLOUT,
+    EPOLLPRI,
     EPOLLRDHUP,
     close,
 )
@@ -226,10 +227,11 @@ cdef bint relay_poll(
     )
     cdef int failed
 
+    events |= EPOLLPRI | EPOLLRDHUP | EPOLLET  # behind them a read comes short
     if e.flags & END_POLLED:
-        failed = poller_change(rs.poller, e.fd, events | EPOLLET, tag)
+        failed = poller_change(rs.poller, e.fd, events, tag)
     else:
-        failed = poller_add(rs.poller, e.fd, events | EPOLLET, tag)
+        failed = poller_add(rs.poller, e.fd, events, tag)
     if failed < 0:
         relay_drop(rs, r, DROP_NO_DESCRIPTORS)
         return False
@@ -285,7 +287,7 @@ cdef bint relay_moved(
         not r.end[target].flags & END_POLLED_OUT
     ):
         # Asked for when first needed: a relay that is never held up is never told.
-        return relay_poll(rs, r, target, EPOLLIN | EPOLLRDHUP | EPOLLOUT)
+        return relay_poll(rs, r, target, EPOLLIN | EPOLLOUT)
     return r.state != RELAY_FREE
 
 
@@ -318,7 +320,7 @@ cdef void relay_broken(
         target.writable = END_HOPED
     h.last = 0  # close(2) will not send that FIN, but a reset
     r.end[side].readable = 1
-    r.end[side].hung_up = 1
+    r.end[side].wary = 1
     while move == MOVE_MORE:  # its peer is gone: what waits is all there will be
         move = half_move(&rs.mover, h, &r.end[side], target)
     relay_count(rs, r, side, h.bytes - before)
@@ -337,10 +339,10 @@ cdef void relay_event(
         e.writable = END_WRITABLE
         if not relay_move(rs, r, SIDE_UP if side == SIDE_DOWN else SIDE_DOWN):
             return
-    if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP):
+    if events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP):
         e.readable = 1
-        if events & (EPOLLRDHUP | EPOLLHUP):
-            e.hung_up = 1
+        if events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP):
+            e.wary = 1
         relay_move(rs, r, side)
 
 
