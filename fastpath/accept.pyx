@@ -42,7 +42,7 @@ cdef worker_t* accept_least(worker_t* w) noexcept nogil:
         if load < least:
             least = load
             chosen = other
-    # Handing over costs a wake-up: not for one relay, and not for an eighth.
+    # Handing over costs a wake-up: among many relays, not for less than an eighth.
     return chosen if mine > least + least // 8 else w
 
 
