@@ -78,6 +78,11 @@ NAME := relay
 bench: .stamps/system-bench .stamps/bench .stamps/peers .stamps/install  ## one layer against its peers: NAME=relay, options in ARGS="--quick"
 	$(PY) -m loadtests.$(NAME) $(ARGS)
 
+# Outside CI: it takes as long as it is told to, ten minutes unless told otherwise.
+.PHONY: soak
+soak: .stamps/install  ## minutes of checked load with faults injected: ARGS="--minutes 30"
+	$(PY) -m loadtests.soak $(ARGS)
+
 ##@ Judge
 
 .PHONY: check

@@ -1,0 +1,199 @@
+"""The faults of a soak: one function a phase, and the scene that they play in."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loadtests.process import Process
+from loadtests.soak_clients import PATIENCE_S, Board, SlowReader
+
+SLOW_READERS = 8
+SPIN_A_SECOND = 200_000  # turns that no honest work comes to here
+
+
+@dataclass
+class Scene:
+    """Everybody in it."""
+
+    board: Board
+    dice: random.Random
+    folder: Path  # of logs
+    seconds: float  # of a phase
+    backends: list[Process] = field(default_factory=list)
+    keys: list[tuple[str, int]] = field(default_factory=list)  # theirs
+    addresses: list[tuple[str, int]] = field(default_factory=list)  # of the vips
+    engines: list[Process] = field(default_factory=list)  # one
+
+    @property
+    def engine(self) -> Process:
+        """The process under test."""
+        return self.engines[0]
+
+    def start_engine(self, workers: int) -> None:
+        """Start it once the backends are there."""
+        options = json.dumps({"backends": self.keys, "workers": workers})
+        command = [sys.executable, "-m", "loadtests.soak_engine", options]
+        self.engines.append(Process(command, None, self.folder / "engine.log"))
+        self.addresses += [
+            (host, port) for host, port in json.loads(self.engine.line())
+        ]
+
+    def close(self) -> None:
+        """End all processes."""
+        for process in (*self.engines, *self.backends):
+            process.child.send_signal(signal.SIGCONT)
+            process.stop()
+
+    def ask(self, *words: object) -> Any:
+        """Tell the engine's process something; return its answer."""
+        self.engine.tell(" ".join(map(str, words)))
+        return json.loads(self.engine.line())
+
+    def wait(self, condition: Callable[[dict[str, Any]], bool], what: str) -> None:
+        """Wait until the engine's statistics are so."""
+        end = time.monotonic() + PATIENCE_S
+        while not condition(self.ask("stats")):
+            if time.monotonic() > end:
+                self.board.failures.append(f"never {what}: {self.ask('stats')}")
+                return
+            time.sleep(0.05)
+
+    def start_backend(self, number: int) -> None:
+        """Start one, on the port that it had if it had one."""
+        old = self.backends[number] if number < len(self.backends) else None
+        command = [sys.executable, "-m", "loadtests.soak_peers"]
+        if old:
+            old.stop()
+            command.append(str(self.keys[number][1]))
+        process = Process(command, None, self.folder / "backends.log")
+        key = ("127.0.0.1", int(process.line()))
+        if old:
+            self.backends[number] = process
+        else:
+            self.backends.append(process)
+            self.keys.append(key)
+
+    def ticks(self, pause_s: float) -> Iterator[float]:
+        """Moments until the phase is over."""
+        end = time.monotonic() + self.seconds
+        while time.monotonic() < end:
+            yield end
+            time.sleep(pause_s)
+
+
+# ---- Phases. Those that are lenient may cost connections.
+
+
+def applies(scene: Scene) -> None:
+    """Tables change a hundred times a second."""
+    for _ in scene.ticks(0.05):
+        scene.ask("apply", 5)
+    scene.ask("settle")
+
+
+def drains(scene: Scene) -> None:
+    """Backends go out of service and come back."""
+    for _ in scene.ticks(0.2):
+        key = scene.dice.choice(scene.keys)
+        scene.ask("health", *key, scene.dice.choice(["draining", "dead"]))
+        time.sleep(0.2)
+        scene.ask("health", *key, "ready")
+
+
+def stops(scene: Scene) -> None:
+    """A backend is stopped and goes on."""
+    for _ in scene.ticks(0.3):
+        pid = scene.dice.choice(scene.backends).child.pid
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(min(1.0, scene.seconds / 3))
+        os.kill(pid, signal.SIGCONT)
+
+
+def storms(scene: Scene) -> None:
+    """Clients connect and reset, by the thousand."""
+
+    def storm() -> None:
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError):
+                client = socket.create_connection(scene.dice.choice(scene.addresses), 5)
+                client.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
+                if scene.dice.random() < 0.5:
+                    client.send(b"x" * 10)
+                client.close()
+
+    end = time.monotonic() + scene.seconds
+    threads = [threading.Thread(target=storm) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def slow_readers(scene: Scene) -> None:
+    """Some take their time; nobody else waits for them."""
+    end = time.monotonic() + scene.seconds
+    readers = [
+        SlowReader(100 + number, scene.addresses, scene.board, end)
+        for number in range(SLOW_READERS)
+    ]
+    for reader in readers:
+        reader.join()
+
+
+def kills(scene: Scene) -> None:
+    """A backend dies and is started again on its port."""
+    for _ in scene.ticks(1.0):
+        number = scene.dice.randrange(len(scene.backends))
+        scene.backends[number].child.kill()
+        scene.backends[number].child.wait()
+        time.sleep(0.5)  # refused meanwhile
+        scene.start_backend(number)
+
+
+def resets(scene: Scene) -> None:
+    """Relays are reset, of one backend and of all."""
+    for _ in scene.ticks(0.5):
+        scene.ask("reset", *scene.dice.choice([scene.dice.choice(scene.keys), ()]))
+
+
+def exhaustion(scene: Scene) -> None:
+    """Descriptors run out, with clients that hold on to theirs."""
+    held = len(os.listdir(f"/proc/{scene.engine.child.pid}/fd"))
+    scene.ask("nofile", held + 10)
+    turns = scene.ask("stats")["turns"]
+    hogs = []
+    for _ in scene.ticks(0.1):
+        with contextlib.suppress(OSError):
+            hogs.append(socket.create_connection(scene.addresses[0], 1))
+    turned = scene.ask("stats")["turns"] - turns
+    if turned > scene.seconds * SPIN_A_SECOND:
+        scene.board.failures.append(f"the loop spins: {turned} turns")
+    for hog in hogs:
+        hog.close()
+    scene.ask("nofile", 0)
+    time.sleep(0.5)
+
+
+PHASES: list[tuple[Callable[[Scene], None], bool]] = [
+    (applies, False),
+    (drains, False),
+    (stops, False),
+    (storms, False),
+    (slow_readers, False),
+    (kills, True),
+    (resets, True),
+    (exhaustion, True),
+]
