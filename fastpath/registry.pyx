@@ -93,8 +93,8 @@ cdef class Registry:
                     self.vip_chunks.append(_new_chunk(sizeof(vip_state_t)))
                 self.vip_count += 1
             self.vip_slots[key] = slot
+            self.vip(slot).slot = slot  # once: workers read it from now on
         state = self.vip(slot)
-        state.slot = slot
         if by_source and state.sketch == NULL:
             state.sketch = <sketch_t*>calloc(1, sizeof(sketch_t))
             if state.sketch == NULL:
