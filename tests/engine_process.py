@@ -8,6 +8,7 @@ import json
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -153,9 +154,12 @@ def serve(
     data_bytes: int = 0,
     workers: int = 1,
     splice: bool = True,
+    deadly_sigpipe: bool = False,
     **vip_options: Any,
 ) -> None:
     """Run an engine within limits until standard input ends."""
+    if deadly_sigpipe:  # Python ignores it; who embeds us may not
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     pool = Pool(tuple(Backend(host, port) for host, port in backends))
     vip = Vip("127.0.0.1", 0, "tcp", pool, **vip_options)
     if nofile:

@@ -11,8 +11,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.engine_process import EngineProcess
 from tests.relay_tools import Listening, Proxy, echoes, fill, linked
-from tests.servers import Address, EchoServer, receive_all, receive_exactly
+from tests.servers import (
+    Address,
+    EchoServer,
+    receive_all,
+    receive_exactly,
+    send_reset,
+)
 from tests.waiting import scaled, wait_until
 
 pytestmark = [pytest.mark.adversity, pytest.mark.core]
@@ -167,6 +174,29 @@ def test_backend_killed_in_the_middle_of_an_upload_is_told_to_the_client() -> No
                 while True:
                     client.sendall(b"x" * 65536)
         proxy.wait_drops(reset_by_backend=1)
+
+
+def test_process_that_dies_of_sigpipe_does_not_die_of_ours() -> None:
+    # splice(2) knows no MSG_NOSIGNAL: writing to a peer that was reset raises it.
+    with Listening() as backend:
+        with EngineProcess(backend.address, workers=2, deadly_sigpipe=True) as engine:
+            for _ in range(30):
+                with socket.create_connection(engine.address, 10) as client:
+                    server = backend.accept()
+                    writer = threading.Thread(target=write_on, args=(client,))
+                    writer.start()
+                    receive_exactly(server, 1 << 20)
+                    send_reset(server)
+                    writer.join()
+            wait_until(lambda: engine.active == 0)
+            assert engine.drops == {"reset_by_backend": 30}
+
+
+def write_on(connection: socket.socket) -> None:
+    """Write until that is an error."""
+    with contextlib.suppress(OSError):
+        while True:
+            connection.sendall(bytes(1 << 18))
 
 
 def test_backend_that_comes_back_on_its_port_is_used_again() -> None:

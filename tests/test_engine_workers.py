@@ -239,6 +239,23 @@ print("end")
     assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr
 
 
+def test_child_process_inherits_no_descriptor_of_the_engine() -> None:
+    # It would keep vips bound and peers waiting after the engine has closed them.
+    with EchoServer() as server, Proxy(server.address, workers=2) as proxy:
+        with proxy.connect() as client:
+            client.sendall(b"x" * 500_000)
+            with subprocess.Popen(["sleep", "60"], close_fds=False) as child:
+                folder = f"/proc/{child.pid}/fd"
+                wait_until(
+                    lambda: os.readlink(f"/proc/{child.pid}/exe").endswith("sleep")
+                )
+                held = [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)]
+                child.kill()
+        assert not [
+            name for name in held if name.startswith(("socket:", "anon_inode:"))
+        ]
+
+
 def test_flood_of_commands_fills_no_mailbox_for_good() -> None:
     # More resets than a mailbox holds letters: the caller waits, nothing is lost.
     with Listening() as backend, Proxy(backend.address, workers=2) as proxy:
