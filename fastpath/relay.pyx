@@ -203,8 +203,9 @@ cdef void relay_drop(relays_t* rs, relay_t* r, DROP reason) noexcept nogil:
 
 
 cdef void relay_refuse(relays_t* rs, int fd, uint32_t vip, DROP reason) noexcept nogil:
-    close_with_reset(fd)
+    # Counted first: who sees the reset finds it in the counters.
     vip_stats(rs.stats, vip).refused[<int>reason] += 1
+    close_with_reset(fd)
 
 
 # ---- Moving.
