@@ -66,7 +66,7 @@ asan: .stamps/test .stamps/install  ## the core's tests under address and undefi
 	    PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
 	    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    PYPROXY_TEST_SCALE=$${PYPROXY_TEST_SCALE:-3} \
-	    $(CURDIR)/$(PYTEST) -m core -p no:cacheprovider
+	    $(CURDIR)/$(PYTEST) -m core
 
 # What hypothesis tests with hundreds of inputs every time, with thousands.
 .PHONY: fuzz
