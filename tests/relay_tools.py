@@ -104,6 +104,17 @@ class Proxy:
 
         wait_until(idle, what="idle")
 
+    def wait_accounted(self) -> None:
+        """Wait until all who were accepted have ended, and are counted as ended.
+
+        One who is handed from worker to worker is not active anywhere for a moment.
+        """
+        wait_until(
+            lambda: sum(self.drops.values()) == self.engine.stats().relays_total,
+            what=f"accounts of {self.drops}",
+        )
+        self.wait_idle()
+
     @property
     def held(self) -> tuple[int, int]:
         """Spills held now, and pipes open (in use or not), by all workers."""

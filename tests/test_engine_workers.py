@@ -300,11 +300,7 @@ def test_storm_of_connects_and_resets_is_counted_to_the_last_one() -> None:
             for storm in storms:
                 storm.join()
             # Some are gone before they are accepted: the kernel never shows those.
-            wait_until(
-                lambda: sum(proxy.drops.values()) == proxy.engine.stats().relays_total,
-                what="every client that was accepted to be counted",
-            )
-            proxy.wait_idle()
+            proxy.wait_accounted()
             assert 0 < sum(proxy.drops.values()) <= 600
 
 
