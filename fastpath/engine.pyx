@@ -84,11 +84,11 @@ cdef class Engine:
     cdef bint closed
 
     def __cinit__(self, workers=None, *, pipe_bytes=1048576, bint splice=True):
+        # First: __dealloc__ closes it, and zero is somebody's standard input.
+        self.fleet.notices.wake_fd = -1
         count = workers if workers is not None else len(os.sched_getaffinity(0))
         if not 1 <= count <= WORKERS_MOST:
             raise ValueError(f"workers: {count} is not in 1-{WORKERS_MOST}")
-        memset(&self.fleet, 0, sizeof(fleet_t))
-        self.fleet.notices.wake_fd = -1
         self.registry = Registry()
         self.blocks = {}
         self.listening = {}

@@ -14,7 +14,7 @@ import pytest
 
 from tests import netns as namespaces
 from tests import servers
-from tests.leaks import Holdings, leaked_since
+from tests.leaks import Holdings, leaked_since, lost_since
 from tests.waiting import PAUSE_S, scaled
 
 # A test file that imports the core itself; it runs again on the debug and on the
@@ -54,14 +54,15 @@ def pytest_collection_modifyitems(
 
 @pytest.fixture(autouse=True)
 def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test after which a descriptor, thread or child process is left."""
+    """Fail a test that leaves a descriptor, thread or child, or closes a stranger's."""
     if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
         # First, so that the event loop, which outlives us, is in the count.
         request.getfixturevalue("no_task_is_left")
     before = Holdings.now()
     yield
-    leaked = leaked_since(before)
+    leaked, lost = leaked_since(before), lost_since(before)
     assert not leaked, f"left behind: {', '.join(leaked)}"
+    assert not lost, f"closed, and not its own: {', '.join(lost)}"
 
 
 @pytest.fixture

@@ -43,6 +43,12 @@ class Holdings(NamedTuple):
         ]
 
 
+def lost_since(before: Holdings) -> list[str]:
+    """Name the standard streams that were closed since: whoever did owned none."""
+    now = _fds()
+    return [f"descriptor {fd}" for fd in range(3) if fd in before.fds and fd not in now]
+
+
 def leaked_since(before: Holdings, deadline_s: float = 3.0) -> list[str]:
     """Name what is still held after `deadline_s`: closing may take a moment."""
     leaked = before.new_in(Holdings.now())

@@ -4,7 +4,7 @@ import os
 import subprocess
 import threading
 
-from tests.leaks import Holdings, leaked_since
+from tests.leaks import Holdings, leaked_since, lost_since
 
 
 def test_open_descriptor_is_named_until_it_is_closed() -> None:
@@ -45,3 +45,13 @@ def test_child_process_is_named_until_it_is_waited_for() -> None:
     child.kill()
     child.wait()
     assert leaked_since(before) == []
+
+
+def test_closed_standard_stream_is_named() -> None:
+    before = Holdings.now()
+    kept = os.dup(0)
+    os.close(0)
+    lost = lost_since(before)
+    os.dup2(kept, 0)
+    os.close(kept)
+    assert lost == ["descriptor 0"]
