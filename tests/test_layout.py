@@ -16,7 +16,8 @@ CORE = ROOT / "fastpath"
 # grows into (ARCHITECTURE.md) stand where they will be.
 FLOORS = """
     linux openssl errors spec snapshot rendezvous matching ring timer addr tls
-    transport stats pipe poller mailbox limit registry listener table head verdict
+    transport stats pipe poller mailbox limit registry listener table
+    field target framing chunks head verdict
     balancer half relay dial flow exchange fleet accept worker tally engine
 """.split()
 

@@ -1,0 +1,9 @@
+from typing import final
+
+@final
+class Chunks:
+    def walk(self, data: bytes) -> int: ...
+    @property
+    def done(self) -> bool: ...
+    @property
+    def left(self) -> int: ...
