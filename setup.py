@@ -13,6 +13,9 @@ from setuptools import Extension, setup
 DEBUG = os.environ.get("FASTPATH_DEBUG") == "1"
 SANITIZE = os.environ.get("FASTPATH_SANITIZE") == "1"
 
+# What calls OpenSSL itself. Others call these, and need not be linked with it.
+WITH_OPENSSL = ("pem", "refusal", "tls", "transport", "wire")
+
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": False,
@@ -48,6 +51,7 @@ def extensions() -> list[Extension]:
         Extension(
             f"fastpath.{path.stem}",
             [str(path)],
+            libraries=["ssl", "crypto"] if path.stem in WITH_OPENSSL else [],
             extra_compile_args=compile_args,
             extra_link_args=link_args,
         )

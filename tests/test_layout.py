@@ -15,8 +15,9 @@ CORE = ROOT / "fastpath"
 # From the ground up; a file may use what stands before it. Rooms that the core
 # grows into (ARCHITECTURE.md) stand where they will be.
 FLOORS = """
-    linux openssl errors spec snapshot rendezvous matching ring timer addr tls
-    transport stats pipe poller mailbox limit registry listener table
+    linux openssl errors spec tlsspec snapshot rendezvous matching ring timer addr
+    pem tls refusal wire transport stats pipe poller mailbox limit registry listener
+    table
     field target framing chunks head verdict
     balancer half relay dial flow exchange fleet accept worker tally engine
 """.split()

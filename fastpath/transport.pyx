@@ -1,0 +1,385 @@
+"""One connected endpoint. Knows a descriptor and, where there is TLS, OpenSSL's state.
+
+OpenSSL reads and writes the socket itself. What a call found (dry, full, ended,
+broken) goes into the flags, where who moves bytes looks; why it broke is kept for who
+writes a log line. A FIN that no close_notify announced is an end, but not a clean one:
+somebody on the way may have cut the stream.
+"""
+
+import os
+
+from libc.errno cimport ENOMEM, EPROTO
+from libc.string cimport memset
+
+from fastpath.linux.debug cimport check
+from fastpath.linux.file cimport close
+from fastpath.linux.socket cimport (
+    MSG_DONTWAIT,
+    MSG_PEEK,
+    SHUT_WR,
+    SO_LINGER,
+    SOL_SOCKET,
+    linger,
+    setsockopt,
+    shutdown,
+)
+from fastpath.openssl cimport (
+    BIO, BIO_free, ERR_GET_REASON, ERR_clear_error, ERR_peek_error, OPENSSL_free,
+    SSL_ERROR_SYSCALL, SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN,
+    SSL_R_UNEXPECTED_EOF_WHILE_READING, SSL_do_handshake, SSL_free,
+    SSL_get0_alpn_selected, SSL_get0_param, SSL_get1_peer_certificate, SSL_get_SSL_CTX,
+    SSL_get_error, SSL_get_version, SSL_has_pending, SSL_new, SSL_peek_ex, SSL_read_ex,
+    SSL_session_reused, SSL_set_accept_state, SSL_set_bio, SSL_set_connect_state,
+    SSL_set_session, SSL_set_tlsext_host_name, SSL_shutdown, SSL_write_ex, X509,
+    X509_VERIFY_PARAM, X509_VERIFY_PARAM_set1_host, X509_VERIFY_PARAM_set1_ip_asc,
+    X509_free, i2d_X509,
+)
+from fastpath.refusal cimport refusal_say
+from fastpath.tls cimport (
+    ClientContext,
+    ServerContext,
+    tls_forget,
+    tls_session,
+)
+from fastpath.wire cimport wire_new
+
+cdef enum:
+    WHY_BYTES = 512       # of a text for Python
+
+
+# Errors of an earlier call would be taken for those of the next.
+cdef inline void forget_errors() noexcept nogil:
+    if ERR_peek_error() != 0:
+        ERR_clear_error()
+
+
+# What a call of OpenSSL that did not succeed says: -EAGAIN, 0 = the peer has ended its
+# side, or another -errno. `code` is the errno that it left.
+cdef int settle(transport_t* t, int result, int code) noexcept nogil:
+    cdef int kind = SSL_get_error(t.ssl, result)
+
+    if kind == SSL_ERROR_WANT_READ:
+        t.readable = 0
+        return -EAGAIN
+    if kind == SSL_ERROR_WANT_WRITE:
+        t.writable = 0
+        return -EAGAIN
+    if kind == SSL_ERROR_ZERO_RETURN:
+        t.eof = 1
+        t.readable = 0
+        return 0
+    if kind == SSL_ERROR_SYSCALL and code != 0 and code != EAGAIN:
+        ERR_clear_error()
+        return -code
+    t.error = ERR_peek_error()
+    ERR_clear_error()
+    t.failed = -EPROTO
+    if ERR_GET_REASON(t.error) == SSL_R_UNEXPECTED_EOF_WHILE_READING:
+        t.eof = 1
+        t.truncated = 1
+        t.readable = 0
+        return 0
+    return -EPROTO
+
+
+cdef void transport_open(transport_t* t, int fd) noexcept nogil:
+    memset(t, 0, sizeof(transport_t))
+    t.fd = fd
+    t.readable = 1
+    t.writable = 1
+
+
+cdef int start(transport_t* t, SSL_CTX* context) noexcept nogil:
+    cdef BIO* b = wire_new(t.fd)
+
+    check(t.ssl == NULL)
+    t.ssl = SSL_new(context)
+    if t.ssl == NULL or b == NULL:
+        SSL_free(t.ssl)
+        t.ssl = NULL
+        BIO_free(b)
+        ERR_clear_error()
+        return -ENOMEM
+    SSL_set_bio(t.ssl, b, b)
+    t.handshaking = 1
+    return 0
+
+
+cdef int transport_start_client(
+    transport_t* t, SSL_CTX* context, const char* name, SSL_SESSION* session
+) noexcept nogil:
+    cdef X509_VERIFY_PARAM* param
+    cdef bint fine = True
+
+    if start(t, context) < 0:
+        return -ENOMEM
+    if name != NULL:
+        param = SSL_get0_param(t.ssl)
+        # There is no SNI for addresses: RFC 6066 3.
+        if X509_VERIFY_PARAM_set1_ip_asc(param, name) != 1:
+            fine = (
+                X509_VERIFY_PARAM_set1_host(param, name, 0) == 1
+                and SSL_set_tlsext_host_name(t.ssl, name) == 1
+            )
+    if not fine or (session != NULL and SSL_set_session(t.ssl, session) != 1):
+        ERR_clear_error()
+        SSL_free(t.ssl)
+        t.ssl = NULL
+        t.handshaking = 0
+        return -ENOMEM
+    SSL_set_connect_state(t.ssl)
+    return 0
+
+
+cdef int transport_start_server(transport_t* t, SSL_CTX* context) noexcept nogil:
+    if start(t, context) < 0:
+        return -ENOMEM
+    SSL_set_accept_state(t.ssl)
+    return 0
+
+
+cdef int transport_handshake(transport_t* t) noexcept nogil:
+    cdef int result
+
+    if not t.handshaking:
+        return 1
+    if t.failed:
+        return t.failed
+    forget_errors()
+    result = SSL_do_handshake(t.ssl)
+    if result == 1:
+        t.handshaking = 0
+        t.readable = 1  # bytes that came along are with OpenSSL, not in the socket
+        return 1
+    result = settle(t, result, errno)
+    if result == -EAGAIN:
+        return -EAGAIN
+    # It may have been the session that the peer did not like.
+    tls_forget(SSL_get_SSL_CTX(t.ssl))
+    t.failed = result if result < 0 else -EPROTO
+    return t.failed
+
+
+cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcept nogil:
+    cdef size_t taken = 0
+    cdef size_t got
+    cdef int result
+
+    check(not t.handshaking)
+    if t.eof:
+        return 0
+    if t.failed:
+        return t.failed
+    forget_errors()
+    while SSL_read_ex(t.ssl, <char*>into + taken, size - taken, &got) == 1:
+        taken += got
+        # What OpenSSL has read ahead costs no call.
+        if taken == size or not SSL_has_pending(t.ssl):
+            return taken
+    result = settle(t, 0, errno)
+    if result < 0 and result != -EAGAIN:
+        t.failed = result  # after the bytes before it
+    return <ssize_t>taken if taken > 0 else result
+
+
+cdef ssize_t transport_write_tls(
+    transport_t* t, const void* data, size_t size
+) noexcept nogil:
+    cdef size_t taken = 0
+    cdef size_t got
+    cdef int result
+
+    check(not t.handshaking)
+    if t.failed:
+        return t.failed
+    forget_errors()
+    # One record at a time, of 16 KiB at most.
+    while taken < size:
+        if SSL_write_ex(t.ssl, <const char*>data + taken, size - taken, &got) != 1:
+            result = settle(t, 0, errno)
+            if result == -EAGAIN:
+                t.writable = 0
+                return taken
+            return <ssize_t>taken if taken > 0 else result
+        taken += got
+    return taken
+
+
+cdef void transport_shut(transport_t* t) noexcept nogil:
+    cdef int result
+
+    if t.shut == 1 or t.fd == -1:
+        return
+    if t.ssl != NULL and not t.handshaking and not t.failed:
+        forget_errors()
+        result = SSL_shutdown(t.ssl)
+        if result < 0 and settle(t, result, errno) == -EAGAIN:
+            t.shut = SHUT_LATER
+            return
+    t.shut = 1
+    shutdown(t.fd, SHUT_WR)
+
+
+cdef bint transport_idle_ok(transport_t* t) noexcept nogil:
+    cdef char byte
+    cdef size_t got
+    cdef ssize_t n
+
+    if t.fd == -1 or t.handshaking or t.eof or t.failed or t.shut:
+        return False
+    n = recv(t.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)
+    if n == -1 and errno != EAGAIN:
+        return False
+    if n == 0 or t.ssl == NULL:
+        return n == -1
+    if n == -1 and not SSL_has_pending(t.ssl):
+        return True
+    # A ticket, it may be: those come when the server likes.
+    forget_errors()
+    if SSL_peek_ex(t.ssl, &byte, 1, &got) == 1:
+        return False
+    return settle(t, 0, errno) == -EAGAIN and not SSL_has_pending(t.ssl)
+
+
+cdef void transport_close(transport_t* t, bint reset) noexcept nogil:
+    cdef linger hard
+
+    if t.ssl != NULL:
+        if not (reset or t.handshaking or t.failed or t.shut == 1):
+            SSL_shutdown(t.ssl)
+        SSL_free(t.ssl)
+        t.ssl = NULL
+        forget_errors()
+    if t.fd != -1:
+        if reset:
+            hard.l_onoff = 1
+            hard.l_linger = 0
+            setsockopt(t.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard))
+        close(t.fd)
+        t.fd = -1
+
+
+cdef bint transport_resumed(transport_t* t) noexcept nogil:
+    return t.ssl != NULL and SSL_session_reused(t.ssl) == 1
+
+
+cdef void transport_why(transport_t* t, char* into, size_t size) noexcept nogil:
+    into[0] = 0
+    if t.ssl != NULL and t.error != 0:
+        refusal_say(t.ssl, t.error, t.handshaking, into, size)
+
+
+cdef class Transport:
+    """A transport for tests, on the descriptor `fd`, which is its own from now on."""
+
+    cdef transport_t t
+    cdef object _context
+
+    def __cinit__(self, int fd):
+        transport_open(&self.t, fd)
+
+    def __init__(self, int fd):
+        os.set_blocking(fd, False)
+
+    def __dealloc__(self):
+        transport_close(&self.t, False)
+
+    def start_client(self, ClientContext context, str name=None, int worker=0):
+        cdef SSL_CTX* c = context.contexts[worker]
+        cdef bytes other = b"" if name is None else name.encode()
+        cdef const char* verified = context.name
+
+        if name is not None:
+            verified = other
+        if transport_start_client(&self.t, c, verified, tls_session(c)) < 0:
+            raise MemoryError
+
+    def start_server(self, ServerContext context, int worker=0):
+        if transport_start_server(&self.t, context.contexts[worker]) < 0:
+            raise MemoryError
+
+    def handshake(self):
+        return self._result(transport_handshake(&self.t)) is not None
+
+    def read(self, size_t size):
+        buffer = bytearray(size)
+        n = self._result(transport_read(&self.t, <char*>buffer, size))
+        return None if n is None else bytes(buffer[:n])
+
+    def write(self, const unsigned char[::1] data):
+        if len(data) == 0:
+            return 0
+        return self._result(transport_write(&self.t, &data[0], len(data)))
+
+    def shut(self):
+        transport_shut(&self.t)
+
+    def idle_ok(self):
+        return transport_idle_ok(&self.t)
+
+    def close(self, bint reset=False):
+        transport_close(&self.t, reset)
+
+    def fileno(self):
+        return self.t.fd
+
+    @property
+    def why(self):
+        cdef char text[WHY_BYTES]
+
+        transport_why(&self.t, text, WHY_BYTES)
+        return text.decode("ascii", "replace")
+
+    @property
+    def resumed(self):
+        return transport_resumed(&self.t)
+
+    @property
+    def flags(self):
+        """Names of the flags that are up."""
+        up = {
+            "handshaking": self.t.handshaking,
+            "readable": self.t.readable,
+            "writable": self.t.writable,
+            "eof": self.t.eof,
+            "truncated": self.t.truncated,
+            "shut": self.t.shut == 1,
+            "shut later": self.t.shut == SHUT_LATER,
+        }
+        return {name for name, is_up in up.items() if is_up}
+
+    @property
+    def version(self):
+        return SSL_get_version(self.t.ssl).decode() if self.t.ssl != NULL else ""
+
+    @property
+    def alpn(self):
+        cdef const unsigned char* name = NULL
+        cdef unsigned int size = 0
+
+        if self.t.ssl != NULL:
+            SSL_get0_alpn_selected(self.t.ssl, &name, &size)
+        return name[:size].decode() if size > 0 else ""
+
+    def peer_certificate(self):
+        cdef X509* certificate = NULL
+        cdef unsigned char* der = NULL
+        cdef int size
+
+        if self.t.ssl != NULL:
+            certificate = SSL_get1_peer_certificate(self.t.ssl)
+        if certificate == NULL:
+            return None
+        size = i2d_X509(certificate, &der)
+        X509_free(certificate)
+        try:
+            return der[:size]
+        finally:
+            OPENSSL_free(der)
+
+    cdef _result(self, ssize_t n):
+        if n == -EAGAIN:
+            return None
+        if n < 0:
+            raise OSError(-n, self.why or os.strerror(-n))
+        return n
