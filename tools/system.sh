@@ -23,6 +23,11 @@ compiles() {  # not only a compiler, but also the headers of the C library
     echo '#include <sys/epoll.h>' | "${CC:-cc}" -x c -fsyntax-only -
 }
 
+has_openssl() {  # headers of the one that would be linked, not 1.1
+    printf '#include <openssl/ssl.h>\n#if OPENSSL_VERSION_MAJOR < 3\n#error old\n#endif\n' |
+        "${CC:-cc}" -x c -fsyntax-only -
+}
+
 has_stream_module() {  # built in, or as Debian packs it
     nginx -V 2>&1 | grep -q -- --with-stream && {
         ! nginx -V 2>&1 | grep -q -- --with-stream=dynamic ||
@@ -45,6 +50,7 @@ survey() {
     case $1 in
         build)
             need "a C compiler" "gcc libc6-dev" compiles
+            need "OpenSSL 3 with headers" libssl-dev has_openssl
             need "Python 3.11 or newer with venv and headers" "$(python_packages)" tools/find_python.sh
             ;;
         test)
