@@ -235,7 +235,13 @@ def missing(name: str) -> str | None:
 def start(name: str, setup: Setup, stack: ExitStack) -> Contender:
     """Start one contender; it ends with `stack`. Returns when it accepts."""
     setup.folder.mkdir(parents=True, exist_ok=True)
-    command = COMMANDS[name](setup)
+    return launch(name, COMMANDS[name](setup), setup, stack)
+
+
+def launch(
+    name: str, command: Sequence[str], setup: Setup, stack: ExitStack
+) -> Contender:
+    """The part of `start` that is the same for every command."""
     log = setup.folder / "stderr.log"
     process = stack.enter_context(Process(command, setup.cores, log))
     ports = [forward.port for forward in setup.forwards]

@@ -14,7 +14,7 @@ import json
 import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,13 @@ from loadtests.process import Process, before_exec
 NATIVE = Path(__file__).with_name("native")
 BUILD = ROOT / "build" / "loadtests"
 CFLAGS = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE"]
+HTTP = ["http.c", "event.c", "link.c"]
 SOURCES = {
-    "client": ["client.c", "rr.c", "crr.c", "bulk.c", "common.c"],
-    "server": ["server.c", "common.c"],
+    "client": ["client.c", "rr.c", "crr.c", "bulk.c", "get.c", "watch.c", "exec.c"],
+    "server": ["server.c"],
+    "upstream": ["upstream.c", "whole.c"],
 }
+LIBRARIES = ["-lm", "-lssl", "-lcrypto"]
 SPREAD = 16  # destination addresses that `crr` uses in turn
 
 
@@ -39,8 +42,10 @@ def build() -> None:
         target = BUILD / name
         if target.exists() and target.stat().st_mtime > newest:
             continue
-        files = [str(NATIVE / source) for source in sources]
-        subprocess.run(["gcc", *CFLAGS, "-o", str(target), *files, "-lm"], check=True)
+        shared = ["common.c", *(HTTP if name != "server" else [])]
+        files = [str(NATIVE / source) for source in [*sources, *shared]]
+        command = ["gcc", *CFLAGS, "-o", str(target), *files, *LIBRARIES]
+        subprocess.run(command, check=True)
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ class Sample:
     p50_us: float | None
     p99_us: float | None
     p999_us: float | None
+    notes: dict[str, int] = field(default_factory=dict)  # what else was counted
 
     @property
     def rate(self) -> float:
@@ -142,6 +148,10 @@ class Generator:
             return self.bulk_port if work.bulk else self.echo_port
         return contender.ports[1 if work.bulk else 0]
 
+    def options(self, work: Work, port: int) -> list[str]:
+        """Of a client that goes to `port`."""
+        return work.options()
+
     def start(
         self,
         work: Work,
@@ -154,7 +164,7 @@ class Generator:
         watched = [self.server.child.pid, *pids]
         command = [
             str(BUILD / "client"),
-            *work.options(),
+            *self.options(work, port),
             *("--to", f"127.0.0.1:{port}"),
             *("--warm-ms", f"{warm_s * 1e3:.0f}"),
             *("--measure-ms", f"{measure_s * 1e3:.0f}"),
@@ -230,4 +240,5 @@ class Generator:
             p50_us=result.get("p50_us"),
             p99_us=result.get("p99_us"),
             p999_us=result.get("p999_us"),
+            notes={"merged": result["merged"]} if "merged" in result else {},
         )

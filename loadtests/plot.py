@@ -14,12 +14,15 @@ COLOURS = {
     "haproxy-forced": "#F0E442",
     "nginx": "#009E73",
     "envoy": "#CC79A7",
+    "kubectl": "#D55E00",
 }
 COLUMNS = 3
 WIDEST = 3.0  # ratios beyond this are cut, or nothing else could be told apart
 
 
-def draw(samples: Sequence[Sample], path: Path, title: str) -> None:
+def draw(
+    samples: Sequence[Sample], path: Path, title: str, wanted: Sequence[Bar] = BARS
+) -> None:
     """Write one panel per bar of the issue; the dashed line is the bar."""
     # Only who draws needs the library; a run without --write does not.
     import matplotlib as mpl
@@ -27,7 +30,9 @@ def draw(samples: Sequence[Sample], path: Path, title: str) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    bars = [bar for bar in BARS if _complete(Samples(samples, bar.work))]
+    bars = [bar for bar in wanted if _complete(Samples(samples, bar.work), bar)]
+    if not bars:  # ours was not in the run
+        return
     height = -(-len(bars) // COLUMNS)
     figure, axes = plt.subplots(
         height, COLUMNS, figsize=(11, 2.3 * height), squeeze=False
@@ -42,13 +47,13 @@ def draw(samples: Sequence[Sample], path: Path, title: str) -> None:
     plt.close(figure)
 
 
-def _complete(samples: Samples) -> bool:
-    return "ours" in samples.by_name and bool(samples.peers)
+def _complete(samples: Samples, bar: Bar) -> bool:
+    return "ours" in samples.by_name and bool(samples.peers(bar.against))
 
 
 def _panel(axis: Any, samples: Samples, bar: Bar) -> None:
-    best = samples.best_peer(bar.metric, bar.larger_wins)
-    names = ["ours", *samples.peers][::-1]
+    best = samples.best_peer(bar.metric, bar.larger_wins, bar.against)
+    names = [name for name in COLOURS if name in samples.by_name][::-1]
     for row, name in enumerate(names):
         ratio = samples.ratio(name, best, bar.metric)
         reach = [[ratio.median - ratio.low], [ratio.high - ratio.median]]

@@ -121,7 +121,8 @@ def write(result: dict[str, Any], text: str, box: bool) -> None:
     plot.draw(samples, RESULTS / f"{stem}.svg", title)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+def terminate(number: int, frame: FrameType | None) -> None:
+    """Handler of a signal: end as after the last line."""
     raise SystemExit(128 + number)
 
 
@@ -132,7 +133,7 @@ def main() -> None:
     if any(gone.values()):
         wanted = ", ".join(what for what in gone.values() if what)
         raise SystemExit(f"not installed: {wanted}; or leave out with --contenders")
-    signal.signal(signal.SIGTERM, _terminate)  # so that `finally` and `with` happen
+    signal.signal(signal.SIGTERM, terminate)  # so that `finally` and `with` happen
     build()
     netns.enter(options.congestion)
     begin = time.monotonic()

@@ -30,6 +30,7 @@ class Bar:
     limit: float
     reach: float
     larger_wins: bool = False
+    against: tuple[str, ...] = PEERS
 
 
 BARS = (
@@ -43,6 +44,10 @@ BARS = (
     Bar("crr", "proxy_cpu", "CPU per connection", 0.95, 0.85),
     Bar("half", "p99_us", "p99", 1.05, 0.90),
 )
+
+# Works are named alike where they are alike.
+STREAMS = ("bulk", "up", "list", "exec")
+TIMED = ("rr", "half", "get", "fresh", "watch")
 
 TITLES = {
     "rr": "100-byte requests, 64 kept connections",
@@ -93,10 +98,9 @@ class Samples:
         """Contenders in the order in which they ran first."""
         return list(self.by_name)
 
-    @property
-    def peers(self) -> list[str]:
+    def peers(self, among: Sequence[str] = PEERS) -> list[str]:
         """Contenders that ours is compared with."""
-        return [name for name in self.by_name if name in PEERS]
+        return [name for name in self.by_name if name in among]
 
     def values(self, name: str, metric: str) -> Spread:
         """Spread of one metric of one contender."""
@@ -110,10 +114,14 @@ class Samples:
             mine[r].metric(metric) / theirs[r].metric(metric) for r in common
         )
 
-    def best_peer(self, metric: str, larger_wins: bool) -> str:
+    def best_peer(
+        self, metric: str, larger_wins: bool, among: Sequence[str] = PEERS
+    ) -> str:
         """The peer with the best median."""
         choose: Callable[..., str] = max if larger_wins else min
-        return choose(self.peers, key=lambda name: self.values(name, metric).median)
+        return choose(
+            self.peers(among), key=lambda name: self.values(name, metric).median
+        )
 
     def generator_bound(self, name: str) -> bool:
         """Whether client and server had no time left: they set the rate, then."""
@@ -150,18 +158,18 @@ def verdict(value: float, bar: Bar) -> str:
     return "pass" if sign * value <= sign * bar.limit else "FAIL"
 
 
-def bar_rows(samples: Sequence[Sample]) -> list[list[str]]:
+def bar_rows(samples: Sequence[Sample], bars: Sequence[Bar] = BARS) -> list[list[str]]:
     """One row per bar whose work was run with ours and a peer in it.
 
     "generator-bound": client and server had no time left and set the rate. "noisy":
     other programs disturbed most rounds, so that the ratio says little.
     """
     rows = [["work", "metric", "best peer", "ours / best (min-max)", "bar", "verdict"]]
-    for bar in BARS:
+    for bar in bars:
         of_work = Samples(samples, bar.work)
-        if "ours" not in of_work.by_name or not of_work.peers:
+        if "ours" not in of_work.by_name or not of_work.peers(bar.against):
             continue
-        best = of_work.best_peer(bar.metric, bar.larger_wins)
+        best = of_work.best_peer(bar.metric, bar.larger_wins, bar.against)
         ratio = of_work.ratio("ours", best, bar.metric)
         limit = f"{'>=' if bar.larger_wins else '<='} {bar.limit:.2f}"
         word = verdict(ratio.median, bar)
@@ -175,8 +183,8 @@ def bar_rows(samples: Sequence[Sample]) -> list[list[str]]:
 def work_rows(samples: Sequence[Sample], work: str) -> list[list[str]]:
     """Medians of one work, one row per contender."""
     of_work = Samples(samples, work)
-    bulk = work.startswith(("bulk", "up"))
-    latency = work in ("rr", "half")
+    bulk = work.startswith(STREAMS)
+    latency = work in TIMED
     head = ["contender", "GB/s" if bulk else "per second", "to direct (min-max)"]
     head += ["proxy CPU, s/GB" if bulk else "proxy CPU, us each", "machine CPU"]
     head += ["p50 us", "p99 us", "p99.9 us"] if latency else []
@@ -228,7 +236,7 @@ def render(result: dict[str, Any]) -> str:
     """The whole report as Markdown."""
     samples = [Sample(**sample) for sample in result["samples"]]
     environment = result["environment"]
-    parts = ["# relay: " + environment["placement"], _prose(environment)]
+    parts = ["# relay: " + environment["placement"], prose(environment)]
     parts.append(table(bar_rows(samples) + extra_rows(result)))
     for work in dict.fromkeys(sample.work for sample in samples):
         of_work = Samples(samples, work)
@@ -247,7 +255,7 @@ def render(result: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _prose(environment: dict[str, Any]) -> str:
+def prose(environment: dict[str, Any]) -> str:
     return "\n".join(f"- {name}: {value}" for name, value in environment.items())
 
 

@@ -2,6 +2,8 @@
  *
  *   client rr|crr|bulk --to IPV4:PORT [--connections N] [--warm-ms N]
  *          [--measure-ms N] [--rate N] [--spread N] [--upload] [--pids PID,PID,...]
+ *   client get|list|fresh|watch|exec --to IPV4:PORT --request FILE [--expect FILE]
+ *          [--names N] [--ca FILE] [--hold] and the options above
  *
  * The processes in --pids are those whose CPU is measured over exactly the window in
  * which work is counted. */
@@ -62,6 +64,21 @@ static void set_option(options_t* o, int name, char* value) {
     case 'p':
         set_pids(o, value);
         break;
+    case 'q':
+        o->request = value;
+        break;
+    case 'n':
+        o->names = atoi(value);
+        break;
+    case 'e':
+        o->expect = value;
+        break;
+    case 'a':
+        o->ca = value;
+        break;
+    case 'h':
+        o->hold = 1;
+        break;
     default:
         refuse("option");
     }
@@ -71,13 +88,26 @@ static const struct option names[] = {
     {"to", required_argument, NULL, 't'},      {"connections", required_argument, NULL, 'c'},
     {"warm-ms", required_argument, NULL, 'w'}, {"measure-ms", required_argument, NULL, 'm'},
     {"rate", required_argument, NULL, 'r'},    {"spread", required_argument, NULL, 's'},
-    {"upload", no_argument, NULL, 'u'},        {"pids", required_argument, NULL, 'p'},
+    {"upload", no_argument, NULL, 'u'},        {"pids", required_argument, NULL, 'p'},    {"request", required_argument, NULL, 'q'},
+    {"names", required_argument, NULL, 'n'},   {"expect", required_argument, NULL, 'e'},
+    {"ca", required_argument, NULL, 'a'},      {"hold", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
+};
+
+static const struct {
+    const char* name;
+    int (*run)(const options_t* o);
+    int http;
+} works[] = {
+    {"rr", rr_run, 0},     {"crr", crr_run, 0},   {"bulk", bulk_run, 0},
+    {"get", get_run, 1},   {"list", get_run, 1},  {"fresh", get_run, 1},
+    {"watch", watch_run, 1}, {"exec", exec_run, 1},
 };
 
 int main(int argc, char** argv) {
     options_t o = {.connections = 64,
                    .spread = 1,
+                   .names = 1,
                    .warm_ns = 300000000u,
                    .measure_ns = 3000000000u};
     int name;
@@ -87,11 +117,12 @@ int main(int argc, char** argv) {
     if (optind + 1 != argc || !o.to.sin_port || o.connections < 1 || o.spread < 1)
         refuse("client WORK --to IPV4:PORT");
     o.work = argv[optind];
-    if (!strcmp(o.work, "rr"))
-        return rr_run(&o);
-    if (!strcmp(o.work, "crr"))
-        return crr_run(&o);
-    if (!strcmp(o.work, "bulk"))
-        return bulk_run(&o);
+    for (size_t i = 0; i < sizeof works / sizeof *works; i++) {
+        if (strcmp(o.work, works[i].name))
+            continue;
+        if (works[i].http && (!o.request || o.names < 1))
+            refuse("client WORK --request FILE");
+        return works[i].run(&o);
+    }
     refuse(o.work);
 }

@@ -35,6 +35,12 @@ typedef struct {
     uint64_t measure_ns;
     int pids[MAX_PIDS];
     int pid_count;
+    /* HTTP only: */
+    const char* request; /* file: a request, '#' stands for a number below `names` */
+    int names;
+    const char* expect; /* file: the body of every answer; of a watch, its object */
+    const char* ca;     /* file: speak TLS and trust this; NULL = plain */
+    int hold;           /* watch: once all are open wait for the end of the input */
 } options_t;
 
 typedef struct {
@@ -85,5 +91,8 @@ void no_delay(int fd);
 int rr_run(const options_t* o);
 int crr_run(const options_t* o);
 int bulk_run(const options_t* o);
+int get_run(const options_t* o); /* get, list, fresh */
+int watch_run(const options_t* o);
+int exec_run(const options_t* o);
 
 #endif
