@@ -1,0 +1,43 @@
+"""Whether PEM bytes can be used, judged by the OpenSSL that will use them.
+
+Keys never touch a disk on the way: OpenSSL reads files only, so it gets one in memory.
+"""
+
+import os
+import ssl
+
+
+def complaint_about_authority(pem: bytes) -> str:
+    """Say why nobody can be trusted by these bytes; empty = somebody can."""
+    if b"-----BEGIN " not in pem:
+        return "unable to parse bytes as PEM block"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(cadata=pem.decode("ascii", "replace"))
+    except (ssl.SSLError, ValueError):
+        return "failed to parse certificate"
+    if not context.cert_store_stats()["x509"]:
+        return "no valid certificate authority data seen"
+    return ""
+
+
+def complaint_about_pair(certificate: bytes, key: bytes) -> str:
+    """Say why a client cannot show these; empty = it can."""
+    for pem, what in ((certificate, "certificate"), (key, "key")):
+        if b"-----BEGIN " not in pem:
+            return f"tls: failed to find any PEM data in {what} input"
+    if b"ENCRYPTED" in key:
+        return "tls: private key is protected by a pass phrase"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    file = os.memfd_create("pyproxy-certificate")
+    try:
+        os.write(file, certificate.rstrip() + b"\n" + key)
+        # With an answer, so that OpenSSL never asks the terminal for a pass phrase.
+        context.load_cert_chain(f"/proc/self/fd/{file}", password="")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return "tls: private key does not match public key"
+        return f"tls: {error.reason or 'certificate or key is not PEM'}"
+    finally:
+        os.close(file)
+    return ""
