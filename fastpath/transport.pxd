@@ -10,11 +10,12 @@ cdef struct transport_t:
     int      fd             # owned; -1 = none
     SSL*     ssl            # owned; NULL = plain
     uint8_t  handshaking    # TLS handshake under way
-    uint8_t  readable       # may have bytes: cleared when a read found none
+    uint8_t  readable       # may have bytes: cleared when a read found or left none
     uint8_t  writable       # may take bytes: cleared when a write found it full
     uint8_t  eof            # the peer has ended its side: close_notify or FIN
     uint8_t  truncated      # by a FIN without close_notify
     uint8_t  shut           # we have ended ours; SHUT_LATER = the socket was full
+    uint8_t  wary           # the poller told of its FIN: no short read empties it now
     int      failed         # -errno that ended it for good; 0 = none
     unsigned long error     # OpenSSL's word for why; 0 = none
 
@@ -44,8 +45,9 @@ cdef ssize_t transport_write_tls(
 ) noexcept nogil
 
 # Read up to `size` bytes. Return them, 0 at the end of the peer's side, or -errno:
-# -EAGAIN = none now. With TLS a record may hold more than `size`: read until -EAGAIN.
-# If that leaves `readable` set, TLS has to write first: read again when there is room.
+# -EAGAIN = none now. Read until that, or until `readable` is cleared: the poller tells
+# of what comes after. With -EAGAIN and `readable` set TLS has to write first (a key
+# update): read again when there is room.
 cdef inline ssize_t transport_read(
     transport_t* t, void* into, size_t size
 ) noexcept nogil:
@@ -56,6 +58,10 @@ cdef inline ssize_t transport_read(
     while True:
         n = recv(t.fd, into, size, 0)
         if n > 0:
+            # Less than was asked for is all there is (epoll(7)), but for a FIN that the
+            # poller has told of already.
+            if <size_t>n < size and not t.wary:
+                t.readable = 0
             return n
         if n == 0:
             t.eof = 1

@@ -28,11 +28,11 @@ from fastpath.openssl cimport (
     SSL_ERROR_SYSCALL, SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN,
     SSL_R_UNEXPECTED_EOF_WHILE_READING, SSL_do_handshake, SSL_free,
     SSL_get0_alpn_selected, SSL_get0_param, SSL_get1_peer_certificate, SSL_get_SSL_CTX,
-    SSL_get_error, SSL_get_version, SSL_has_pending, SSL_new, SSL_peek_ex, SSL_read_ex,
-    SSL_session_reused, SSL_set_accept_state, SSL_set_bio, SSL_set_connect_state,
-    SSL_set_session, SSL_set_tlsext_host_name, SSL_shutdown, SSL_write_ex, X509,
-    X509_VERIFY_PARAM, X509_VERIFY_PARAM_set1_host, X509_VERIFY_PARAM_set1_ip_asc,
-    X509_free, i2d_X509,
+    SSL_get_error, SSL_get_rbio, SSL_get_version, SSL_has_pending, SSL_new, SSL_peek_ex,
+    SSL_read_ex, SSL_session_reused, SSL_set_accept_state, SSL_set_bio,
+    SSL_set_connect_state, SSL_set_session, SSL_set_tlsext_host_name, SSL_shutdown,
+    SSL_write_ex, X509, X509_VERIFY_PARAM, X509_VERIFY_PARAM_set1_host,
+    X509_VERIFY_PARAM_set1_ip_asc, X509_free, i2d_X509,
 )
 from fastpath.refusal cimport refusal_say
 from fastpath.tls cimport (
@@ -41,7 +41,7 @@ from fastpath.tls cimport (
     tls_forget,
     tls_session,
 )
-from fastpath.wire cimport wire_new
+from fastpath.wire cimport wire_dry, wire_new
 
 cdef enum:
     WHY_BYTES = 512       # of a text for Python
@@ -154,9 +154,10 @@ cdef int transport_handshake(transport_t* t) noexcept nogil:
     result = settle(t, result, errno)
     if result == -EAGAIN:
         return -EAGAIN
-    # It may have been the session that the peer did not like.
-    tls_forget(SSL_get_SSL_CTX(t.ssl))
     t.failed = result if result < 0 else -EPROTO
+    if t.failed == -EPROTO:
+        # It may have been the session that the peer did not like.
+        tls_forget(SSL_get_SSL_CTX(t.ssl))
     return t.failed
 
 
@@ -173,9 +174,13 @@ cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcep
     forget_errors()
     while SSL_read_ex(t.ssl, <char*>into + taken, size - taken, &got) == 1:
         taken += got
-        # What OpenSSL has read ahead costs no call.
-        if taken == size or not SSL_has_pending(t.ssl):
+        if not SSL_has_pending(t.ssl):
+            if wire_dry(SSL_get_rbio(t.ssl)) and not t.wary:
+                t.readable = 0  # as transport_read does it
             return taken
+        if taken == size:
+            return taken
+        # More was read ahead. It costs no call, and will bring no event.
     result = settle(t, 0, errno)
     if result < 0 and result != -EAGAIN:
         t.failed = result  # after the bytes before it
@@ -310,6 +315,10 @@ cdef class Transport:
         if len(data) == 0:
             return 0
         return self._result(transport_write(&self.t, &data[0], len(data)))
+
+    def be_wary(self):
+        """As when the poller has told of a FIN."""
+        self.t.wary = 1
 
     def shut(self):
         transport_shut(&self.t)

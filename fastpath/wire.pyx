@@ -9,11 +9,15 @@ from libc.stdint cimport intptr_t
 from fastpath.linux.socket cimport MSG_NOSIGNAL, recv, send
 from fastpath.openssl cimport (
     BIO_CTRL_EOF, BIO_CTRL_FLUSH, BIO_FLAGS_IN_EOF, BIO_METHOD, BIO_TYPE_SOURCE_SINK,
-    BIO_clear_retry_flags, BIO_get_data, BIO_get_new_index, BIO_meth_new,
-    BIO_meth_set_ctrl, BIO_meth_set_read_ex, BIO_meth_set_write_ex, BIO_new,
-    BIO_set_data, BIO_set_flags, BIO_set_retry_read, BIO_set_retry_write,
+    BIO_clear_flags, BIO_clear_retry_flags, BIO_get_data, BIO_get_new_index,
+    BIO_meth_new, BIO_meth_set_ctrl, BIO_meth_set_read_ex, BIO_meth_set_write_ex,
+    BIO_new, BIO_set_data, BIO_set_flags, BIO_set_retry_read, BIO_set_retry_write,
     BIO_test_flags,
 )
+
+
+cdef enum:
+    WIRE_DRY = 0x10000  # a flag of ours, beyond those of OpenSSL
 
 
 cdef inline int wire_fd(BIO* b) noexcept nogil:
@@ -24,9 +28,12 @@ cdef int wire_read(BIO* b, char* into, size_t size, size_t* got) noexcept nogil:
     cdef ssize_t n
 
     BIO_clear_retry_flags(b)
+    BIO_clear_flags(b, WIRE_DRY)
     while True:
         n = recv(wire_fd(b), into, size, 0)
         if n > 0:
+            if <size_t>n < size:
+                BIO_set_flags(b, WIRE_DRY)
             got[0] = n
             return 1
         if n == 0:
@@ -77,6 +84,10 @@ cdef BIO_METHOD* method_new() except NULL:
 
 # Against rule 3, and a constant from here on: three functions, for all connections.
 cdef BIO_METHOD* METHOD = method_new()
+
+
+cdef bint wire_dry(const BIO* b) noexcept nogil:
+    return BIO_test_flags(b, WIRE_DRY) != 0
 
 
 cdef BIO* wire_new(int fd) noexcept nogil:
