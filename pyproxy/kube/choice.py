@@ -106,6 +106,7 @@ def _cluster_with(cluster: Cluster, flags: ClientFlags) -> Cluster:
         cluster,
         server=flags.server,
         disable_compression=flags.disable_compression,
+        proxy_url=flags.proxy_url,
     )
     if flags.server or flags.tls_server_name:
         # The name in the file belongs to the server in the file.

@@ -23,9 +23,10 @@ class Server:
     @property
     def authority(self) -> str:
         """What belongs into Host: the port only where it is not the scheme's own."""
+        host = self.host.partition("%")[0]  # a zone means something to us alone
         if self.port != PORTS[self.scheme]:
-            return format_address(self.host, self.port)
-        return f"[{self.host}]" if ":" in self.host else self.host
+            return format_address(host, self.port)
+        return f"[{host}]" if ":" in host else host
 
     @property
     def url(self) -> str:
