@@ -5,6 +5,8 @@ Keys never touch a disk on the way: OpenSSL reads files only, so it gets one in 
 
 import os
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def complaint_about_authority(pem: bytes) -> str:
@@ -29,15 +31,20 @@ def complaint_about_pair(certificate: bytes, key: bytes) -> str:
     if b"ENCRYPTED" in key:
         return "tls: private key is protected by a pass phrase"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    file = os.memfd_create("pyproxy-certificate")
     try:
-        os.write(file, certificate.rstrip() + b"\n" + key)
-        # With an answer, so that OpenSSL never asks the terminal for a pass phrase.
-        context.load_cert_chain(f"/proc/self/fd/{file}", password="")
+        with _in_memory(certificate) as certificate_file, _in_memory(key) as key_file:
+            # With an answer, so that OpenSSL never asks the terminal for a pass phrase.
+            context.load_cert_chain(certificate_file, key_file, password="")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             return "tls: private key does not match public key"
         return f"tls: {error.reason or 'certificate or key is not PEM'}"
-    finally:
-        os.close(file)
     return ""
+
+
+@contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    with open(os.memfd_create("pyproxy-pem"), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
