@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import shutil
-import sys
 from collections import deque
 from collections.abc import Mapping
 
@@ -33,6 +32,14 @@ It looks like you are trying to use a client-go credential plugin that is not in
 
 To learn more about this feature, consult the documentation available at:
       https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins"""
+
+
+def has_terminal() -> bool:
+    """Whether somebody may be asked."""
+    try:
+        return os.isatty(0)
+    except OSError:
+        return False
 
 
 class Plugin:
@@ -176,7 +183,7 @@ class Plugin:
         raise CredentialsError(why)
 
     def _is_interactive(self) -> bool:
-        terminal = sys.stdin is not None and not sys.stdin.closed and os.isatty(0)
+        terminal = has_terminal()
         if self._spec.interactive_mode == "Always" and not terminal:
             raise CredentialsError(
                 "exec plugin cannot support interactive mode: standard input is not a"
