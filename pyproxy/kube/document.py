@@ -64,13 +64,17 @@ def _read(raw: bytes) -> object:
         mark = error.problem_mark
         place = f"line {mark.line + 1}: " if mark else ""
         # Nothing of the file itself: a password may begin with `*` or `!`.
-        problem = re.sub("'[^']{2,}'", "'…'", str(error.problem))
+        problem = re.sub("'([^']*)'", _veil, str(error.problem))
         raise ValueError(f"yaml: {place}{problem}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"yaml: not readable ({type(error).__name__})") from None
     finally:
         if loader is not None:
             loader.dispose()
+
+
+def _veil(quoted: re.Match[str]) -> str:
+    return quoted[0] if len(quoted[1]) == 1 else "'…'"  # a bracket may be shown
 
 
 def _without_nulls(value: Any) -> Any:
