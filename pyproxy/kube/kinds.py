@@ -8,6 +8,7 @@ from pyproxy.kube.errors import AccessError
 from pyproxy.kube.files import Kept, read
 from pyproxy.kube.headers import basic, bearer
 from pyproxy.kube.kubeconfig import EXEC_V1, EXEC_V1BETA1, Cluster, User
+from pyproxy.kube.kuberc import plugin_policy
 from pyproxy.kube.pem import complaint_about_authority, complaint_about_pair
 from pyproxy.kube.plugin import Plugin
 
@@ -70,7 +71,8 @@ def _source(
     if user.username:
         return Fixed(basic(user.username, user.password))
     if spec is not None and not _has_certificate(user):
-        return Plugin(spec, cluster, _read_authority(cluster), env, clock)
+        authority, policy = _read_authority(cluster), plugin_policy(env)
+        return Plugin(spec, cluster, authority, env, clock, policy)
     return Fixed()
 
 

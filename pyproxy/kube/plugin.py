@@ -16,6 +16,7 @@ from pyproxy.kube.credentials import Identity
 from pyproxy.kube.errors import CredentialsError, neutral
 from pyproxy.kube.execinfo import Credential, exec_info, read_answer
 from pyproxy.kube.kubeconfig import Cluster, Exec
+from pyproxy.kube.kuberc import PluginPolicy
 from pyproxy.kube.spawn import run
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ INTERACTIVE_TIMEOUT_S = 600.0  # somebody types
 REJECT_PAUSE_S = 1.0  # rejections this soon after a run are about what was before it
 HINTS, HINTS_PERIOD_S = 10, 3600.0  # how often to explain what is not installed
 FOREVER_S = float("inf")
+ANY = PluginPolicy()
 
 NOT_INSTALLED = """
 
@@ -54,9 +56,11 @@ class Plugin:
         authority: bytes,
         env: Mapping[str, str],
         clock: Clock,
+        policy: PluginPolicy = ANY,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._spec = spec
+        self._policy = policy
         self._timeout_s = timeout_s
         self._command = os.path.normpath(spec.command)
         self._cluster = cluster if spec.provide_cluster_info else None
@@ -178,6 +182,7 @@ class Plugin:
         found = shutil.which(self._command, path=self._path)
         # PATH may hold a dot; a program of the current directory is not run for that.
         if found and ("/" in self._command or os.path.isabs(found)):
+            self._policy.check(self._command, found, self._path)
             return found
         why = f"exec: executable {self._command} not found{self._hint()}"
         raise CredentialsError(why)
