@@ -1,7 +1,13 @@
 # Taking clients, and placing each with the worker that has least to do.
 from libc.stdint cimport uint32_t
+from fastpath.addr cimport addr_t
 from fastpath.fleet cimport worker_t
 from fastpath.listener cimport listener_t
+
+# Serve a client of a vip, as a relay or by HTTP; the fd is theirs now.
+cdef void accept_open(
+    worker_t* w, int fd, uint32_t vip, const addr_t* client
+) noexcept nogil
 
 # Own and watch a listening socket, which is the worker's from now on.
 cdef void accept_start(worker_t* w, uint32_t vip, int fd) noexcept nogil

@@ -5,7 +5,9 @@ from libc.errno cimport EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from libc.stdint cimport uint64_t
 
 from fastpath.addr cimport addr_t
+from fastpath.client cimport web_retire
 from fastpath.dial cimport dial_open
+from fastpath.exchange cimport web_open
 from fastpath.fleet cimport ACCEPTS_MOST, PAUSE_MS
 from fastpath.linux.atomic cimport acquire_ptr, load_u64
 from fastpath.linux.file cimport EPOLLIN, O_CLOEXEC, O_RDONLY, close, open as open_file
@@ -18,8 +20,9 @@ from fastpath.poller cimport (
     poller_remove,
     tag_make,
 )
-from fastpath.relay cimport relay_refuse
+from fastpath.relay cimport relay_refuse, relays_vip
 from fastpath.stats cimport DROP_NO_DESCRIPTORS
+from fastpath.table cimport vip_t
 
 cdef enum:
     SHED_MOST = 64      # clients refused at once when descriptors ran out
@@ -46,6 +49,17 @@ cdef worker_t* accept_least(worker_t* w) noexcept nogil:
     return chosen if mine > least + least // 8 else w
 
 
+cdef void accept_open(
+    worker_t* w, int fd, uint32_t vip, const addr_t* client
+) noexcept nogil:
+    cdef vip_t* v = relays_vip(&w.relays, vip)
+
+    if v != NULL and v.http != NULL:
+        web_open(&w.web, fd, vip, client)
+    else:
+        dial_open(&w.relays, fd, vip, client)
+
+
 cdef void accept_place(
     worker_t* w, int fd, uint32_t vip, const addr_t* client
 ) noexcept nogil:
@@ -61,10 +75,11 @@ cdef void accept_place(
         letter.fd = fd
         letter.slot = vip
         letter.addr = client[0]
+        letter.load = NULL
         if mailbox_push(&target.mailbox, &letter) == 0:
             w.stats.handed_over += 1
             return
-    dial_open(&w.relays, fd, vip, client)
+    accept_open(w, fd, vip, client)
 
 
 cdef void accept_watch(worker_t* w, listener_t* l, bint on) noexcept nogil:
@@ -148,7 +163,8 @@ cdef void accept_stop(worker_t* w, uint32_t vip) noexcept nogil:
         fd = listener_accept(l.fd, &client)
         if fd < 0:
             break
-        dial_open(&w.relays, fd, vip, &client)
+        accept_open(w, fd, vip, &client)
+    web_retire(&w.web, vip)
     poller_remove(&w.poller, l.fd)
     close(l.fd)
     l.fd = -1

@@ -1,7 +1,18 @@
 # How a relay gets its backend.
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from fastpath.addr cimport addr_t
+from fastpath.mailbox cimport LETTER
 from fastpath.relay cimport relay_t, relays_t, side_t
+from fastpath.table cimport vip_t
+
+# Count a client of a vip, whose address has the hash `source`. Return -1, or the DROP
+# of the limit that is met: then vip_leave is due, too. `by_source` is for that.
+cdef int vip_admit(
+    const vip_t* v, uint64_t source, uint64_t now_ms, uint8_t* by_source
+) noexcept nogil
+
+# Tell Python about the backend in `slot`; counted if there is no room.
+cdef void dial_tell(relays_t* rs, LETTER kind, uint32_t slot) noexcept nogil
 
 # Relay the client `fd`, which is the relay's from now on whatever happens.
 cdef void dial_open(

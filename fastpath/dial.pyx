@@ -15,10 +15,9 @@ from libc.errno cimport (
     ENOMEM,
     errno,
 )
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from fastpath.addr cimport addr_to_sockaddr
 from fastpath.balancer cimport (
     BACKEND_AS_BEFORE,
     BACKEND_EJECTED,
@@ -88,13 +87,13 @@ from fastpath.relay cimport (
     relay_drop,
     relay_event,
     relay_free,
-    relay_leave_vip,
     relay_move,
     relay_moved,
     relay_new,
     relay_poll,
     relay_refuse,
     relays_vip,
+    vip_leave,
 )
 from fastpath.stats cimport (
     DROP,
@@ -113,7 +112,7 @@ from fastpath.stats cimport (
     histogram_bucket,
     vip_stats,
 )
-from fastpath.table cimport BALANCE_RING, backend_t, vip_t
+from fastpath.table cimport BALANCE_RING, backend_sockaddr, backend_t, vip_t
 from fastpath.timer cimport timer_arm
 
 
@@ -127,21 +126,22 @@ cdef void dial_tell(relays_t* rs, LETTER kind, uint32_t slot) noexcept nogil:
         rs.stats.notices_lost += 1
 
 
-# Return -1, or the DROP of the limit that is met. Counts it in either case.
-cdef int dial_admit(relays_t* rs, relay_t* r, const vip_t* v) noexcept nogil:
-    cdef uint32_t now_s = <uint32_t>(rs.now_ms // 1000)
+cdef int vip_admit(
+    const vip_t* v, uint64_t source, uint64_t now_ms, uint8_t* by_source
+) noexcept nogil:
+    cdef uint32_t now_s = <uint32_t>(now_ms // 1000)
     cdef uint32_t live = add_u32(&v.state.active, 1)
 
     if v.max_live_source > 0:
-        r.by_source = 1
-        if sketch_enter(v.state.sketch, r.source) > v.max_live_source:
+        by_source[0] = 1
+        if sketch_enter(v.state.sketch, source) > v.max_live_source:
             return DROP_LIMIT_SOURCE_CONNECTIONS
     if v.max_live > 0 and live > v.max_live:
         return DROP_LIMIT_CONNECTIONS
     if v.max_new > 0 and window_add(&v.state.recent, now_s) > v.max_new:
         return DROP_LIMIT_RATE
     if v.max_new_source > 0 and (
-        sketch_recent(v.state.sketch, r.source, now_s) > v.max_new_source
+        sketch_recent(v.state.sketch, source, now_s) > v.max_new_source
     ):
         return DROP_LIMIT_SOURCE_RATE
     return -1
@@ -165,9 +165,9 @@ cdef void dial_open(
     r.source = source_hash(client)
     if v.pool.balance == BALANCE_RING:
         r.hash = balancer_hash(v, client)
-    limit = dial_admit(rs, r, v)
+    limit = vip_admit(v, r.source, rs.now_ms, &r.by_source)
     if limit >= 0:
-        relay_leave_vip(r)
+        vip_leave(r.vip, r.source, r.by_source)
         relay_refuse(rs, fd, vip, <DROP>limit)
         relay_free(rs, r)
         return
@@ -257,10 +257,10 @@ cdef int dial_connect(
     relays_t* rs, relay_t* r, const backend_t* b, const vip_t* v
 ) noexcept nogil:
     cdef sockaddr_storage name
-    cdef socklen_t size = addr_to_sockaddr(&b.addr, &name)
+    cdef socklen_t size = backend_sockaddr(b, &name)
     cdef end_t* up = &r.end[SIDE_UP]
 
-    up.fd = socket(b.addr.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    up.fd = socket(name.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     if up.fd == -1:
         return -errno
     if v.listen.client_first:

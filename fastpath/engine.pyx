@@ -15,13 +15,18 @@ from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
+from fastpath.assembly cimport build, open_all
+from fastpath.docket cimport (
+    VerdictShelf,
+    docket_letter,
+    docket_questions,
+    letter_burn,
+)
 from fastpath.fleet cimport WORKERS_MOST, fleet_t
 from fastpath.linux.atomic cimport (
     acquire_u64,
-    load_u32,
     release_ptr,
-    store_u32,
-    store_u64,
+    release_u64,
 )
 from fastpath.linux.clock cimport clock_us
 from fastpath.mailbox cimport (
@@ -41,25 +46,18 @@ from fastpath.registry cimport (
     HEALTH_DRAINING,
     HEALTH_READY,
     Registry,
-    backend_state_t,
 )
-from fastpath.stats cimport (
-    backend_stats,
-    backend_stats_t,
-    stats_reserve,
-    vip_stats,
-    vip_stats_t,
-)
-from fastpath.table cimport PoolBlock, TableBlock, VipBlock
-from fastpath.tally cimport tally, tally_notices
+from fastpath.table cimport TableBlock
+from fastpath.tally cimport tally, tally_forget, tally_notices, tally_reserve
 from fastpath.worker cimport Worker, worker_free, worker_new
 
 from fastpath.errors import EngineError
-from fastpath.listener import close_listeners, open_listeners, set_listeners
+from fastpath.listener import close_listeners
 from fastpath.table import Table
 
 cdef enum:
     NOTICES = 1024
+    QUESTIONS = 4096     # waiting for Python at one time
     PATIENCE_MS = 1000   # for workers to take over a table
 
 HEALTH = {"ready": HEALTH_READY, "draining": HEALTH_DRAINING, "dead": HEALTH_DEAD}
@@ -79,6 +77,7 @@ cdef class Engine:
     cdef TableBlock previous     # until all workers have left it
     cdef dict blocks             # key of a vip -> VipBlock
     cdef dict listening          # key of a vip -> (address, fds), the workers' fds
+    cdef VerdictShelf shelf
     cdef list threads
     cdef object lock
     cdef bint closed
@@ -86,12 +85,14 @@ cdef class Engine:
     def __cinit__(self, workers=None, *, pipe_bytes=1048576, bint splice=True):
         # First: __dealloc__ closes it, and zero is somebody's standard input.
         self.fleet.notices.wake_fd = -1
+        self.fleet.questions.wake_fd = -1
         count = workers if workers is not None else len(os.sched_getaffinity(0))
         if not 1 <= count <= WORKERS_MOST:
             raise ValueError(f"workers: {count} is not in 1-{WORKERS_MOST}")
         self.registry = Registry()
         self.blocks = {}
         self.listening = {}
+        self.shelf = VerdictShelf()
         self.threads = []
         self.lock = threading.Lock()
         self.current = TableBlock(0, 0, (), {}, ())
@@ -102,9 +103,12 @@ cdef class Engine:
         cdef Worker worker
         cdef int i
 
-        if mailbox_init(&self.fleet.notices, NOTICES) < 0:
-            raise OSError("no memory or descriptors for the notices")
+        if mailbox_init(&self.fleet.notices, NOTICES) < 0 or (
+            mailbox_init(&self.fleet.questions, QUESTIONS) < 0
+        ):
+            raise OSError("no memory or descriptors for the mailboxes")
         mailbox_sleep(&self.fleet.notices)
+        mailbox_sleep(&self.fleet.questions)
         for i in range(count):
             self.fleet.workers[i] = worker_new(&self.fleet, i, pipe_bytes, splice)
             if self.fleet.workers[i] == NULL:
@@ -136,6 +140,7 @@ cdef class Engine:
             for i in range(self.fleet.count):
                 worker_free(self.fleet.workers[i])
             mailbox_fini(&self.fleet.notices)
+            mailbox_fini(&self.fleet.questions)
 
     def __enter__(self):
         return self
@@ -170,26 +175,17 @@ cdef class Engine:
             if not isinstance(table, Table):
                 raise TypeError("apply takes a Table")
             self._settle()
-            opened = self._open_listeners(table)
+            opened = open_all(table, self.listening, self.fleet.count)
             try:
-                blocks = self._build(table, opened)
+                blocks = build(
+                    table, self.blocks, self.listening | opened, self.registry,
+                    self.fleet.count,
+                )
             except BaseException:
                 self._abandon(opened)
                 raise
             gone = [key for key in self.listening if key not in table.vips]
             return self._publish(blocks, opened, gone)
-
-    def _open_listeners(self, table):
-        """Bind vips that are not bound yet: key -> (address, fds)."""
-        opened = {}
-        try:
-            for key, vip in table.vips.items():
-                if key not in self.listening:
-                    opened[key] = open_listeners(vip, self.fleet.count)
-        except BaseException:
-            self._abandon(opened)
-            raise
-        return opened
 
     def _abandon(self, opened):
         for key, (_, fds) in opened.items():
@@ -197,38 +193,13 @@ cdef class Engine:
             if key in self.registry.vip_slots:
                 self.registry.drop_vip(key)
 
-    def _build(self, table, opened):
-        """VipBlocks of a table; what did not change stays the same block."""
-        blocks = {}
-        for key, vip in table.vips.items():
-            old = self.blocks.get(key)
-            if old is not None and old.spec == vip:
-                blocks[key] = old
-                continue
-            bound, fds = opened[key] if key in opened else self.listening[key]
-            if old is not None and old.spec.pool == vip.pool:
-                pool = old.pool
-            else:
-                pool = PoolBlock(vip.pool, self.registry)
-            by_source = vip.max_connections_per_source or vip.max_new_per_s_per_source
-            slot = self.registry.take_vip(key, bool(by_source))
-            blocks[key] = VipBlock(vip, pool, slot, bound)
-            if old is not None:
-                set_listeners(vip, fds)
-        return blocks
-
     def _publish(self, blocks, opened, gone):
         """Hand the table to the workers in one step and wait for them."""
         cdef TableBlock table
         cdef int i
 
         for i in range(self.fleet.count):
-            if stats_reserve(
-                &self.fleet.workers[i].stats,
-                self.registry.vip_count,
-                self.registry.backend_count,
-            ) < 0:
-                raise MemoryError
+            tally_reserve(&self.fleet.workers[i].stats, self.registry, blocks)
         slots = {block.spec.key: block.slot for block in self.blocks.values()}
         slots.update((key, block.slot) for key, block in blocks.items())
         table = TableBlock(
@@ -283,16 +254,7 @@ cdef class Engine:
 
         backends, vips = self.registry.collect()
         for i in range(self.fleet.count):
-            for slot in backends:
-                memset(
-                    backend_stats(&self.fleet.workers[i].stats, slot),
-                    0, sizeof(backend_stats_t),
-                )
-            for slot in vips:
-                memset(
-                    vip_stats(&self.fleet.workers[i].stats, slot),
-                    0, sizeof(vip_stats_t),
-                )
+            tally_forget(&self.fleet.workers[i].stats, backends, vips)
 
     def address(self, vip):
         """(host, port) that a Vip, or the vip of a key, is bound to."""
@@ -312,16 +274,7 @@ cdef class Engine:
 
         Only "ready" takes new relays. Live relays are not touched: see reset.
         """
-        cdef backend_state_t* state = self.registry.backend(self._slot(backend))
-        cdef uint32_t before = load_u32(&state.health)
-        cdef uint32_t now = HEALTH[health]
-
-        if now == HEALTH_READY and before != HEALTH_READY:
-            store_u64(&state.up_since_ms, clock_us() // 1000)
-            store_u32(&state.failures, 0)
-            store_u32(&state.ejections, 0)
-            store_u64(&state.ejected_until_ms, 0)
-        store_u32(&state.health, now)
+        self.registry.tell(self._slot(backend), HEALTH[health], clock_us() // 1000)
 
     def drain(self, backend=None):
         """No new relays for a backend; without one: stop listening, on all vips.
@@ -350,11 +303,59 @@ cdef class Engine:
         letter.fd = -1
         letter.slot = slot
         for i in range(self.fleet.count):
-            deadline = time.monotonic() + PATIENCE_MS / 1000
-            while mailbox_push(&self.fleet.workers[i].mailbox, &letter) == -EAGAIN:
-                if time.monotonic() > deadline:
-                    raise EngineError("a worker does not read its mailbox")
-                time.sleep(0.001)
+            self._post(i, &letter)
+
+    cdef _post(self, int worker, const letter_t* letter):
+        deadline = time.monotonic() + PATIENCE_MS / 1000
+        while mailbox_push(&self.fleet.workers[worker].mailbox, letter) == -EAGAIN:
+            if time.monotonic() > deadline:
+                raise EngineError("a worker does not read its mailbox")
+            time.sleep(0.001)
+
+    # ---- Requests.
+
+    def questions(self):
+        """Requests that wait for a verdict, oldest first."""
+        self._check_open()
+        vips = {block.slot: key for key, block in self.blocks.items()}
+        return docket_questions(&self.fleet.questions, vips, self.fleet.epoch)
+
+    def questions_fileno(self):
+        """Descriptor that is readable when there are questions; the engine's own."""
+        self._check_open()
+        return self.fleet.questions.wake_fd
+
+    def answer(self, question, verdict, *, ttl_s=0.0, key=None):
+        """Let the request go on as the Forward or Reply says.
+
+        Requests that agree with it in the parts `key` (all that Http.key names, if
+        None) share the verdict for `ttl_s` seconds. Answers to who has gone, or from
+        before a `forget`, come to nothing; the latter are asked for again.
+
+        Raises:
+            KeyError: the table has no such upstream.
+            ValueError: a part that Http.key does not name.
+        """
+        cdef letter_t letter
+
+        self._check_open()
+        with self.lock:
+            vip = self.blocks.get(question.vip)
+            if vip is None or vip.spec.http is None:
+                return
+            block = self.shelf.take(verdict, self.blocks)
+            docket_letter(&letter, question, block, ttl_s, vip.spec.http.key, key)
+            try:
+                self._post(question.ticket[0], &letter)
+            except EngineError:
+                letter_burn(&letter)
+                raise
+
+    def forget(self):
+        """Withdraw all remembered verdicts, and the questions that were read."""
+        self._check_open()
+        with self.lock:
+            release_u64(&self.fleet.epoch, self.fleet.epoch + 1)
 
     # ---- Watching.
 
@@ -371,8 +372,7 @@ cdef class Engine:
     def stats(self):
         """All counters as they stand, summed over the workers."""
         self._check_open()
-        slots = {key: block.slot for key, block in self.blocks.items()}
-        return tally(&self.fleet, self.registry, slots, self.generation)
+        return tally(&self.fleet, self.registry, dict(self.blocks), self.generation)
 
     cdef _check_open(self):
         if self.closed:
@@ -394,6 +394,7 @@ cdef class Engine:
                 worker_free(self.fleet.workers[i])
             self.fleet.count = 0
             mailbox_fini(&self.fleet.notices)
+            mailbox_fini(&self.fleet.questions)
             self.blocks = {}
             self.listening = {}
             self.previous = None

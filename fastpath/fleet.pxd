@@ -6,6 +6,7 @@ from fastpath.poller cimport poller_t
 from fastpath.relay cimport relays_t
 from fastpath.stats cimport stats_t
 from fastpath.timer cimport wheel_t
+from fastpath.web cimport web_t
 
 cdef enum:
     WORKERS_MOST = 64
@@ -25,6 +26,8 @@ cdef struct fleet_t:
     worker_t*   workers[WORKERS_MOST]   # borrowed; the engine's
     void*       table                   # atomic; table_t*, Python writes
     mailbox_t   notices
+    mailbox_t   questions               # of requests whose verdict nobody remembers
+    uint64_t    epoch                   # atomic; of verdicts in force, Python writes
 
 cdef struct worker_t:
     fleet_t*     fleet           # borrowed
@@ -42,3 +45,4 @@ cdef struct worker_t:
     mailbox_t    mailbox
     stats_t      stats
     relays_t     relays
+    web_t        web

@@ -91,6 +91,10 @@ cdef int mover_init(
 ) noexcept nogil
 cdef void mover_fini(mover_t* m) noexcept nogil
 
+# Lend an empty buffer, NULL = no memory; take it back.
+cdef spill_t* spill_get(mover_t* m) noexcept nogil
+cdef void spill_put(mover_t* m, spill_t* s) noexcept nogil
+
 # Move what can be moved now, within one turn.
 cdef MOVE half_move(mover_t* m, half_t* h, end_t* src, end_t* dst) noexcept nogil
 

@@ -1,6 +1,7 @@
 """Listening sockets: bind, options, accept."""
 
 import os
+import socket as socket_module
 
 from libc.errno cimport EINTR, errno
 
@@ -40,6 +41,8 @@ from fastpath.linux.socket cimport (
     socket,
     socklen_t,
 )
+
+from fastpath.checks import UNIX
 
 
 cdef inline int set_int(int fd, int level, int name, int value) noexcept nogil:
@@ -133,11 +136,34 @@ cdef listen_options_t listen_options(vip) except *:
     return options
 
 
+def open_unix_listeners(vip, int count):
+    """One socket, for all: the kernel has no SO_REUSEPORT for paths."""
+    path = vip.host[len(UNIX):]
+    with socket_module.socket(socket_module.AF_UNIX) as listening:
+        try:
+            listening.bind(path)
+        except OSError as error:
+            why = os.strerror(error.errno)
+            raise OSError(error.errno, f"cannot listen on {path}: {why}") from None
+        listening.setblocking(False)
+        listening.listen(vip.backlog)
+        fds = [os.dup(listening.fileno()) for _ in range(count)]
+    return (vip.host, 0), fds
+
+
 def open_listeners(vip, int count):
     """Bind `count` sockets side by side: ((host, port) as bound, fds).
 
-    The fds are the caller's. Raises OSError, nothing then stays open.
+    The fds are the caller's. Raises OSError, nothing then stays open. A path stays
+    when they are closed: whoever gave its name removes it.
     """
+    if vip.host.startswith(UNIX):
+        return open_unix_listeners(vip, count)
+    return open_ip_listeners(vip, count)
+
+
+def open_ip_listeners(vip, int count):
+    """One socket each, side by side with SO_REUSEPORT."""
     cdef addr_t at
     cdef listen_options_t options = listen_options(vip)
     cdef int fd, _i

@@ -10,6 +10,8 @@ cdef enum LETTER:
     LETTER_CONNECT_FAILED   # notice: about a backend (slot)
     LETTER_EJECTED          # notice
     LETTER_RECOVERED        # notice
+    LETTER_QUESTION         # a request waits for a verdict (load: question_t)
+    LETTER_ANSWER           # command: here it is (load: answer_t)
 
 cdef enum:
     SLOT_ALL = 0xffffffff   # not one backend: all of them
@@ -19,6 +21,7 @@ cdef struct letter_t:
     int       fd            # owned by the letter on its way; -1 = none
     uint32_t  slot          # of a vip or backend, as the kind says
     addr_t    addr
+    void*     load          # owned by the letter on its way, from malloc; NULL = none
 
 cdef struct cell_t:
     uint64_t  turn          # atomic; says whose turn the cell is, writer or reader
@@ -35,7 +38,7 @@ cdef struct mailbox_t:
 # `size` is a power of two, at least 2. Return 0 or -errno.
 cdef int mailbox_init(mailbox_t* m, uint32_t size) noexcept nogil
 
-# Closes the descriptors of letters that nobody read.
+# Closes the descriptors, and frees the loads, of letters that nobody read.
 cdef void mailbox_fini(mailbox_t* m) noexcept nogil
 
 # Any thread. Return 0, or -EAGAIN if full: the letter and its fd stay the caller's.

@@ -56,6 +56,7 @@ cdef void mailbox_fini(mailbox_t* m) noexcept nogil:
         while mailbox_pop(m, &letter):
             if letter.fd != -1:
                 close(letter.fd)
+            free(letter.load)
         free(m.cells)
         m.cells = NULL
     if m.wake_fd != -1:

@@ -42,10 +42,13 @@ cdef class Registry:
     cdef list free_vips
     cdef uint32_t backend_count
     cdef uint32_t vip_count
+    cdef uint64_t stamps       # given so far
 
     cdef backend_state_t* backend(self, uint32_t slot)
     cdef vip_state_t* vip(self, uint32_t slot)
     cdef uint32_t take_backend(self, tuple key) except *
     cdef void drop_backend(self, tuple key)
+    cdef void tell(self, uint32_t slot, uint32_t health, uint64_t now_ms)
     cdef uint32_t take_vip(self, tuple key, bint by_source) except *
     cdef void drop_vip(self, tuple key)
+    cdef uint64_t stamp(self)

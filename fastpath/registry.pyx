@@ -78,6 +78,18 @@ cdef class Registry:
         if self.users[slot] == 0:
             self.retired[key] = None
 
+    cdef void tell(self, uint32_t slot, uint32_t health, uint64_t now_ms):
+        """What Python thinks of a backend. Who recovers starts afresh."""
+        cdef backend_state_t* state = self.backend(slot)
+        cdef uint32_t before = load_u32(&state.health)
+
+        if health == HEALTH_READY and before != HEALTH_READY:
+            store_u64(&state.up_since_ms, now_ms)
+            store_u32(&state.failures, 0)
+            store_u32(&state.ejections, 0)
+            store_u64(&state.ejected_until_ms, 0)
+        store_u32(&state.health, health)
+
     cdef uint32_t take_vip(self, tuple key, bint by_source) except *:
         """Slot of a vip; with counters by source where it limits by source."""
         cdef uint32_t slot
@@ -100,6 +112,11 @@ cdef class Registry:
             if state.sketch == NULL:
                 raise MemoryError
         return slot
+
+    cdef uint64_t stamp(self):
+        """A number that no other upstream ever had."""
+        self.stamps += 1
+        return self.stamps
 
     cdef void drop_vip(self, tuple key):
         """No table names this vip any more."""

@@ -95,8 +95,10 @@ cdef void relay_free(relays_t* rs, relay_t* r) noexcept nogil
 # Close an end (or none). With `reset`, its peer gets an RST instead of a FIN.
 cdef void end_close(end_t* e, bint reset) noexcept nogil
 
-# Take the relay out of its vip's limits.
-cdef void relay_leave_vip(relay_t* r) noexcept nogil
+# Take a client out of its vip's limits; `by_source` as vip_admit left it.
+cdef void vip_leave(
+    vip_state_t* vip, uint64_t source, bint by_source
+) noexcept nogil
 
 # Close an accepted client that becomes no relay, with a reset, and count why.
 cdef void relay_refuse(relays_t* rs, int fd, uint32_t vip, DROP reason) noexcept nogil

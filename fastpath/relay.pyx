@@ -168,11 +168,13 @@ cdef void end_close(end_t* e, bint reset) noexcept nogil:
     e.fd = -1
 
 
-cdef void relay_leave_vip(relay_t* r) noexcept nogil:
-    if r.by_source:
-        sketch_leave(r.vip.sketch, r.source)
-    # The last touch: Python may free what belongs to a vip without relays.
-    sub_u32(&r.vip.active, 1)
+cdef void vip_leave(
+    vip_state_t* vip, uint64_t source, bint by_source
+) noexcept nogil:
+    if by_source:
+        sketch_leave(vip.sketch, source)
+    # The last touch: Python may free what belongs to a vip without clients.
+    sub_u32(&vip.active, 1)
 
 
 cdef void relay_drop(relays_t* rs, relay_t* r, DROP reason) noexcept nogil:
@@ -193,7 +195,7 @@ cdef void relay_drop(relays_t* rs, relay_t* r, DROP reason) noexcept nogil:
         vip_stats(rs.stats, r.vip.slot).refused[<int>reason] += 1
     vip_stats(rs.stats, r.vip.slot).active -= 1
     store_u64(&rs.stats.active, rs.stats.active - 1)
-    relay_leave_vip(r)
+    vip_leave(r.vip, r.source, r.by_source)
     if r.backend != NULL:
         sub_u32(&r.backend.active, 1)
         r.backend = NULL

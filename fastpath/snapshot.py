@@ -55,6 +55,21 @@ class WorkerStats(NamedTuple):
     relay_slots: int  # allocated, in use or free
 
 
+class WebStats(NamedTuple):
+    """Counters of a vip that speaks HTTP, or of an upstream."""
+
+    codes: dict[tuple[str, int], int]  # by method ("other") and status, if any
+    took: Histogram  # of exchanges; of upgrades, until the 101
+    bytes_up: int  # of bodies
+    bytes_down: int
+    remembered: int  # verdicts found without asking Python
+    asked: int
+    unanswered: int  # questions that Python did not take or not answer in time
+    replayed: int  # requests sent again, because a kept connection had ended
+    reused: int  # upstreams: kept connections used again
+    resumed: int  # upstreams: TLS sessions
+
+
 class Stats(NamedTuple):
     """Engine.stats(): as it stands, without stopping anybody."""
 
@@ -65,6 +80,8 @@ class Stats(NamedTuple):
     vips: dict[Key, VipStats]
     backends: dict[Key, BackendStats]
     workers: tuple[WorkerStats, ...]
+    webs: dict[Key, WebStats]  # vips that speak HTTP
+    upstreams: dict[str, WebStats]  # by name
 
 
 class Notice(NamedTuple):

@@ -9,7 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from fastpath.checks import (
+    check,
+    check_count,
+    check_seconds,
+    check_text,
+    check_unix_path,
+    check_word,
+)
 from fastpath.errors import TableError
+from fastpath.policy import Http
+from fastpath.tlsspec import ClientTls
 
 Balance = Literal["random", "two-choices", "least", "round-robin", "ring"]
 RingKey = Literal["source", "5-tuple"]
@@ -24,35 +34,7 @@ MAX_DURATION_S = 2_000_000  # 23 days; the core counts milliseconds in 31 bits
 MAX_KEEPALIVE_S = 32_767  # the kernel's, for TCP_KEEPIDLE
 MAX_BACKLOG = 65_535
 MAX_COUNT = 2**31 - 1
-
-
-def _check(fact: bool, complaint: str) -> None:
-    if not fact:
-        raise TableError(complaint)
-
-
-def _check_text(what: str, value: object) -> None:
-    _check(isinstance(value, str), f"{what} {value!r} is not a string")
-
-
-def _check_count(what: str, value: object, least: int, most: int) -> None:
-    # True is an int to Python, and a mistake to everybody else.
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TableError(f"{what} {value!r} is not a whole number")
-    _check(least <= value <= most, f"{what} {value!r} is not in {least}-{most}")
-
-
-def _check_seconds(what: str, value: object, most: int, *, zero: bool) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TableError(f"{what} {value!r} is not a number of seconds")
-    # NaN is not in any range.
-    _check(0 <= value <= most, f"{what} {value!r} is not in 0-{most} s")
-    _check(zero or value > 0, f"{what} must be positive")
-
-
-def _check_word(what: str, value: object, words: tuple[str, ...]) -> None:
-    known = isinstance(value, str) and value in words
-    _check(known, f"{what} {value!r} is none of {', '.join(words)}")
+MAX_NAME = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +47,12 @@ class Backend:
     tier: int = 0  # the lowest tier with a usable backend takes all traffic
 
     def __post_init__(self) -> None:
-        _check_text("host of a backend", self.host)
+        check_text("host of a backend", self.host)
         me = f"backend {self.host}"
-        _check_count(f"{me}: port", self.port, 1, 65535)
-        _check_count(f"{me}: weight", self.weight, 0, MAX_WEIGHT)
-        _check_count(f"{me}: tier", self.tier, 0, MAX_TIER)
+        check_unix_path(me, self.host)
+        check_count(f"{me}: port", self.port, 1, 65535)
+        check_count(f"{me}: weight", self.weight, 0, MAX_WEIGHT)
+        check_count(f"{me}: tier", self.tier, 0, MAX_TIER)
 
     @property
     def key(self) -> tuple[str, int]:
@@ -93,15 +76,15 @@ class Pool:
 
     def __post_init__(self) -> None:
         self._check_backends()
-        _check_word("balance", self.balance, get_args(Balance))
-        _check_word("ring key", self.ring_key, get_args(RingKey))
-        _check_word("on all down", self.on_all_down, get_args(OnAllDown))
+        check_word("balance", self.balance, get_args(Balance))
+        check_word("ring key", self.ring_key, get_args(RingKey))
+        check_word("on all down", self.on_all_down, get_args(OnAllDown))
         longest = MAX_DURATION_S
-        _check_seconds("connect timeout", self.connect_timeout_s, longest, zero=False)
-        _check_count("connect tries", self.connect_tries, 1, MAX_TRIES)
-        _check_seconds("slow start", self.slow_start_s, longest, zero=True)
-        _check_count("eject after", self.eject_after, 0, MAX_COUNT)
-        _check_seconds("eject time", self.eject_s, longest, zero=True)
+        check_seconds("connect timeout", self.connect_timeout_s, longest, zero=False)
+        check_count("connect tries", self.connect_tries, 1, MAX_TRIES)
+        check_seconds("slow start", self.slow_start_s, longest, zero=True)
+        check_count("eject after", self.eject_after, 0, MAX_COUNT)
+        check_seconds("eject time", self.eject_s, longest, zero=True)
 
     def _check_backends(self) -> None:
         try:
@@ -109,13 +92,40 @@ class Pool:
         except TypeError as error:
             raise TableError(f"backends {self.backends!r} are no list") from error
         for backend in self.backends:
-            _check(isinstance(backend, Backend), f"{backend!r} is not a Backend")
+            check(isinstance(backend, Backend), f"{backend!r} is not a Backend")
         many = f"more than {MAX_BACKENDS} backends in a pool"
-        _check(len(self.backends) <= MAX_BACKENDS, many)
+        check(len(self.backends) <= MAX_BACKENDS, many)
         keys = [backend.key for backend in self.backends]
         if len(set(keys)) < len(keys):
             host, port = next(key for key in keys if keys.count(key) > 1)
             raise TableError(f"backend {host} port {port} stands twice in a pool")
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where requests may be sent: a pool, how to speak with it, what is kept open."""
+
+    name: str
+    pool: Pool
+    tls: ClientTls | None = None  # None = plain HTTP
+    keepalive: int = 64  # idle connections kept by each worker
+    keepalive_s: float = 90.0
+
+    def __post_init__(self) -> None:
+        check_text("name of an upstream", self.name)
+        me = f"upstream {self.name}"
+        check(0 < len(self.name.encode()) <= MAX_NAME, f"{me}: odd length of a name")
+        check(isinstance(self.pool, Pool), f"{me}: {self.pool!r} is not a Pool")
+        tls = self.tls is None or isinstance(self.tls, ClientTls)
+        check(tls, f"{me}: {self.tls!r} is not a ClientTls")
+        check_count(f"{me}: keepalive", self.keepalive, 0, 65_535)
+        longest = MAX_DURATION_S
+        check_seconds(f"{me}: keepalive time", self.keepalive_s, longest, zero=False)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Identity across tables; no address looks like it."""
+        return (f"@{self.name}", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,34 +145,38 @@ class Vip:
     max_new_per_s: int = 0
     max_new_per_s_per_source: int = 0
     backlog: int = 4096
+    http: Http | None = None  # speak HTTP; the pool is not used then
 
     def __post_init__(self) -> None:
-        _check_text("host of a vip", self.host)
+        check_text("host of a vip", self.host)
         me = f"vip {self.host}"
-        _check_count(f"{me}: port", self.port, 0, 65535)
-        _check_word(f"{me}: protocol", self.protocol, get_args(Protocol))
-        _check(isinstance(self.pool, Pool), f"{me}: {self.pool!r} is not a Pool")
+        check_unix_path(me, self.host)
+        check_count(f"{me}: port", self.port, 0, 65535)
+        check_word(f"{me}: protocol", self.protocol, get_args(Protocol))
+        check(isinstance(self.pool, Pool), f"{me}: {self.pool!r} is not a Pool")
+        http = self.http is None or isinstance(self.http, Http)
+        check(http, f"{me}: {self.http!r} is not a Http")
         self._check_times(me)
         self._check_limits(me)
 
     def _check_times(self, me: str) -> None:
         longest = MAX_DURATION_S
-        _check_seconds(f"{me}: idle timeout", self.idle_timeout_s, longest, zero=False)
-        _check_seconds(f"{me}: user timeout", self.user_timeout_s, longest, zero=True)
+        check_seconds(f"{me}: idle timeout", self.idle_timeout_s, longest, zero=False)
+        check_seconds(f"{me}: user timeout", self.user_timeout_s, longest, zero=True)
         longest = MAX_KEEPALIVE_S
-        _check_seconds(f"{me}: keepalive", self.keepalive_s, longest, zero=True)
-        _check(not 0 < self.keepalive_s < 1, f"{me}: keepalive of less than 1 s")
+        check_seconds(f"{me}: keepalive", self.keepalive_s, longest, zero=True)
+        check(not 0 < self.keepalive_s < 1, f"{me}: keepalive of less than 1 s")
         strange = f"{me}: client first {self.client_first!r} is not True or False"
-        _check(isinstance(self.client_first, bool), strange)
+        check(isinstance(self.client_first, bool), strange)
 
     def _check_limits(self, me: str) -> None:
         by_source = self.max_connections_per_source
-        _check_count(f"{me}: max connections", self.max_connections, 0, MAX_COUNT)
-        _check_count(f"{me}: max connections per source", by_source, 0, MAX_COUNT)
+        check_count(f"{me}: max connections", self.max_connections, 0, MAX_COUNT)
+        check_count(f"{me}: max connections per source", by_source, 0, MAX_COUNT)
         by_source = self.max_new_per_s_per_source
-        _check_count(f"{me}: max new per s", self.max_new_per_s, 0, MAX_COUNT)
-        _check_count(f"{me}: max new per s per source", by_source, 0, MAX_COUNT)
-        _check_count(f"{me}: backlog", self.backlog, 1, MAX_BACKLOG)
+        check_count(f"{me}: max new per s", self.max_new_per_s, 0, MAX_COUNT)
+        check_count(f"{me}: max new per s per source", by_source, 0, MAX_COUNT)
+        check_count(f"{me}: backlog", self.backlog, 1, MAX_BACKLOG)
 
     @property
     def key(self) -> tuple[str, int]:

@@ -20,6 +20,7 @@ cdef enum DROP:
     DROP_NO_MEMORY
     DROP_RESET_BY_ADMIN       # Engine.reset
     DROP_ENGINE_CLOSED
+    DROP_HEADER_TIMEOUT       # a client of HTTP took too long for a head
     DROP_INTERNAL             # cannot happen
     DROP_REASONS              # how many
 
@@ -44,6 +45,34 @@ cdef struct backend_stats_t:
     uint64_t connect_us                      # sum
     uint64_t connects_in[HISTOGRAM_BUCKETS]  # by connect time
 
+# Methods that are counted by name.
+cdef enum VERB:
+    VERB_GET
+    VERB_HEAD
+    VERB_POST
+    VERB_PUT
+    VERB_PATCH
+    VERB_DELETE
+    VERB_OPTIONS
+    VERB_OTHER
+    VERBS                     # how many
+
+cdef enum:
+    CODES = 500               # statuses 100 to 599
+
+# Of a vip that speaks HTTP, or of an upstream.
+cdef struct web_stats_t:
+    uint64_t remembered       # verdicts found without asking Python
+    uint64_t asked
+    uint64_t unanswered       # in time, or at all
+    uint64_t replayed         # requests sent again: a kept connection had ended
+    uint64_t reused           # kept connections used again; upstreams
+    uint64_t resumed          # TLS sessions; upstreams
+    uint64_t bytes[2]         # of bodies: up, down
+    uint64_t took_us          # sum
+    uint64_t took_in[HISTOGRAM_BUCKETS]
+    uint64_t codes[VERBS][CODES]
+
 cdef struct stats_t:
     uint64_t accepted
     uint64_t handed_over      # accepted here, given to a worker with less to do
@@ -57,12 +86,29 @@ cdef struct stats_t:
     uint64_t no_splice        # halves whose sockets must not be spliced
     vip_stats_t*     vips[STATS_CHUNKS]      # owned; NULL = chunk not needed yet
     backend_stats_t* backends[STATS_CHUNKS]  # owned
+    web_stats_t**    webs[STATS_CHUNKS]      # owned, and what they point to; by vip
 
 cdef inline vip_stats_t* vip_stats(stats_t* s, uint32_t slot) noexcept nogil:
     return &s.vips[slot // STATS_CHUNK][slot % STATS_CHUNK]
 
 cdef inline backend_stats_t* backend_stats(stats_t* s, uint32_t slot) noexcept nogil:
     return &s.backends[slot // STATS_CHUNK][slot % STATS_CHUNK]
+
+# Of a vip in a table that has http or uplink.
+cdef inline web_stats_t* web_stats(stats_t* s, uint32_t slot) noexcept nogil:
+    return s.webs[slot // STATS_CHUNK][slot % STATS_CHUNK]
+
+# Make room for one. Python's thread, likewise. Return 0 or -ENOMEM.
+cdef int stats_reserve_web(stats_t* s, uint32_t slot) noexcept nogil
+
+# The slot was given back: who gets it next starts from zero.
+cdef void stats_forget_web(stats_t* s, uint32_t slot) noexcept nogil
+
+# An exchange has ended. `status` 0 = before there was one.
+cdef void web_count(
+    stats_t* s, uint32_t slot, VERB verb, uint32_t status, uint64_t took_us,
+    uint64_t bytes_up, uint64_t bytes_down,
+) noexcept nogil
 
 # Make room for vips and backends up to these slots. Python's thread calls it before
 # a table names them. Return 0 or -ENOMEM.

@@ -24,8 +24,10 @@ DROP_NAMES = (
     "no_memory",
     "reset_by_admin",
     "engine_closed",
+    "header_timeout",
     "internal",
 )
+VERB_NAMES = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")
 
 
 cdef int histogram_bucket(uint64_t us) noexcept nogil:
@@ -67,10 +69,57 @@ cdef int stats_reserve(
     return 0
 
 
+cdef int stats_reserve_web(stats_t* s, uint32_t slot) noexcept nogil:
+    cdef uint32_t chunk = slot // STATS_CHUNK
+    cdef web_stats_t** webs
+
+    if s.webs[chunk] == NULL:
+        s.webs[chunk] = <web_stats_t**>calloc(STATS_CHUNK, sizeof(void*))
+        if s.webs[chunk] == NULL:
+            return -ENOMEM
+    webs = s.webs[chunk]
+    if webs[slot % STATS_CHUNK] == NULL:
+        webs[slot % STATS_CHUNK] = <web_stats_t*>calloc(1, sizeof(web_stats_t))
+    return 0 if webs[slot % STATS_CHUNK] != NULL else -ENOMEM
+
+
+cdef void stats_forget_web(stats_t* s, uint32_t slot) noexcept nogil:
+    cdef web_stats_t** webs = s.webs[slot // STATS_CHUNK]
+
+    if webs != NULL:
+        free(webs[slot % STATS_CHUNK])
+        webs[slot % STATS_CHUNK] = NULL
+
+
+cdef void web_count(
+    stats_t* s, uint32_t slot, VERB verb, uint32_t status, uint64_t took_us,
+    uint64_t bytes_up, uint64_t bytes_down,
+) noexcept nogil:
+    cdef web_stats_t* w = web_stats(s, slot)
+
+    w.bytes[0] += bytes_up
+    w.bytes[1] += bytes_down
+    w.took_us += took_us
+    w.took_in[histogram_bucket(took_us)] += 1
+    if status >= 100 and status < 100 + CODES:
+        w.codes[<int>verb][status - 100] += 1
+
+
+cdef void webs_fini(web_stats_t** webs) noexcept nogil:
+    cdef int i
+
+    if webs != NULL:
+        for i in range(STATS_CHUNK):
+            free(webs[i])
+        free(webs)
+
+
 cdef void stats_fini(stats_t* s) noexcept nogil:
     cdef int i
 
     for i in range(STATS_CHUNKS):
+        webs_fini(s.webs[i])
+        s.webs[i] = NULL
         free(s.vips[i])
         free(s.backends[i])
         s.vips[i] = NULL

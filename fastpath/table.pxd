@@ -5,9 +5,12 @@
 # table until their next quiescent point and keep no pointer into it beyond that.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastpath.addr cimport addr_t
+from fastpath.linux.socket cimport sockaddr_storage, socklen_t
 from fastpath.listener cimport listen_options_t
+from fastpath.openssl cimport SSL_CTX
 from fastpath.registry cimport Registry, backend_state_t, vip_state_t
 from fastpath.ring cimport ring_t
+from fastpath.verdict cimport PARTS_MOST, part_t
 
 cdef enum BALANCE:
     BALANCE_RANDOM
@@ -24,6 +27,7 @@ cdef struct backend_t:
     addr_t            addr
     uint32_t          weight
     uint8_t           loopback   # connect(2) ends at once
+    const char*       path       # of a unix socket, borrowed from the block; or NULL
     backend_state_t*  state      # borrowed from the registry
 
 # Backends of one tier: a stretch of the pool's array, and what helps to pick there.
@@ -50,6 +54,23 @@ cdef struct pool_t:
     backend_t*  backends       # owned; by tier, then by address
     tier_t      tiers[TIERS]
 
+# How a vip speaks HTTP with its clients.
+cdef struct http_t:
+    uint32_t  header_ms
+    uint32_t  idle_ms
+    uint32_t  park_ms
+    uint16_t  gateway_status     # 0 = 502, 503 and 504
+    uint8_t   part_count
+    part_t    parts[PARTS_MOST]  # of keys of verdicts
+
+# How an upstream is spoken with.
+cdef struct uplink_t:
+    uint64_t       stamp         # no other upstream ever has it
+    uint32_t       keepalive     # idle connections that a worker keeps
+    uint32_t       keepalive_ms
+    SSL_CTX**      tls           # by worker, borrowed from the block; NULL = plain
+    const char*    server_name   # borrowed; NULL = none
+
 cdef struct vip_t:
     addr_t            addr      # as bound
     pool_t*           pool      # borrowed from the block's pool
@@ -60,6 +81,8 @@ cdef struct vip_t:
     uint32_t          max_new
     uint32_t          max_new_source
     listen_options_t  listen
+    http_t*           http       # owned by the block; NULL = TCP
+    uplink_t*         uplink     # owned by the block; NULL = no upstream
 
 # A listener that appears or goes with this table.
 cdef struct change_t:
@@ -77,14 +100,27 @@ cdef class PoolBlock:
     cdef pool_t* pool          # owned
     cdef Registry registry
     cdef list taken            # keys of backends, one for each use in the registry
+    cdef list paths            # bytes that backends borrow
 
     cdef _fill_backend(self, backend_t* b, spec)
 
+# Address of a backend for connect(2); returns its size.
+cdef socklen_t backend_sockaddr(
+    const backend_t* b, sockaddr_storage* into
+) noexcept nogil
+
+# A Vip, or an Upstream, which is one that nobody dials.
 cdef class VipBlock:
     cdef vip_t* vip            # owned
+    cdef object kept           # what the structs borrow from
     cdef readonly object spec  # the Vip
     cdef readonly PoolBlock pool
     cdef readonly uint32_t slot
+    cdef readonly uint64_t stamp  # of an upstream
+
+    cdef _fill_vip(self, spec, tuple bound)
+    cdef _fill_http(self, spec)
+    cdef _fill_uplink(self, spec, tuple bound)
 
 cdef class TableBlock:
     cdef table_t* table        # owned

@@ -3,13 +3,18 @@ from typing import final
 
 from fastpath.registry import Registry
 from fastpath.snapshot import Key
-from fastpath.spec import Pool, Vip
+from fastpath.spec import Pool, Upstream, Vip
 
 BALANCES: dict[str, int]
 
+PARTS: dict[str, int]
+
 class Table:
     vips: Mapping[Key, Vip]
-    def __init__(self, vips: Iterable[Vip] = ()) -> None: ...
+    upstreams: Mapping[str, Upstream]
+    def __init__(
+        self, vips: Iterable[Vip] = (), upstreams: Iterable[Upstream] = ()
+    ) -> None: ...
 
 # What the engine makes of a table; nobody else does.
 
@@ -19,10 +24,17 @@ class PoolBlock:
 
 @final
 class VipBlock:
-    spec: Vip
+    spec: Vip | Upstream
     pool: PoolBlock
     slot: int
-    def __init__(self, spec: Vip, pool: PoolBlock, slot: int, bound: Key) -> None: ...
+    stamp: int
+    def __init__(
+        self,
+        spec: Vip | Upstream,
+        pool: PoolBlock,
+        slot: int,
+        bound: Key | tuple[int, int],
+    ) -> None: ...
 
 @final
 class TableBlock:

@@ -1,16 +1,29 @@
 """Tables: what Python says (fastpath.spec) as the structs that workers read."""
 
-from math import gcd
 from types import MappingProxyType
 
-from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset, strlen
 
-from fastpath.addr cimport addr_is_loopback, addr_parse
+from fastpath.addr cimport addr_is_loopback, addr_parse, addr_to_sockaddr
+from fastpath.linux.socket cimport AF_UNIX, sockaddr_un
 from fastpath.ring cimport ring_fini, ring_hash_bytes, ring_init
+from fastpath.rounds cimport rounds_new
+from fastpath.tls cimport ClientContext
+from fastpath.verdict cimport (
+    PART_BODY,
+    PART_HEADER,
+    PART_HOST,
+    PART_METHOD,
+    PART_PATH,
+    PART_QUERY,
+    PART_SOURCE,
+    PART_UPGRADE,
+)
 
+from fastpath.checks import UNIX
 from fastpath.errors import TableError
-from fastpath.spec import Vip
+from fastpath.spec import Upstream, Vip
 
 BALANCES = {
     "random": BALANCE_RANDOM,
@@ -20,23 +33,28 @@ BALANCES = {
     "ring": BALANCE_RING,
 }
 
-cdef enum:
-    # Places in a round-robin order; more weight than that is scaled down.
-    MOST_ROUNDS = 4096
-    ROUNDS_EACH = 16     # of a backend with the mean weight: a share within 3 %
+PARTS = {
+    ":method": PART_METHOD,
+    ":host": PART_HOST,
+    ":path": PART_PATH,
+    ":query": PART_QUERY,
+    ":upgrade": PART_UPGRADE,
+    ":source": PART_SOURCE,
+    ":body": PART_BODY,
+}
 
 
 class Table:
-    """All vips that an engine serves.
+    """All vips that an engine serves, and the upstreams of those that speak HTTP.
 
     Raises:
-        TableError: two vips, or two backends of a pool, have one address, or an
-            address is no IP literal.
+        TableError: two vips, or two backends of a pool, have one address, two
+            upstreams one name, or an address is no IP literal.
     """
 
-    __slots__ = ("vips",)
+    __slots__ = ("upstreams", "vips")
 
-    def __init__(self, vips=()):
+    def __init__(self, vips=(), upstreams=()):
         addresses = set()
         by_key = {}
         for vip in vips:
@@ -49,6 +67,19 @@ class Table:
             _check_backends(vip.pool.backends)
             by_key[vip.key] = vip
         self.vips = MappingProxyType(by_key)
+        self.upstreams = MappingProxyType(_upstreams(upstreams))
+
+
+def _upstreams(upstreams):
+    by_name = {}
+    for upstream in upstreams:
+        if not isinstance(upstream, Upstream):
+            raise TableError(f"{upstream!r} is not an Upstream")
+        if upstream.name in by_name:
+            raise TableError(f"two upstreams are named {upstream.name!r}")
+        _check_backends(upstream.pool.backends)
+        by_name[upstream.name] = upstream
+    return by_name
 
 
 def _check_backends(backends):
@@ -64,6 +95,8 @@ def _check_backends(backends):
 cdef bytes _address(named):
     """Address of a Vip or Backend; one may be written in many ways, mind IPv6."""
     cdef addr_t a
+    if named.host.startswith(UNIX):
+        return named.host.encode()
     text = named.host.encode("ascii", "replace")
 
     # C would not see what comes after a NUL.
@@ -85,6 +118,7 @@ cdef class PoolBlock:
     def __cinit__(self, spec, Registry registry):
         self.registry = registry
         self.taken = []
+        self.paths = []
         self.pool = <pool_t*>allocate(1, sizeof(pool_t))
         _fill_pool(self.pool, spec)
         ordered = sorted(spec.backends, key=lambda b: (b.tier, b.host, b.port))
@@ -113,9 +147,16 @@ cdef class PoolBlock:
     cdef _fill_backend(self, backend_t* b, spec):
         cdef uint32_t slot = self.registry.take_backend(spec.key)
         self.taken.append(spec.key)
-        addr_parse(&b.addr, spec.host.encode(), spec.port)
         b.weight = spec.weight
-        b.loopback = addr_is_loopback(&b.addr)
+        if spec.host.startswith(UNIX):
+            path = spec.host[len(UNIX):].encode()
+            self.paths.append(path)
+            b.path = path
+            b.addr.family = AF_UNIX
+            b.loopback = True
+        else:
+            addr_parse(&b.addr, spec.host.encode(), spec.port)
+            b.loopback = addr_is_loopback(&b.addr)
         b.state = self.registry.backend(slot)
 
 
@@ -128,6 +169,19 @@ cdef _fill_pool(pool_t* pool, spec):
     pool.eject_ms = _ms(spec.eject_s)
     pool.connect_ms = _ms(spec.connect_timeout_s)
     pool.slow_start_ms = _ms(spec.slow_start_s)
+
+
+cdef socklen_t backend_sockaddr(
+    const backend_t* b, sockaddr_storage* into
+) noexcept nogil:
+    cdef sockaddr_un* un = <sockaddr_un*>into
+
+    if b.path == NULL:
+        return addr_to_sockaddr(&b.addr, into)
+    memset(un, 0, sizeof(sockaddr_un))
+    un.sun_family = AF_UNIX
+    memcpy(un.sun_path, b.path, strlen(b.path))  # spec.py bounds it
+    return sizeof(sockaddr_un)
 
 
 cdef uint32_t _ms(seconds) except *:
@@ -164,44 +218,10 @@ cdef _fill_weights(pool_t* pool, tier_t* tier):
 
 
 cdef _fill_rounds(pool_t* pool, tier_t* tier):
-    """Smooth weighted round robin (nginx's): the heaviest claim goes next."""
-    cdef int64_t* claims = <int64_t*>allocate(tier.count, sizeof(int64_t))
-    cdef uint32_t* weights = NULL
-    cdef uint32_t i, best, turn
-
-    try:
-        weights = <uint32_t*>allocate(tier.count, sizeof(uint32_t))
-        for i in range(tier.count):
-            weights[i] = pool.backends[tier.first + i].weight
-        tier.rounds_size = _reduce(weights, tier.count)
-        tier.rounds = <uint16_t*>allocate(tier.rounds_size, sizeof(uint16_t))
-        for turn in range(tier.rounds_size):
-            best = 0
-            for i in range(tier.count):
-                claims[i] += weights[i]
-                if claims[i] > claims[best]:
-                    best = i
-            claims[best] -= tier.rounds_size
-            tier.rounds[turn] = best
-    finally:
-        free(claims)
-        free(weights)
-
-
-cdef uint32_t _reduce(uint32_t* weights, uint32_t count) except? 0:
-    """Make the weights small with the same shares, or nearly; return their sum."""
     cdef uint32_t i
-    before = [weights[i] for i in range(count)]
-    total = sum(before)
-    divisor = gcd(*before) or 1
-    places = max(MOST_ROUNDS, ROUNDS_EACH * count)
+    weights = [pool.backends[tier.first + i].weight for i in range(tier.count)]
 
-    for i, weight in enumerate(before):
-        if total // divisor <= places:
-            weights[i] = weight // divisor
-        elif weight > 0:
-            weights[i] = max(1, round(weight * places / total))
-    return sum(weights[i] for i in range(count))
+    tier.rounds = rounds_new(weights, &tier.rounds_size)
 
 
 cdef _fill_ring(pool_t* pool, tier_t* tier):
@@ -219,6 +239,8 @@ cdef _fill_ring(pool_t* pool, tier_t* tier):
             b = &pool.backends[tier.first + i]
             # The address is the identity: replicas that agree on it agree on all.
             ids[i] = ring_hash_bytes(<const uint8_t*>&b.addr, sizeof(addr_t))
+            if b.path != NULL:
+                ids[i] = ring_hash_bytes(<const uint8_t*>b.path, strlen(b.path))
             weights[i] = b.weight
         tier.ring = <ring_t*>allocate(1, sizeof(ring_t))
         failed = ring_init(tier.ring, ids, weights, tier.count, 0)
@@ -230,7 +252,10 @@ cdef _fill_ring(pool_t* pool, tier_t* tier):
 
 
 cdef class VipBlock:
-    """A vip as workers read it: limits, timeouts and a pool."""
+    """A vip as workers read it: limits, timeouts and a pool. Or an upstream.
+
+    `bound` is where a vip listens; of an upstream: its stamp and number of workers.
+    """
 
     def __cinit__(self, spec, PoolBlock pool, uint32_t slot, tuple bound):
         cdef Registry registry = pool.registry
@@ -239,9 +264,22 @@ cdef class VipBlock:
         self.pool = pool
         self.slot = slot
         self.vip = <vip_t*>allocate(1, sizeof(vip_t))
-        addr_parse(&self.vip.addr, bound[0].encode(), bound[1])
         self.vip.pool = pool.pool
         self.vip.state = registry.vip(slot)
+        if isinstance(spec, Upstream):
+            self._fill_uplink(spec, bound)
+        else:
+            self._fill_vip(spec, bound)
+
+    def __dealloc__(self):
+        if self.vip != NULL:
+            free(self.vip.http)
+            free(self.vip.uplink)
+            free(self.vip)
+
+    cdef _fill_vip(self, spec, tuple bound):
+        if not bound[0].startswith(UNIX):
+            addr_parse(&self.vip.addr, bound[0].encode(), bound[1])
         self.vip.idle_ms = _ms(spec.idle_timeout_s)
         self.vip.max_live = spec.max_connections
         self.vip.max_live_source = spec.max_connections_per_source
@@ -251,9 +289,43 @@ cdef class VipBlock:
         self.vip.listen.user_timeout_ms = <int>(spec.user_timeout_s * 1000)
         self.vip.listen.client_first = spec.client_first
         self.vip.listen.backlog = spec.backlog
+        if spec.http is not None:
+            self._fill_http(spec.http)
 
-    def __dealloc__(self):
-        free(self.vip)
+    cdef _fill_http(self, spec):
+        cdef http_t* http = <http_t*>allocate(1, sizeof(http_t))
+        cdef part_t* part
+
+        self.vip.http = http
+        http.header_ms = _ms(spec.header_timeout_s)
+        http.idle_ms = _ms(spec.idle_timeout_s)
+        http.park_ms = _ms(spec.park_timeout_s)
+        http.gateway_status = spec.gateway_status
+        self.kept = [name.encode() for name in spec.key]
+        for i, name in enumerate(spec.key):
+            part = &http.parts[i]
+            part.kind = PARTS.get(name, PART_HEADER)
+            header = b"upgrade" if name == ":upgrade" else self.kept[i]
+            self.kept.append(header)
+            part.name = header
+            part.size = len(header)
+            http.part_count += 1
+
+    cdef _fill_uplink(self, spec, tuple bound):
+        cdef uplink_t* uplink = <uplink_t*>allocate(1, sizeof(uplink_t))
+        cdef ClientContext context
+
+        self.vip.uplink = uplink
+        self.stamp = bound[0]
+        uplink.stamp = self.stamp
+        uplink.keepalive = spec.keepalive
+        uplink.keepalive_ms = _ms(spec.keepalive_s)
+        if spec.tls is None:
+            return
+        context = ClientContext(spec.tls, bound[1])
+        self.kept = context
+        uplink.tls = context.contexts
+        uplink.server_name = context.name
 
 
 cdef class TableBlock:

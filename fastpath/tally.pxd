@@ -2,9 +2,16 @@
 from fastpath.fleet cimport fleet_t
 from fastpath.mailbox cimport mailbox_t
 from fastpath.registry cimport Registry
+from fastpath.stats cimport stats_t
 
-# Stats as they stand, with the vips of these slots: {(host, port): slot}.
-cdef tally(fleet_t* fleet, Registry registry, dict vip_slots, generation)
+# Stats as they stand, of the vips and upstreams of these VipBlocks, by key.
+cdef tally(fleet_t* fleet, Registry registry, dict blocks, generation)
+
+# Make room for what these blocks count, in one worker's counters.
+cdef tally_reserve(stats_t* s, Registry registry, dict blocks)
+
+# Slots of backends and vips that came free start from zero for whoever gets them next.
+cdef tally_forget(stats_t* s, backends, vips)
 
 # All Notices that are waiting; the mailbox is readable again when more come.
 cdef tally_notices(mailbox_t* m, Registry registry)

@@ -18,12 +18,20 @@ from fastpath.mailbox cimport (
 from fastpath.registry cimport Registry, backend_state_t
 from fastpath.relay cimport RELAY_CHUNK
 from fastpath.stats cimport (
+    CODES,
     DROP_REASONS,
     HISTOGRAM_BUCKETS,
+    VERBS,
     backend_stats,
     backend_stats_t,
+    stats_forget_web,
+    stats_reserve,
+    stats_reserve_web,
+    stats_t,
     vip_stats,
     vip_stats_t,
+    web_stats,
+    web_stats_t,
 )
 
 from fastpath.snapshot import (
@@ -32,9 +40,11 @@ from fastpath.snapshot import (
     Notice,
     Stats,
     VipStats,
+    WebStats,
     WorkerStats,
 )
-from fastpath.stats import DROP_NAMES, histogram_bounds_us
+from fastpath.spec import Upstream, Vip
+from fastpath.stats import DROP_NAMES, VERB_NAMES, histogram_bounds_us
 
 HEALTH_NAMES = ("ready", "draining", "dead")  # by HEALTH
 NOTICE_NAMES = {
@@ -121,8 +131,52 @@ cdef tally_worker(const worker_t* w):
     )
 
 
-cdef tally(fleet_t* fleet, Registry registry, dict vip_slots, generation):
+cdef tally_web(fleet_t* fleet, uint32_t slot):
+    cdef web_stats_t total
+    cdef web_stats_t* one
+    cdef int i, k, verb
+
+    memset(&total, 0, sizeof(total))
+    codes = {}
+    for i in range(fleet.count):
+        one = web_stats(&fleet.workers[i].stats, slot)
+        total.remembered += one.remembered
+        total.asked += one.asked
+        total.unanswered += one.unanswered
+        total.replayed += one.replayed
+        total.reused += one.reused
+        total.resumed += one.resumed
+        total.took_us += one.took_us
+        for k in range(2):
+            total.bytes[k] += one.bytes[k]
+        for k in range(HISTOGRAM_BUCKETS):
+            total.took_in[k] += one.took_in[k]
+        for verb in range(VERBS):
+            for k in range(CODES):
+                if one.codes[verb][k] > 0:
+                    key = (VERB_NAMES[verb], k + 100)
+                    codes[key] = codes.get(key, 0) + one.codes[verb][k]
+    return WebStats(
+        codes=codes,
+        took=Histogram(
+            histogram_bounds_us(),
+            tuple(total.took_in[k] for k in range(HISTOGRAM_BUCKETS)),
+            total.took_us,
+        ),
+        bytes_up=total.bytes[0],
+        bytes_down=total.bytes[1],
+        remembered=total.remembered,
+        asked=total.asked,
+        unanswered=total.unanswered,
+        replayed=total.replayed,
+        reused=total.reused,
+        resumed=total.resumed,
+    )
+
+
+cdef tally(fleet_t* fleet, Registry registry, dict blocks, generation):
     cdef int i
+    vips = [(b.spec, b.slot) for b in blocks.values() if isinstance(b.spec, Vip)]
 
     workers = tuple([tally_worker(fleet.workers[i]) for i in range(fleet.count)])
     return Stats(
@@ -132,7 +186,7 @@ cdef tally(fleet_t* fleet, Registry registry, dict vip_slots, generation):
         notices_lost=sum(
             [fleet.workers[i].stats.notices_lost for i in range(fleet.count)]
         ),
-        vips={key: tally_vip(fleet, slot) for key, slot in vip_slots.items()},
+        vips={spec.key: tally_vip(fleet, slot) for spec, slot in vips},
         backends={
             key: tally_backend(fleet, registry.backend(slot), slot)
             # Another thread may apply meanwhile: a copy, made in one piece.
@@ -140,7 +194,32 @@ cdef tally(fleet_t* fleet, Registry registry, dict vip_slots, generation):
             if registry.users.get(slot, 0) > 0
         },
         workers=workers,
+        webs={
+            spec.key: tally_web(fleet, slot)
+            for spec, slot in vips if spec.http is not None
+        },
+        upstreams={
+            b.spec.name: tally_web(fleet, b.slot)
+            for b in blocks.values() if isinstance(b.spec, Upstream)
+        },
     )
+
+
+cdef tally_reserve(stats_t* s, Registry registry, dict blocks):
+    if stats_reserve(s, registry.vip_count, registry.backend_count) < 0:
+        raise MemoryError
+    for block in blocks.values():
+        if isinstance(block.spec, Upstream) or block.spec.http is not None:
+            if stats_reserve_web(s, block.slot) < 0:
+                raise MemoryError
+
+
+cdef tally_forget(stats_t* s, backends, vips):
+    for slot in backends:
+        memset(backend_stats(s, slot), 0, sizeof(backend_stats_t))
+    for slot in vips:
+        memset(vip_stats(s, slot), 0, sizeof(vip_stats_t))
+        stats_forget_web(s, slot)
 
 
 cdef tally_notices(mailbox_t* m, Registry registry):

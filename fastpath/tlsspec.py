@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from fastpath.checks import check, check_text, check_word
 from fastpath.errors import TableError
-from fastpath.spec import _check, _check_text, _check_word
 
 ClientAuth = Literal["none", "optional", "required"]
 
@@ -27,30 +27,38 @@ MAX_CERTIFICATES = 1024
 def _check_pem(what: str, value: object) -> None:
     # Not the value itself: it may be a key.
     kind = type(value).__name__
-    _check(isinstance(value, bytes), f"{what} is not PEM in bytes but a {kind}")
+    check(isinstance(value, bytes), f"{what} is not PEM in bytes but a {kind}")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    # No certificate is for an address in a zone.
+    return address.version == 4 or address.scope_id is None
 
 
 def _check_name(name: str) -> None:
-    _check_text("server name", name)
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        labels = name.removesuffix(".").split(".")
-        named = len(name) <= MAX_NAME and all(map(LABEL.fullmatch, labels))
-        # A number last is a mistyped address to everybody (WHATWG URL, 3.5).
-        named = named and not labels[-1].isdigit()
-        _check(named, f"server name {name!r} is neither a DNS name nor an IP address")
+    check_text("server name", name)
+    if _is_address(name):
+        return
+    labels = name.removesuffix(".").split(".")
+    named = len(name) <= MAX_NAME and all(map(LABEL.fullmatch, labels))
+    # A number last is a mistyped address to everybody (WHATWG URL, 3.5).
+    named = named and not labels[-1].isdigit()
+    check(named, f"server name {name!r} is neither a DNS name nor an IP address")
 
 
 def _check_alpn(protocols: object) -> None:
     if not isinstance(protocols, tuple):
         raise TableError(f"alpn {protocols!r} is not a tuple")
     for name in protocols:
-        _check_text("alpn protocol", name)
+        check_text("alpn protocol", name)
         fits = name.isascii() and 0 < len(name) <= MAX_PROTOCOL
-        _check(fits, f"alpn protocol {name!r} is not 1-{MAX_PROTOCOL} ASCII characters")
+        check(fits, f"alpn protocol {name!r} is not 1-{MAX_PROTOCOL} ASCII characters")
     size = sum(1 + len(name) for name in protocols)
-    _check(
+    check(
         size <= MAX_PROTOCOLS_BYTES, f"alpn of more than {MAX_PROTOCOLS_BYTES} bytes"
     )
 
@@ -70,20 +78,20 @@ class ClientTls:
         for what in ("ca", "certificate", "key"):
             if (pem := getattr(self, what)) is not None:
                 _check_pem(f"client TLS: {what}", pem)
-        _check(
+        check(
             self.key is None or self.certificate is not None,
             "client key without a certificate",
         )
-        _check(
+        check(
             self.certificate is None or self.key is not None,
             "client certificate without its key",
         )
         if self.server_name != "":
             _check_name(self.server_name)
         strange = f"verify {self.verify!r} is not True or False"
-        _check(isinstance(self.verify, bool), strange)
+        check(isinstance(self.verify, bool), strange)
         nameless = "a server that is to be verified needs a server name"
-        _check(not self.verify or self.server_name != "", nameless)
+        check(not self.verify or self.server_name != "", nameless)
         _check_alpn(self.alpn)
 
 
@@ -100,27 +108,27 @@ class ServerTls:
 
     def __post_init__(self) -> None:
         self._check_certificates()
-        _check_word("client auth", self.client_auth, get_args(ClientAuth))
+        check_word("client auth", self.client_auth, get_args(ClientAuth))
         if self.client_ca is not None:
             _check_pem("client CA", self.client_ca)
         asked = self.client_auth != "none"
-        _check(
+        check(
             not asked or self.client_ca is not None, "client auth without a client CA"
         )
-        _check(asked or self.client_ca is None, "client CA, but client auth is 'none'")
+        check(asked or self.client_ca is None, "client CA, but client auth is 'none'")
         _check_alpn(self.alpn)
 
     def _check_certificates(self) -> None:
         kind = type(self.certificates).__name__
-        _check(
+        check(
             isinstance(self.certificates, tuple), f"certificates are a {kind}, no tuple"
         )
         count = len(self.certificates)
         strange = f"{count} certificates are not 1-{MAX_CERTIFICATES}"
-        _check(1 <= count <= MAX_CERTIFICATES, strange)
+        check(1 <= count <= MAX_CERTIFICATES, strange)
         for number, pair in enumerate(self.certificates, 1):
             paired = isinstance(pair, tuple) and len(pair) == 2
-            _check(paired, f"certificate {number} is not a pair with its key")
+            check(paired, f"certificate {number} is not a pair with its key")
             _check_pem(f"certificate {number}", pair[0])
             _check_pem(f"key of certificate {number}", pair[1])
 

@@ -9,12 +9,28 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 
 from fastpath.accept cimport (
+    accept_open,
     accept_resume,
     accept_some,
     accept_start,
     accept_stop,
 )
-from fastpath.dial cimport dial_event, dial_open, dial_timer
+from fastpath.client cimport (
+    web_fini,
+    web_init,
+    web_reset,
+    web_sweep,
+    web_take_table,
+)
+from fastpath.dial cimport dial_event, dial_timer
+from fastpath.docket cimport letter_burn
+from fastpath.exchange cimport (
+    web_answer,
+    web_client_event,
+    web_run,
+    web_server_event,
+    web_timer,
+)
 from fastpath.fleet cimport PAUSE_MS, RESET_STEP, RESETS_MOST
 from fastpath.linux.atomic cimport acquire_ptr, release_u64
 from fastpath.linux.clock cimport (
@@ -31,8 +47,10 @@ from fastpath.linux.file cimport EPOLLIN, O_CLOEXEC, O_RDONLY, close, open as op
 from fastpath.listener cimport listener_t
 from fastpath.mailbox cimport (
     LETTER_ADOPT,
+    LETTER_ANSWER,
     LETTER_RESET,
     LETTER_STOP,
+    SLOT_ALL,
     letter_t,
     mailbox_clear,
     mailbox_depth,
@@ -43,9 +61,11 @@ from fastpath.mailbox cimport (
     mailbox_sleep,
 )
 from fastpath.poller cimport (
+    TAG_CLIENT,
     TAG_DOWN,
     TAG_LISTENER,
     TAG_MAILBOX,
+    TAG_SERVER,
     poller_add,
     poller_fini,
     poller_init,
@@ -72,9 +92,11 @@ from fastpath.relay cimport (
     relays_vip,
     side_t,
 )
+from fastpath.slab cimport SLAB_NONE
 from fastpath.stats cimport stats_fini
 from fastpath.table cimport change_t, table_t
 from fastpath.timer cimport (
+    TIMER_RELAY,
     timer_t,
     wheel_init,
     wheel_pop,
@@ -112,6 +134,9 @@ cdef worker_t* worker_new(
             &w.relays, &w.poller, &w.wheel, &w.stats, &fleet.notices,
             pipe_bytes, splice,
         ) < 0
+        or web_init(
+            &w.web, &w.relays, &fleet.questions, &fleet.epoch, <uint32_t>index
+        ) < 0
     ):
         worker_free(w)
         return NULL
@@ -119,11 +144,21 @@ cdef worker_t* worker_new(
     return w
 
 
+# Answers that came too late.
+cdef void worker_unread(worker_t* w) noexcept nogil:
+    cdef letter_t letter
+
+    while w.mailbox.cells != NULL and mailbox_pop(&w.mailbox, &letter):
+        letter_burn(&letter)
+
+
 cdef void worker_free(worker_t* w) noexcept nogil:
     cdef uint32_t i
 
     if w == NULL:
         return
+    worker_unread(w)
+    web_fini(&w.web)
     relays_fini(&w.relays)
     for i in range(w.listener_room):
         if w.listeners[i].fd != -1:
@@ -163,7 +198,9 @@ cdef void worker_take_table(worker_t* w) noexcept nogil:
     cdef uint32_t i
 
     # The engine publishes one table and waits: none is ever skipped.
-    if table == w.relays.table or not worker_room(w, table.size):
+    if table == w.relays.table or not worker_room(w, table.size) or (
+        not web_take_table(&w.web, table.size)
+    ):
         return
     # Clients on their way here came by the old table: in the next but one, their slot
     # may be another vip's.
@@ -178,6 +215,7 @@ cdef void worker_take_table(worker_t* w) noexcept nogil:
         change = &table.changes[i]
         if change.fds != NULL:
             accept_start(w, change.vip, change.fds[w.index])
+    web_sweep(&w.web)
     release_u64(&w.generation, table.generation)
 
 
@@ -188,7 +226,9 @@ cdef void worker_letters(worker_t* w) noexcept nogil:
 
     while w.reset_count < RESETS_MOST and mailbox_pop(&w.mailbox, &letter):
         if letter.kind == LETTER_ADOPT:
-            dial_open(&w.relays, letter.fd, letter.slot, &letter.addr)
+            accept_open(w, letter.fd, letter.slot, &letter.addr)
+        elif letter.kind == LETTER_ANSWER:
+            web_answer(&w.web, &letter)
         elif letter.kind == LETTER_RESET:
             w.resets[w.reset_count].slot = letter.slot
             w.resets[w.reset_count].next = 0
@@ -202,6 +242,8 @@ cdef void worker_resets(worker_t* w) noexcept nogil:
     cdef uint32_t i
 
     for i in range(w.reset_count):
+        if w.resets[i].slot == SLOT_ALL and w.resets[i].next == 0:
+            web_reset(&w.web)
         w.resets[i].next = relays_reset(
             &w.relays, w.resets[i].slot, w.resets[i].next, RESET_STEP
         )
@@ -222,6 +264,12 @@ cdef void worker_event(worker_t* w, uint64_t tag, uint32_t events) noexcept nogi
     if tag_kind(tag) == TAG_MAILBOX:
         mailbox_clear(&w.mailbox)  # its letters are read after the events
         return
+    if tag_kind(tag) == TAG_CLIENT:
+        web_client_event(&w.web, tag_index(tag), tag_generation(tag), events)
+        return
+    if tag_kind(tag) == TAG_SERVER:
+        web_server_event(&w.web, tag_index(tag), tag_generation(tag), events)
+        return
     r = relay_at(&w.relays, tag_index(tag))
     if tag_generation(tag) != r.generation:
         return  # of a relay that this very batch has ended
@@ -238,7 +286,9 @@ cdef void worker_timers(worker_t* w) noexcept nogil:
 
     while t != NULL:
         r = <relay_t*>t
-        if r.state == RELAY_DIALLING:
+        if t.kind != TIMER_RELAY:
+            web_timer(&w.web, t)
+        elif r.state == RELAY_DIALLING:
             dial_timer(&w.relays, r)
         else:
             relay_timer(&w.relays, r, relays_vip(&w.relays, r.vip.slot))
@@ -250,7 +300,9 @@ cdef int worker_wait(worker_t* w) noexcept nogil:
     cdef uint64_t now_ms = w.relays.now_ms
     cdef int n
 
-    if w.relays.run_first != RELAY_NONE or w.reset_count > 0:
+    if w.reset_count > 0 or w.relays.run_first != RELAY_NONE or (
+        w.web.run_first != SLAB_NONE
+    ):
         return poller_wait(&w.poller, 0)
     timeout_ms = wheel_wait_ms(&w.wheel, now_ms)
     if w.resume_ms > 0 and (timeout_ms < 0 or timeout_ms > PAUSE_MS):
@@ -297,6 +349,7 @@ cdef void worker_turn(worker_t* w) noexcept nogil:
     if w.resume_ms > 0 and w.resume_ms <= w.relays.now_ms:
         accept_resume(w)
     relays_run(&w.relays)
+    web_run(&w.web)
     worker_rest(w, spliced, other)
 
 

@@ -40,6 +40,7 @@ TESTED = {
     "no_descriptors": "test_adversity_descriptors",
     "no_memory": "test_adversity_descriptors",
     "reset_by_admin": "test_engine_drain",
+    "header_timeout": "test_web_timeouts",
     "engine_closed": "",
     "internal": "",
 }

@@ -15,11 +15,11 @@ CORE = ROOT / "fastpath"
 # From the ground up; a file may use what stands before it. Rooms that the core
 # grows into (ARCHITECTURE.md) stand where they will be.
 FLOORS = """
-    linux openssl errors spec tlsspec snapshot rendezvous matching ring timer addr
-    pem tls refusal wire transport stats pipe poller mailbox limit registry listener
-    table
-    field target framing chunks head verdict
-    balancer half relay dial flow exchange fleet accept worker tally engine
+    linux openssl errors checks policy tlsspec spec snapshot rendezvous matching ring
+    rounds timer addr pem tls refusal wire transport stats pipe poller mailbox limit
+    registry listener field target framing chunks head verdict compose table assembly
+    balancer half relay dial flow slab web keepset carry upstream respond client decide
+    request tunnel exchange docket fleet accept worker tally engine
 """.split()
 
 MOST_LINES = 400

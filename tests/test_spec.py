@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastpath import Backend, Pool, TableError, Vip
+from fastpath.policy import Http
 from fastpath.spec import MAX_BACKENDS, MAX_DURATION_S
 
 BACKEND = Backend("10.0.0.1", 80)
@@ -213,6 +214,7 @@ def test_values_are_frozen_hashable_and_equal_by_content(made: Any) -> None:
                 "max_new_per_s": 1,
                 "max_new_per_s_per_source": 1,
                 "backlog": 1,
+                "http": Http(),
             },
         ),
     ],

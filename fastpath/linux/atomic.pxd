@@ -11,6 +11,8 @@ cdef extern from * nogil:
     #define fp_add_u32(p, v)    __atomic_add_fetch((p), (v), __ATOMIC_RELAXED)
     /* Who lets go of a thing has done with it: see relay_leave_vip. */
     #define fp_sub_u32(p, v)    __atomic_sub_fetch((p), (v), __ATOMIC_RELEASE)
+    /* And who is the last to let go sees all that the others did before. */
+    #define fp_sub_u32_acq(p, v) __atomic_sub_fetch((p), (v), __ATOMIC_ACQ_REL)
     #define fp_acquire_u64(p)   __atomic_load_n((p), __ATOMIC_ACQUIRE)
     #define fp_release_u64(p,v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
     #define fp_swap_u32(p, v)   __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
@@ -29,6 +31,7 @@ cdef extern from * nogil:
     void store_u64 "fp_store_u64"(uint64_t* p, uint64_t value)
     uint32_t add_u32 "fp_add_u32"(uint32_t* p, uint32_t value)  # the new value
     uint32_t sub_u32 "fp_sub_u32"(uint32_t* p, uint32_t value)  # the new value
+    uint32_t sub_u32_acq "fp_sub_u32_acq"(uint32_t* p, uint32_t value)  # likewise
     uint64_t acquire_u64 "fp_acquire_u64"(const uint64_t* p)
     void release_u64 "fp_release_u64"(uint64_t* p, uint64_t value)
     uint32_t swap_u32 "fp_swap_u32"(uint32_t* p, uint32_t value)  # the old value

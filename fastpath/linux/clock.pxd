@@ -34,3 +34,21 @@ cdef inline void sleep_ns(long ns) noexcept nogil:
     t.tv_sec = 0
     t.tv_nsec = ns
     nanosleep(&t, NULL)
+
+# The date as HTTP writes it (RFC 9110 5.6.7).
+cdef extern from * nogil:
+    """
+    #include <stdio.h>
+    #include <time.h>
+    static inline void fp_http_date(char* into, size_t size) {
+        static const char days[] = "SunMonTueWedThuFriSat";
+        static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+        time_t now = time(NULL);
+        struct tm t;
+        gmtime_r(&now, &t);  /* strftime(3) would ask the locale */
+        snprintf(into, size, "%.3s, %02d %.3s %d %02d:%02d:%02d GMT",
+                 days + 3 * t.tm_wday, t.tm_mday, months + 3 * t.tm_mon,
+                 1900 + t.tm_year, t.tm_hour, t.tm_min, t.tm_sec);
+    }
+    """
+    void http_date "fp_http_date"(char* into, size_t size)

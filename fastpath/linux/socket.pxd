@@ -14,6 +14,7 @@ cdef extern from "<sys/socket.h>" nogil:
     enum:
         AF_INET
         AF_INET6
+        AF_UNIX
         SOCK_STREAM
         SOCK_NONBLOCK
         SOCK_CLOEXEC
@@ -57,6 +58,11 @@ cdef extern from * nogil:
     """
     ssize_t recv "fp_recv"(int fd, void* into, size_t size, int flags)
     ssize_t send "fp_send"(int fd, const void* data, size_t size, int flags)
+
+cdef extern from "<sys/un.h>" nogil:
+    cdef struct sockaddr_un:
+        sa_family_t sun_family
+        char sun_path[108]
 
 cdef extern from "<netinet/in.h>" nogil:
     cdef struct in_addr:

@@ -1,0 +1,54 @@
+"""From a Table to the blocks that workers read; what did not change stays the same."""
+
+from fastpath.registry cimport Registry
+from fastpath.table cimport PoolBlock, VipBlock
+
+from fastpath.listener import close_listeners, open_listeners, set_listeners
+
+
+cdef PoolBlock pool_of(VipBlock old, spec, Registry registry):
+    """The pool of a vip or upstream; the old one if it did not change."""
+    if old is not None and old.spec.pool == spec.pool:
+        return old.pool
+    return PoolBlock(spec.pool, registry)
+
+
+cdef dict build(table, dict old_blocks, dict listening, Registry registry, int workers):
+    cdef VipBlock old
+
+    blocks = {}
+    for key, vip in table.vips.items():
+        old = old_blocks.get(key)
+        if old is not None and old.spec == vip:
+            blocks[key] = old
+            continue
+        bound, fds = listening[key]
+        by_source = vip.max_connections_per_source or vip.max_new_per_s_per_source
+        pool = pool_of(old, vip, registry)
+        slot = registry.take_vip(key, bool(by_source))
+        blocks[key] = VipBlock(vip, pool, slot, bound)
+        if old is not None:
+            set_listeners(vip, fds)
+    for upstream in table.upstreams.values():
+        key = upstream.key
+        old = old_blocks.get(key)
+        if old is not None and old.spec == upstream:
+            blocks[key] = old
+            continue
+        pool = pool_of(old, upstream, registry)
+        slot = registry.take_vip(key, False)
+        blocks[key] = VipBlock(upstream, pool, slot, (registry.stamp(), workers))
+    return blocks
+
+
+cdef dict open_all(table, dict listening, int workers):
+    opened = {}
+    try:
+        for key, vip in table.vips.items():
+            if key not in listening:
+                opened[key] = open_listeners(vip, workers)
+    except BaseException:
+        for _, fds in opened.values():
+            close_listeners(fds)
+        raise
+    return opened

@@ -1,0 +1,310 @@
+"""A client's connection: its memory, its deadlines, replies of our own, its end."""
+
+from libc.errno cimport ENOMEM
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from fastpath.addr cimport addr_t
+from fastpath.balancer cimport source_hash
+from fastpath.carry cimport pending_drop
+from fastpath.dial cimport vip_admit
+from fastpath.half cimport spill_put
+from fastpath.keepset cimport (
+    upstream_fini,
+    upstream_leave,
+    upstream_room,
+    upstream_sweep,
+)
+from fastpath.linux.atomic cimport store_u64
+from fastpath.linux.clock cimport clock_us
+from fastpath.linux.file cimport EPOLLET, EPOLLIN, EPOLLRDHUP
+from fastpath.mailbox cimport mailbox_t
+from fastpath.poller cimport TAG_CLIENT, poller_add, tag_make
+from fastpath.relay cimport relay_refuse, relays_t, relays_vip, vip_leave
+from fastpath.respond cimport respond_text, respond_verdict
+from fastpath.slab cimport (
+    SLAB_NONE,
+    slab_at,
+    slab_count,
+    slab_fini,
+    slab_give,
+    slab_init,
+    slab_take,
+)
+from fastpath.stats cimport (
+    DROP,
+    DROP_CLOSED,
+    DROP_ENGINE_CLOSED,
+    DROP_HEADER_TIMEOUT,
+    DROP_IDLE_TIMEOUT,
+    DROP_NO_BACKEND,
+    DROP_NO_DESCRIPTORS,
+    DROP_NO_MEMORY,
+    DROP_RESET_BY_ADMIN,
+    DROP_RESET_BY_CLIENT,
+    VERB,
+    vip_stats,
+    vip_stats_t,
+    web_count,
+)
+from fastpath.table cimport http_t, vip_t
+from fastpath.timer cimport TIMER_EXCHANGE, timer_arm, timer_disarm
+from fastpath.transport cimport transport_close, transport_open, transport_shut
+from fastpath.verdict cimport memory_fini, memory_init, verdict_release
+from fastpath.web cimport (
+    EX_FLOWING,
+    EX_IDLE,
+    EX_LINGER,
+    LINGER_MS,
+    OUT_BYTES,
+    exchange_t,
+    server_t,
+    web_t,
+)
+
+
+# ---- Memory.
+
+cdef int web_init(
+    web_t* w, relays_t* rs, mailbox_t* questions, uint64_t* epoch, uint32_t worker
+) noexcept nogil:
+    memset(w, 0, sizeof(web_t))
+    w.rs = rs
+    w.questions = questions
+    w.epoch = epoch
+    w.worker = worker
+    w.run_first = SLAB_NONE
+    w.run_last = SLAB_NONE
+    slab_init(&w.exchanges, sizeof(exchange_t))
+    slab_init(&w.servers, sizeof(server_t))
+    memory_init(&w.memory, clock_us() * <uint64_t>0x9E3779B97F4A7C15 + worker)
+    w.out = <char*>malloc(OUT_BYTES)
+    return 0 if w.out != NULL else -ENOMEM
+
+
+cdef void web_drop_all(web_t* w, DROP reason) noexcept nogil:
+    cdef exchange_t* x
+    cdef uint32_t i
+
+    for i in range(slab_count(&w.exchanges)):
+        x = <exchange_t*>slab_at(&w.exchanges, i)
+        if x.slot.live and x.down.fd != -1:
+            exchange_drop(w, x, reason)
+
+
+cdef void web_fini(web_t* w) noexcept nogil:
+    if w.rs == NULL:
+        return
+    web_drop_all(w, DROP_ENGINE_CLOSED)
+    upstream_fini(w)
+    slab_fini(&w.exchanges)
+    slab_fini(&w.servers)
+    memory_fini(&w.memory)
+    free(w.keepsets)
+    free(w.out)
+    w.rs = NULL
+
+
+cdef void web_reset(web_t* w) noexcept nogil:
+    web_drop_all(w, DROP_RESET_BY_ADMIN)
+
+
+# A deadline for this state. The timer is moved only to fire earlier than it would.
+cdef void exchange_until(web_t* w, exchange_t* x, uint32_t ms) noexcept nogil:
+    x.deadline_ms = w.rs.now_ms + ms if ms > 0 else 0
+    if ms > 0 and (x.timer.prev == NULL or x.timer.deadline_ms > x.deadline_ms):
+        timer_arm(w.rs.wheel, &x.timer, x.deadline_ms)
+
+
+cdef void input_drop(web_t* w, exchange_t* x) noexcept nogil:
+    if x.input != NULL:
+        spill_put(&w.rs.mover, x.input)
+        x.input = NULL
+
+
+# The first `size` bytes of the input are dealt with.
+cdef void input_take(web_t* w, exchange_t* x, uint32_t size) noexcept nogil:
+    x.input.first += size
+    x.input.used -= size
+    if x.input.used == 0:
+        input_drop(w, x)
+
+
+# ---- Requests.
+
+cdef void exchange_idle(web_t* w, exchange_t* x) noexcept nogil:
+    cdef http_t* http = http_of(w, x)
+
+    x.state = EX_IDLE
+    x.began_us = 0
+    exchange_until(w, x, http.idle_ms if http != NULL else 1)
+
+
+# ---- Open and drop.
+
+cdef exchange_t* exchange_open(
+    web_t* w, int fd, uint32_t vip, const addr_t* client
+) noexcept nogil:
+    cdef vip_t* v = relays_vip(w.rs, vip)
+    cdef exchange_t* x = NULL
+    cdef int limit
+
+    if v == NULL or v.http == NULL:
+        relay_refuse(w.rs, fd, vip, DROP_NO_BACKEND)
+        return NULL
+    x = <exchange_t*>slab_take(&w.exchanges)
+    if x == NULL:
+        relay_refuse(w.rs, fd, vip, DROP_NO_MEMORY)
+        return NULL
+    x.source = source_hash(client)
+    limit = vip_admit(v, x.source, w.rs.now_ms, &x.by_source)
+    if limit >= 0:
+        vip_leave(v.state, x.source, x.by_source)
+        relay_refuse(w.rs, fd, vip, <DROP>limit)
+        slab_give(&w.exchanges, x)
+        return NULL
+    transport_open(&x.down, fd)
+    x.timer.kind = TIMER_EXCHANGE
+    x.vip = v.state
+    x.client = client[0]
+    x.down.readable = 1
+    x.down.writable = 1
+    x.keep = 1
+    vip_stats(w.rs.stats, vip).accepted += 1
+    vip_stats(w.rs.stats, vip).active += 1
+    store_u64(&w.rs.stats.active, w.rs.stats.active + 1)
+    if poller_add(
+        w.rs.poller, fd, EPOLLIN | EPOLLRDHUP | EPOLLET,
+        tag_make(TAG_CLIENT, x.slot.index, x.slot.generation),
+    ) < 0:
+        exchange_drop(w, x, DROP_NO_DESCRIPTORS)
+        return NULL
+    exchange_idle(w, x)
+    return x
+
+
+# What belongs to one exchange, not to the connection.
+cdef void exchange_clear(web_t* w, exchange_t* x) noexcept nogil:
+    pending_drop(&w.rs.mover, &x.to_up)
+    verdict_release(x.verdict)
+    x.verdict = NULL
+    x.held = 0
+    x.scanned = 0
+    x.status = 0
+    x.upgrade = 0
+    x.informed = 0
+    x.answering = 0
+    x.deaf = 0
+    x.asked_on = 0
+    x.replayed = 0
+    x.tries = 0
+
+
+cdef void exchange_drop(web_t* w, exchange_t* x, DROP reason) noexcept nogil:
+    cdef bint reset = reason != DROP_CLOSED and reason != DROP_IDLE_TIMEOUT and (
+        reason != DROP_HEADER_TIMEOUT
+    )
+    cdef vip_stats_t* stats = vip_stats(w.rs.stats, x.vip.slot)
+
+    if x.state == EX_FLOWING and x.began_us > 0:
+        exchange_count(w, x)
+    upstream_leave(w, x, True)
+    timer_disarm(&x.timer)
+    transport_close(&x.down, reset)
+    input_drop(w, x)
+    pending_drop(&w.rs.mover, &x.to_down)
+    exchange_clear(w, x)
+    stats.closed[<int>reason] += 1
+    stats.active -= 1
+    store_u64(&w.rs.stats.active, w.rs.stats.active - 1)
+    vip_leave(x.vip, x.source, x.by_source)
+    if not x.queued:  # else the run queue gives it back when it comes by
+        slab_give(&w.exchanges, x)
+
+
+cdef void exchange_count(web_t* w, exchange_t* x) noexcept nogil:
+    web_count(
+        w.rs.stats, x.vip.slot, <VERB>x.verb, x.status, clock_us() - x.began_us,
+        x.request.bytes, x.response.bytes,
+    )
+
+
+# ---- Replies of our own.
+
+# What the client still sends of this request is not wanted.
+cdef void exchange_dismiss(web_t* w, exchange_t* x) noexcept nogil:
+    if not x.request.done:
+        x.keep = 0
+        x.request.done = 1
+        x.deaf = 1
+        input_drop(w, x)
+        x.held = 0
+
+
+cdef STEP exchange_say(
+    web_t* w, exchange_t* x, uint16_t status, const char* text
+) noexcept nogil:
+    exchange_dismiss(w, x)
+    x.state = EX_FLOWING
+    if not respond_text(w, x, status, text):
+        exchange_drop(w, x, DROP_RESET_BY_CLIENT)
+        return STEP_GONE
+    return STEP_ON
+
+
+cdef STEP exchange_reply(web_t* w, exchange_t* x) noexcept nogil:
+    exchange_dismiss(w, x)
+    x.state = EX_FLOWING
+    if not respond_verdict(w, x, x.verdict):
+        exchange_drop(w, x, DROP_RESET_BY_CLIENT)
+        return STEP_GONE
+    return STEP_ON
+
+
+# The upstream failed before it answered.
+cdef STEP exchange_fail(
+    web_t* w, exchange_t* x, uint16_t status, const char* text
+) noexcept nogil:
+    cdef http_t* http = http_of(w, x)
+
+    if http != NULL and http.gateway_status != 0:
+        status = http.gateway_status
+    return exchange_say(w, x, status, text)
+
+
+# The last response was sent. A close(2) with bytes unread would take it back by RST.
+cdef STEP exchange_end(web_t* w, exchange_t* x) noexcept nogil:
+    if x.input == NULL and x.request.done and not x.down.readable:
+        exchange_drop(w, x, DROP_CLOSED)
+        return STEP_GONE
+    input_drop(w, x)
+    transport_shut(&x.down)
+    x.state = EX_LINGER
+    exchange_until(w, x, LINGER_MS)
+    return STEP_ON
+
+
+# ---- Tables.
+
+cdef bint web_take_table(web_t* w, uint32_t slots) noexcept nogil:
+    return upstream_room(w, slots)
+
+
+cdef void web_sweep(web_t* w) noexcept nogil:
+    upstream_sweep(w)
+
+
+cdef void web_retire(web_t* w, uint32_t slot) noexcept nogil:
+    cdef exchange_t* x
+    cdef uint32_t i
+
+    for i in range(slab_count(&w.exchanges)):
+        x = <exchange_t*>slab_at(&w.exchanges, i)
+        if not x.slot.live or x.down.fd == -1 or x.vip.slot != slot:
+            continue
+        x.retiring = 1
+        if not x.answering:
+            x.keep = 0
+        if x.state == EX_IDLE:
+            exchange_drop(w, x, DROP_CLOSED)

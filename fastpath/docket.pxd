@@ -1,0 +1,27 @@
+# Questions and verdicts between Python and the workers.
+from libc.stdint cimport uint32_t, uint64_t
+from fastpath.mailbox cimport letter_t, mailbox_t
+from fastpath.verdict cimport verdict_t
+
+# A Forward or Reply as workers read it. Shared: it lives as long as one of them has it.
+cdef class VerdictBlock:
+    cdef verdict_t* verdict      # held
+
+cdef class VerdictShelf:
+    cdef dict blocks             # (verdict, slot, stamp) -> VerdictBlock
+
+    # Compile a verdict; the same one again costs nothing. `vips` are the VipBlocks of
+    # the table by key; KeyError if there is no such upstream.
+    cdef VerdictBlock take(self, verdict, dict vips)
+
+# All Questions that wait; `vips` maps slots to keys. `epoch` is the one of now.
+cdef list docket_questions(mailbox_t* m, dict vips, uint64_t epoch)
+
+# A letter that answers `question` with a verdict, to be shared as `key`, parts among
+# `names`, says. ValueError if `names` has not all of them.
+cdef docket_letter(
+    letter_t* letter, question, VerdictBlock block, ttl_s, names, key
+)
+
+# End a letter that nobody will read, and what it carries.
+cdef void letter_burn(letter_t* letter) noexcept nogil

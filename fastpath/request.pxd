@@ -1,0 +1,6 @@
+# Reading requests.
+from fastpath.client cimport STEP
+from fastpath.web cimport exchange_t, web_t
+
+# Read and parse; when a head is whole, begin its exchange.
+cdef STEP exchange_head(web_t* w, exchange_t* x) noexcept nogil

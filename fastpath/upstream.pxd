@@ -1,0 +1,23 @@
+# Getting an exchange its upstream connection: a kept one, or a new one.
+from fastpath.table cimport vip_t
+from fastpath.web cimport exchange_t, server_t, web_t
+
+cdef enum REACH:
+    REACH_READY           # x.up can take a request
+    REACH_WAIT            # connecting; the poller or a timer will tell
+    REACH_FAILED          # web.why says why; no byte of the request has moved
+    REACH_NO_BACKEND      # the pool has none that is usable
+    REACH_TIMEOUT
+    REACH_GONE            # the table does not have that upstream any more
+
+# The upstream that the exchange's verdict means, or NULL if the table has another now.
+cdef vip_t* upstream_of(web_t* w, const exchange_t* x) noexcept nogil
+
+# Get the exchange a connection: a kept one, unless `fresh`, or a new one.
+cdef REACH upstream_reach(web_t* w, exchange_t* x, bint fresh) noexcept nogil
+
+# Go on with a connection that is being made: the poller reported something.
+cdef REACH upstream_go_on(web_t* w, server_t* s) noexcept nogil
+
+# Its time to connect is over: go on with another backend.
+cdef REACH upstream_late(web_t* w, server_t* s) noexcept nogil
