@@ -148,4 +148,3 @@ class Record(NamedTuple):
     bytes_down: int
     took_us: int
     upstream: str  # "" = none
-

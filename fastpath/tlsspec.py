@@ -58,9 +58,7 @@ def _check_alpn(protocols: object) -> None:
         fits = name.isascii() and 0 < len(name) <= MAX_PROTOCOL
         check(fits, f"alpn protocol {name!r} is not 1-{MAX_PROTOCOL} ASCII characters")
     size = sum(1 + len(name) for name in protocols)
-    check(
-        size <= MAX_PROTOCOLS_BYTES, f"alpn of more than {MAX_PROTOCOLS_BYTES} bytes"
-    )
+    check(size <= MAX_PROTOCOLS_BYTES, f"alpn of more than {MAX_PROTOCOLS_BYTES} bytes")
 
 
 @dataclass(frozen=True, slots=True)

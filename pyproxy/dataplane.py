@@ -12,14 +12,32 @@ from typing import Literal
 
 import fastpath
 from fastpath import BackendStats, Engine, Histogram, Stats, VipStats
+from fastpath.policy import Forward, Http, Question, Record, Reply
+from fastpath.spec import Upstream
+from fastpath.tlsspec import ClientTls
 from pyproxy.errors import ConfigError, StartError
 from pyproxy.model import Health, Key, Pool, Vip
 
-__all__ = ["BackendStats", "Dataplane", "Histogram", "Stats", "VipStats"]
+__all__ = [
+    "BackendStats",
+    "ClientTls",
+    "Dataplane",
+    "Forward",
+    "Histogram",
+    "Http",
+    "Question",
+    "Record",
+    "Reply",
+    "Stats",
+    "Upstream",
+    "VipStats",
+    "upstream_of",
+]
 
 logger = logging.getLogger(__name__)
 
 NoticeKind = Literal["connect-failed", "ejected", "recovered"]
+OnQuestion = Callable[[Question], None]
 OnNotice = Callable[[NoticeKind, Key], None]
 
 _HINTS = {
@@ -40,6 +58,7 @@ class Dataplane:
         self._told: dict[Key, Health] = {}
         self._bound: dict[Key, Key] = {}  # key of a vip -> where it listens
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._watched: list[int] = []  # descriptors of the engine in our loop
         self.vips: tuple[Vip, ...] = ()
         self.last_apply_s = 0.0  # how long the last apply took
 
@@ -56,7 +75,7 @@ class Dataplane:
         """Threads that forward."""
         return self._engine.workers
 
-    def apply(self, vips: Iterable[Vip]) -> int:
+    def apply(self, vips: Iterable[Vip], upstreams: Iterable[Upstream] = ()) -> int:
         """Publish a new table and return its generation; on error nothing changed.
 
         Raises:
@@ -66,7 +85,8 @@ class Dataplane:
         vips = tuple(vips)
         began = time.perf_counter()
         try:
-            generation = self._engine.apply(fastpath.Table([_vip(vip) for vip in vips]))
+            table = fastpath.Table([_vip(vip) for vip in vips], upstreams=upstreams)
+            generation = self._engine.apply(table)
         except fastpath.TableError as error:
             raise ConfigError(str(error)) from error
         except OSError as error:
@@ -113,15 +133,40 @@ class Dataplane:
         """Return a snapshot of all counters."""
         return self._engine.stats()
 
-    def watch(self, on_notice: OnNotice) -> None:
-        """Call `on_notice` in the running loop for what the workers saw happen."""
+    def watch(self, on_notice: OnNotice, on_question: OnQuestion | None = None) -> None:
+        """Call back in the running loop for what the workers saw happen, and ask."""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._engine.fileno(), self._pass_on, on_notice)
+        self._watched.append(self._engine.fileno())
+        if on_question is not None:
+            number = self._engine.questions_fileno()
+            self._loop.add_reader(number, self._pass_questions_on, on_question)
+            self._watched.append(number)
+
+    def answer(
+        self,
+        question: Question,
+        verdict: Forward | Reply,
+        *,
+        ttl_s: float,
+        key: tuple[str, ...],
+    ) -> None:
+        """Let a request go on; whoever has gone since needs no answer."""
+        try:
+            self._engine.answer(question, verdict, ttl_s=ttl_s, key=key)
+        except (KeyError, fastpath.EngineError) as error:
+            logger.error("core did not take a verdict", extra={"why": str(error)})
+
+    def forget(self) -> None:
+        """Withdraw every verdict that is remembered."""
+        self._engine.forget()
 
     def close(self) -> None:
         """Stop the workers and reset what still lives."""
         if self._loop is not None:
-            self._loop.remove_reader(self._engine.fileno())
+            for number in self._watched:
+                self._loop.remove_reader(number)
+            self._watched.clear()
             self._loop = None
         self._engine.close()
 
@@ -137,8 +182,14 @@ class Dataplane:
         for notice in self._engine.notices():
             on_notice(notice.kind, notice.backend)
 
+    def _pass_questions_on(self, on_question: OnQuestion) -> None:
+        for question in self._engine.questions():
+            on_question(question)
+
 
 def _vip(vip: Vip) -> fastpath.Vip:
+    if not isinstance(vip.http, Http | None):
+        raise ConfigError(f"{vip.host}: {vip.http!r} is no Http")
     return fastpath.Vip(
         vip.host,
         vip.port,
@@ -149,6 +200,10 @@ def _vip(vip: Vip) -> fastpath.Vip:
         max_connections_per_source=vip.limits.max_connections_per_source,
         max_new_per_s=vip.limits.max_new_per_s,
         max_new_per_s_per_source=vip.limits.max_new_per_s_per_source,
+        keepalive_s=vip.keepalive_s,
+        # Who reads a watch slowly is not gone: keepalive tells the two apart.
+        user_timeout_s=0.0 if vip.http is not None else 30.0,
+        http=vip.http,
         client_first=True,  # what stands behind an apiserver's address speaks TLS
     )
 
@@ -169,3 +224,8 @@ def _pool(pool: Pool) -> fastpath.Pool:
 
 def _start_error(error: OSError) -> StartError:
     return StartError(error.strerror or str(error), _HINTS.get(error.errno or 0, ""))
+
+
+def upstream_of(pool: Pool, tls: ClientTls | None) -> Upstream:
+    """Return a place that verdicts may name, by the name of its pool."""
+    return Upstream(pool.name, _pool(pool), tls)

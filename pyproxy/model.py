@@ -80,6 +80,8 @@ class Vip:
     pool: Pool
     idle_timeout_s: float = 3600.0
     limits: Limits = field(default_factory=Limits)
+    keepalive_s: float = 30.0
+    http: object = None  # dataplane.Http, which is not known down here; None = TCP
 
     @property
     def key(self) -> Key:
