@@ -208,7 +208,7 @@ async def test_answer_is_kept_until_it_expires(login: Login) -> None:
     login.clock.now += 1
     generation = found.generation
     assert await token(found) == "two"
-    assert found.generation == generation + 1
+    assert found.generation > generation
     assert len(login.calls()) == 2
 
 

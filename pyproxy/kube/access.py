@@ -7,6 +7,7 @@ http://localhost:8080. No credentials ever go to an http:// server.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
@@ -19,6 +20,7 @@ from pyproxy.kube.headers import Pairs, impersonation
 from pyproxy.kube.kinds import credentials_of
 from pyproxy.kube.kubeconfig import Cluster, User, candidates, load_files
 from pyproxy.kube.proxies import proxy_for
+from pyproxy.kube.rewrite import save_auth_provider
 from pyproxy.kube.server import Server, parse_server
 
 
@@ -97,6 +99,7 @@ def load(
     `previous` lends its credentials where nothing about them has changed, so that a
     reload does not log in again.
     """
+    files = candidates(flags.kubeconfig, env)
     config, warnings = load_files(flags.kubeconfig, env)
     choice = choose(config, flags, env)
     cluster, user = choice.cluster, choice.user
@@ -107,8 +110,10 @@ def load(
     if previous is not None and previous.origin == origin:
         credentials = previous.credentials
     else:
+        save = partial(save_auth_provider, files, choice.user_name)
+        secure = server.scheme == "https"
         credentials = credentials_of(
-            cluster, user, env, clock or Clock(), secure=server.scheme == "https"
+            cluster, user, env, clock or Clock(), save, secure=secure
         )
     if server.scheme == "https" and credentials.are_none:
         who = f'user "{choice.user_name}" has' if choice.user_name else "there are"
@@ -122,7 +127,7 @@ def load(
         credentials=credentials,
         disable_compression=cluster.disable_compression,
         request_timeout_s=timeout_s(flags),
-        files=candidates(flags.kubeconfig, env),
+        files=files,
         warnings=tuple(warnings),
         origin=origin,
     )

@@ -4,6 +4,7 @@ Credentials change under a running proxy: tokens are rotated on disk, plugins ar
 again, certificates are renewed. Whoever uses them looks at `generation`, or is called.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,6 +18,9 @@ TOKEN_LEEWAY_S = 10.0
 FOREVER_S = float("inf")
 
 Pair = tuple[bytes, bytes]
+
+# Of the whole process: those that replace others after a reload never look like them.
+_generations = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,7 @@ class Credentials:
         self._authority = authority
         self._callbacks: list[Callable[[], None]] = []
         self._seen = self._now()
-        self.generation = 1
+        self.generation = next(_generations)
 
     def __repr__(self) -> str:
         """Say nothing that is secret."""
@@ -167,8 +171,8 @@ class Credentials:
     @property
     def are_none(self) -> bool:
         """Whether there is nothing to show, and never will be."""
-        nobody = self._source.identity == Identity() and self._pair is None
-        return nobody and not self._source.refreshable
+        fixed = isinstance(self._source, Fixed)
+        return fixed and self._source.identity == Identity() and self._pair is None
 
     async def headers(self) -> Pairs:
         """Return the headers to add, at most Authorization. Raise CredentialsError.
@@ -227,7 +231,7 @@ class Credentials:
         if now == self._seen:
             return False
         self._seen = now
-        self.generation += 1
+        self.generation = next(_generations)
         for callback in tuple(self._callbacks):
             callback()
         return True

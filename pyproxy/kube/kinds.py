@@ -1,6 +1,6 @@
 """Which kind of credentials a user entry asks for: client-go's order and complaints."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pyproxy.kube.clock import Clock
 from pyproxy.kube.credentials import Credentials, Fixed, Pair, Source, TokenFile
@@ -9,6 +9,7 @@ from pyproxy.kube.files import Kept, read
 from pyproxy.kube.headers import basic, bearer
 from pyproxy.kube.kubeconfig import EXEC_V1, EXEC_V1BETA1, Cluster, User
 from pyproxy.kube.kuberc import plugin_policy
+from pyproxy.kube.oidc import Oidc
 from pyproxy.kube.pem import complaint_about_authority, complaint_about_pair
 from pyproxy.kube.plugin import Plugin
 
@@ -25,10 +26,6 @@ REMOVED = {
         " plugin instead.\nSee https://kubernetes.io/docs/reference/access-authn-authz/"
         "authentication/#client-go-credential-plugins for further details"
     ),
-    "oidc": (
-        "The oidc auth provider is not supported.\n"
-        "Please use a credential plugin for OpenID Connect instead (users[].user.exec)."
-    ),
 }
 
 
@@ -37,27 +34,38 @@ def credentials_of(
     user: User,
     env: Mapping[str, str],
     clock: Clock,
+    save: Callable[[Mapping[str, str]], None],
     *,
     secure: bool,
 ) -> Credentials:
-    """Make what a user is; nobody where the wire is not secure. Raise AccessError."""
+    """Make what a user is; nobody where the wire is not secure. Raise AccessError.
+
+    `save` keeps the tokens of an auth-provider for those who come after us.
+    """
     if not secure:
         return Credentials(Fixed())
     try:
-        source = _source(cluster, user, env, clock)
+        source = _source(cluster, user, env, clock, save)
         return Credentials(source, _pair(user), _authority(cluster))
     except ValueError as error:
         raise AccessError(str(error)) from None
 
 
 def _source(
-    cluster: Cluster, user: User, env: Mapping[str, str], clock: Clock
+    cluster: Cluster,
+    user: User,
+    env: Mapping[str, str],
+    clock: Clock,
+    save: Callable[[Mapping[str, str]], None],
 ) -> Source:
     """Raise ValueError in kubectl's words."""
     spec, provider = user.exec, user.auth_provider
+    oidc = None
     if spec is not None and spec.api_version not in (EXEC_V1, EXEC_V1BETA1):
         raise ValueError(f'exec plugin: invalid apiVersion "{spec.api_version}"')
-    if provider is not None:
+    if provider is not None and provider.name == "oidc":
+        oidc = Oidc(provider.config, save, clock)
+    elif provider is not None:
         lost = f'no Auth Provider found for name "{provider.name}"'
         raise ValueError(REMOVED.get(provider.name, lost))
     if user.token_file:
@@ -73,7 +81,7 @@ def _source(
     if spec is not None and not _has_certificate(user):
         authority, policy = _read_authority(cluster), plugin_policy(env)
         return Plugin(spec, cluster, authority, env, clock, policy)
-    return Fixed()
+    return oidc or Fixed()
 
 
 def _has_certificate(user: User) -> bool:
