@@ -226,11 +226,14 @@ cdef void compose_response(
     cdef bint chunked = h.body == BODY_CHUNKED and not unchunk
     cdef bint upgraded = h.status == 101
     cdef uint32_t i
-    cdef char digits[8]
+    cdef char digits[4]
 
     out_put(o, b"HTTP/1.1 ", 9)
-    snprintf(digits, sizeof(digits), b"%u ", <unsigned int>h.status)
-    put_text(o, digits)
+    digits[0] = b"0" + h.status // 100
+    digits[1] = b"0" + h.status // 10 % 10
+    digits[2] = b"0" + h.status % 10
+    digits[3] = b" "
+    out_put(o, digits, sizeof(digits))
     put_span(o, bytes, h.reason)
     out_put(o, b"\r\n", 2)
     for i in range(h.count):
