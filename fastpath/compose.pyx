@@ -229,9 +229,9 @@ cdef void compose_response(
     cdef char digits[4]
 
     out_put(o, b"HTTP/1.1 ", 9)
-    digits[0] = b"0" + h.status // 100
-    digits[1] = b"0" + h.status // 10 % 10
-    digits[2] = b"0" + h.status % 10
+    digits[0] = 48 + <char>(h.status // 100)  # 48 is "0"
+    digits[1] = 48 + <char>(h.status // 10 % 10)
+    digits[2] = 48 + <char>(h.status % 10)
     digits[3] = b" "
     out_put(o, digits, sizeof(digits))
     put_span(o, bytes, h.reason)
