@@ -1,4 +1,4 @@
-"""A forwarding core for TCP: tables in, bytes through, counters out.
+"""A forwarding core for TCP and HTTP/1.1: tables in, bytes through, counters out.
 
 ::
 
@@ -9,35 +9,51 @@
         engine.apply(Table([Vip("127.0.0.1", 7000, "tcp", pool)]))
         print(engine.stats().relays_active)
 
-It knows sockets, pipes, addresses and tables, and nothing of asyncio, Kubernetes or
-configuration files. One OS thread per worker, which never takes the GIL.
+A vip with `http=Http(...)` speaks HTTP. For a request whose verdict is not remembered,
+`engine.questions()` has a Question; `engine.answer(question, Forward("name"))` sends it,
+and those like it, to the `Upstream` of that name. Python decides, the core forwards.
+
+It knows sockets, pipes, TLS, HTTP framing, addresses and tables, and nothing of
+asyncio, Kubernetes or configuration files. One OS thread per worker, which never takes
+the GIL.
 """
 
 from fastpath.engine import Engine
 from fastpath.errors import EngineError, TableError
+from fastpath.policy import Forward, Http, Question, Reply
 from fastpath.snapshot import (
     BackendStats,
     Histogram,
     Notice,
     Stats,
     VipStats,
+    WebStats,
     WorkerStats,
 )
-from fastpath.spec import Backend, Pool, Vip
+from fastpath.spec import Backend, Pool, Upstream, Vip
 from fastpath.table import Table
+from fastpath.tlsspec import ClientTls, ServerTls
 
 __all__ = [
     "Backend",
     "BackendStats",
+    "ClientTls",
     "Engine",
     "EngineError",
+    "Forward",
     "Histogram",
+    "Http",
     "Notice",
     "Pool",
+    "Question",
+    "Reply",
+    "ServerTls",
     "Stats",
     "Table",
     "TableError",
+    "Upstream",
     "Vip",
     "VipStats",
+    "WebStats",
     "WorkerStats",
 ]

@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import fastpath
-from fastpath import BackendStats, Engine, Histogram, Stats, VipStats
+from fastpath import (
+    BackendStats,
+    Engine,
+    Histogram,
+    Stats,
+    VipStats,
+    WebStats,
+)
 from fastpath.policy import Forward, Http, Question, Record, Reply
 from fastpath.spec import Upstream
 from fastpath.tlsspec import ClientTls
@@ -31,6 +38,7 @@ __all__ = [
     "Stats",
     "Upstream",
     "VipStats",
+    "WebStats",
     "upstream_of",
 ]
 
