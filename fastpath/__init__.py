@@ -10,8 +10,8 @@
         print(engine.stats().relays_active)
 
 A vip with `http=Http(...)` speaks HTTP. For a request whose verdict is not remembered,
-`engine.questions()` has a Question; `engine.answer(question, Forward("name"))` sends it,
-and those like it, to the `Upstream` of that name. Python decides, the core forwards.
+`engine.questions()` has a Question; `engine.answer(question, Forward("name"))` sends
+it, and those like it, to the `Upstream` of that name. Python decides, the core forwards.
 
 It knows sockets, pipes, TLS, HTTP framing, addresses and tables, and nothing of
 asyncio, Kubernetes or configuration files. One OS thread per worker, which never takes
