@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Generic, TypeVar
+from typing import Generic, TextIO, TypeVar
 
 import uvloop
 
@@ -121,10 +121,10 @@ class Runtime(Generic[C]):
                 task.uncancel()  # it was us
                 logger.info("stopped before serving")
 
-    async def serve(self, addresses: list[str]) -> None:
-        """Say where we listen; return when it is time to drain."""
+    async def serve(self, addresses: list[str], out: TextIO | None = None) -> None:
+        """Say where we listen, on stdout or `out`; return when it is time to drain."""
         for address in addresses:
-            _say(f"Starting to serve on {address}")
+            _say(f"Starting to serve on {address}", out or sys.stdout)
         self._starting = None
         self.health.drop("start")
         self._notifier.say("READY=1", f"STATUS=serving on {', '.join(addresses)}")
@@ -150,6 +150,10 @@ class Runtime(Generic[C]):
             self.dataplane.reset()
         else:
             logger.info("drained")
+
+    def stop(self) -> None:
+        """End as after a signal."""
+        self._stopping.set()
 
     def on_reload(self, handler: Callable[[C], Awaitable[None]]) -> None:
         """Call `handler` with each new configuration; what it raises refuses it."""
@@ -238,8 +242,8 @@ def _raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _say(line: str) -> None:
+def _say(line: str, out: TextIO) -> None:
     # Whoever read our first lines may have closed the pipe since.
     with contextlib.suppress(OSError):
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+        out.write(f"{line}\n")
+        out.flush()

@@ -7,6 +7,7 @@ import click
 
 from pyproxy.cli.apiserver_lb import apiserver_lb
 from pyproxy.cli.flags import Group
+from pyproxy.cli.kubectl_proxy import kubectl_proxy
 from pyproxy.cli.sandbox import sandbox
 from pyproxy.cli.tools import check, completion, version
 from pyproxy.cli.top import top
@@ -23,7 +24,7 @@ def program() -> None:
     """The five proxies of Kubernetes in one program."""
 
 
-for _command in (apiserver_lb, sandbox, check, top, version, completion):
+for _command in (apiserver_lb, kubectl_proxy, sandbox, check, top, version, completion):
     program.add_command(_command)
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, ClassVar, Self
 
 from pyproxy.sandbox.certificates import Pair
 from tests.waiting import scaled, wait_until
@@ -21,6 +21,8 @@ END_S = 15.0
 class Program:
     """`python -m MODULE ARGUMENTS`, with its output in files."""
 
+    launcher: ClassVar[tuple[str, ...]] = (sys.executable, "-W", "error", "-m")
+
     def __init__(
         self,
         directory: Path,
@@ -32,7 +34,7 @@ class Program:
         self._out, self._err = directory / "stdout", directory / "stderr"
         self._files: list[IO[bytes]] = [self._out.open("wb"), self._err.open("wb")]
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", module, *arguments],
+            [*self.launcher, module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=self._files[0],
             stderr=self._files[1],

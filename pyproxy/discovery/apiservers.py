@@ -1,0 +1,194 @@
+"""The apiservers behind contexts of a kubeconfig: where to dial, how, and as whom.
+
+Names are resolved, proxies get a tunnel, files are looked at again; what comes of it is
+one value for the core, its upstreams, and one for policies, their targets.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+
+import msgspec
+
+from pyproxy.config import Address
+from pyproxy.dataplane import ClientTls, Upstream, upstream_of
+from pyproxy.discovery.names import Names
+from pyproxy.http.policy import REMEMBER_S, Credential, Target
+from pyproxy.http.tunnel import Tunnel
+from pyproxy.kube import (
+    Access,
+    AccessError,
+    ClientFlags,
+    Credentials,
+    Current,
+    Server,
+    contexts,
+)
+from pyproxy.model import Backend, Pool
+
+logger = logging.getLogger(__name__)
+
+ALL = "*"
+LONGEST_NAME = 200  # of an upstream, in bytes
+
+Dial = tuple[str, int]
+
+
+class Apiservers:
+    """The apiserver of the context in use (""), and those of others by their names."""
+
+    def __init__(
+        self, flags: ClientFlags, env: Mapping[str, str], others: Sequence[str] = ()
+    ) -> None:
+        """Load everything. Raise AccessError if the first one cannot be used."""
+        self._current = {"": Current(flags, env)}
+        self._names = Names()
+        self._tunnels: dict[tuple[str, str, int], tuple[Tunnel, str]] = {}
+        self.broken: dict[str, str] = {}  # contexts that cannot be served, and why
+        for name in _wanted(flags, env, others):
+            # What was said of server, user and token was said of the first.
+            own = ClientFlags(kubeconfig=flags.kubeconfig, context=name)
+            try:
+                self._current[name] = Current(own, env)
+            except AccessError as error:
+                self.broken[name] = str(error)
+
+    @property
+    def access(self) -> Access:
+        """Of the context in use."""
+        return self._current[""].access
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Contexts that are served beside it."""
+        return tuple(name for name in self._current if name)
+
+    @property
+    def unresolved(self) -> Mapping[str, str]:
+        """Names without an address, and why."""
+        known, errors = self._names.known, self._names.errors
+        return {name: why for name, why in errors.items() if name not in known}
+
+    async def prepare(self) -> None:
+        """Resolve names and open tunnels; then `upstreams` is up to date."""
+        accesses = [each.access for each in self._current.values()]
+        direct = [access.server.host for access in accesses if not access.proxy_url]
+        await self._names.refresh(host for host in direct if Address(host, 1).is_name)
+        for access in accesses:
+            route = _route(access)
+            if access.proxy_url and route not in self._tunnels:
+                tunnel = Tunnel(*route)
+                self._tunnels[route] = (tunnel, await tunnel.open())
+
+    def upstreams(self, connect_timeout_s: float) -> tuple[Upstream, ...]:
+        """Return where the core may send requests."""
+        found = {}
+        for name, current in self._current.items():
+            access = current.access
+            pool = Pool(
+                _label(name, access.server),
+                tuple(Backend(*dial) for dial in self._dials(access)),
+                balance="two-choices",
+                connect_timeout_s=connect_timeout_s,
+                slow_start_s=0.0,
+            )
+            found[pool.name] = upstream_of(pool, _tls(access))
+        return tuple(found.values())
+
+    def targets(self, *, with_path: bool) -> dict[str, Target]:
+        """Return what policies need to know, by context."""
+        return {
+            name: Target(
+                _label(name, current.access.server),
+                current.access.server.authority,
+                path=current.access.server.path if with_path else "",
+                impersonate=current.access.impersonation,
+                takes_credential=current.access.server.scheme == "https",
+            )
+            for name, current in self._current.items()
+        }
+
+    def credentials(self, context: str) -> Credentials:
+        """Return who we are to a context, as of now."""
+        return self._current[context].access.credentials
+
+    @property
+    def generation(self) -> tuple[int, ...]:
+        """What differs whenever any of the credentials does."""
+        every = self._current.values()
+        return tuple(each.access.credentials.generation for each in every)
+
+    def poll(self) -> bool:
+        """Look at files. Return whether anything changed."""
+        changed = [current.poll() for current in self._current.values()]
+        return any(changed)
+
+    async def settle(self) -> None:
+        """Let go of what is no longer in use."""
+        used = {_route(current.access) for current in self._current.values()}
+        for route in self._tunnels.keys() - used:
+            tunnel, _ = self._tunnels.pop(route)
+            await tunnel.close()
+        for current in self._current.values():
+            await current.settle()
+
+    async def close(self) -> None:
+        """End everything that runs."""
+        for tunnel, _ in self._tunnels.values():
+            await tunnel.close()
+        for current in self._current.values():
+            await current.close()
+
+    def _dials(self, access: Access) -> Iterable[Dial]:
+        if access.proxy_url:
+            return [(f"unix:{self._tunnels[_route(access)][1]}", 1)]
+        host, port = access.server.host, access.server.port
+        if not Address(host, port).is_name:
+            return [(host, port)]
+        return [(address, port) for address in self._names.known.get(host, ())]
+
+
+async def obtain(credentials: Credentials, *, rejected: bool) -> Credential:
+    """Return what to show, or something else to show. Raise CredentialsError."""
+    if rejected:
+        credentials.rejected()
+    headers = dict(await credentials.headers())
+    return Credential(
+        headers.get("Authorization", ""),
+        ttl_s=min(REMEMBER_S, credentials.fresh_for_s()),
+        renewable=credentials.refreshable,
+    )
+
+
+def _wanted(
+    flags: ClientFlags, env: Mapping[str, str], others: Sequence[str]
+) -> list[str]:
+    if ALL in others:
+        alone = msgspec.structs.replace(flags, context="")
+        return [entry.name for entry in contexts(alone, env)]
+    return list(dict.fromkeys(others))
+
+
+def _route(access: Access) -> tuple[str, str, int]:
+    return (access.proxy_url, access.server.host, access.server.port)
+
+
+def _label(context: str, server: Server) -> str:
+    """Name an upstream: another server is another one, and never gets our token."""
+    name = f"{context or 'apiserver'} at {server.scheme}://{server.authority}"
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    return f"{name[:40]}… {sha256(name.encode()).hexdigest()}"
+
+
+def _tls(access: Access) -> ClientTls | None:
+    tls = access.tls
+    if tls is None:
+        return None
+    return ClientTls(
+        ca=tls.ca,
+        certificate=tls.certificate,
+        key=tls.key,
+        server_name=tls.server_name,
+        verify=tls.verify,
+    )

@@ -1,0 +1,93 @@
+"""Which requests may pass at all, by path, host and method, and by who caused them.
+
+The words and their order are kubectl's. What is beyond it: an IPv6 host with a port is
+recognised, and requests that a web page of somebody else causes are told apart.
+"""
+
+from urllib.parse import urlsplit
+
+from pyproxy.dataplane import Question
+from pyproxy.http.pattern import Patterns
+
+ACCEPT_HOSTS = r"^localhost$,^127\.0\.0\.1$,^\[::1\]$"
+ACCEPT_PATHS = "^.*"
+REJECT_PATHS = "^/api/.*/pods/.*/exec,^/api/.*/pods/.*/attach"
+REJECT_METHODS = "^$"
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # RFC 9110 9.2.1, less TRACE
+
+
+class Filter:
+    """Lists of patterns; the first of four rules that hits decides."""
+
+    def __init__(
+        self,
+        accept_paths: str = ACCEPT_PATHS,
+        reject_paths: str = REJECT_PATHS,
+        accept_hosts: str = ACCEPT_HOSTS,
+        reject_methods: str = REJECT_METHODS,
+    ) -> None:
+        """Raise PatternError for a pattern that is none."""
+        self._accept_paths = Patterns(accept_paths)
+        self._reject_paths = Patterns(reject_paths)
+        self._accept_hosts = Patterns(accept_hosts)
+        self._reject_methods = Patterns(reject_methods)
+
+    def accepts(self, method: str, path: str, authority: str) -> bool:
+        """Whether a request passes; `path` is decoded and without query."""
+        if self._reject_paths.match(path) or self._reject_methods.match(method):
+            return False
+        return self._accept_paths.match(path) and self.accepts_host(authority)
+
+    def accepts_host(self, authority: str) -> bool:
+        """Whether a Host header, less its port, is on the list."""
+        host = host_of(authority)
+        if self._accept_hosts.match(host):
+            return True
+        # The default list has `[::1]`, which without this only matches if no port
+        # follows: splitting takes the brackets along.
+        bracketed = authority.startswith("[") and ":" in host and host != authority
+        return bracketed and self._accept_hosts.match(f"[{host}]")
+
+
+def host_of(authority: str) -> str:
+    """Return what stands before the port, or all of it if it cannot be split.
+
+    Source: Go, net.SplitHostPort; what it refuses comes back unchanged.
+    """
+    before, colon, port = authority.rpartition(":")
+    if not colon:
+        return authority
+    if authority.startswith("["):
+        end = authority.find("]")
+        odd = end + 1 != len(before) or "[" in authority[1:] or "]" in port
+        return authority if odd else authority[1:end]
+    odd = ":" in before or bool(set("[]") & set(authority))
+    return authority if odd else before
+
+
+def is_safe(question: Question) -> bool:
+    """Whether a request changes nothing; an upgrade may, whatever its method."""
+    return question.method in SAFE_METHODS and not question.upgrade
+
+
+def is_cross_site(question: Question) -> bool:
+    """Whether a page of another origin makes the user's browser change something.
+
+    Browsers say where a request comes from; other programs do not, and are never
+    refused.
+
+    Source: Go, net/http.CrossOriginProtection.
+    """
+    if is_safe(question):
+        return False
+    site = question.header("sec-fetch-site")
+    if site:
+        return site not in ("same-origin", "none")
+    origin = question.header("origin")
+    if not origin:
+        return False
+    try:
+        return urlsplit(origin).netloc.lower() != question.host.lower()
+    except ValueError:
+        return True

@@ -1,0 +1,124 @@
+"""A way through an HTTP or SOCKS proxy, for a core that only knows how to dial.
+
+Each tunnel is a unix socket of our own: a connection to it becomes a connection through
+the proxy to one address, and bytes are passed on as they are. TLS goes from the core to
+the apiserver, so the proxy reads nothing, and upgrades work as everything else does.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import ssl
+import tempfile
+from urllib.parse import unquote, urlsplit
+
+from python_socks import ProxyError, ProxyType
+from python_socks.async_.asyncio.v2 import Proxy
+
+logger = logging.getLogger(__name__)
+
+DIAL_TIMEOUT_S = 30.0  # client-go's, for dialing and for the proxy's answer
+CHUNK = 65536
+
+_KINDS = {
+    "http": (ProxyType.HTTP, 80),
+    "https": (ProxyType.HTTP, 443),
+    "socks5": (ProxyType.SOCKS5, 1080),
+    "socks5h": (ProxyType.SOCKS5, 1080),
+}
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Tunnel:
+    """A unix socket that leads to `host:port` through a proxy."""
+
+    def __init__(self, proxy_url: str, host: str, port: int) -> None:
+        """`proxy_url` was checked; it may hold a user and a password."""
+        self._url = proxy_url
+        self._to = (host, port)
+        self._server: asyncio.Server | None = None
+        self._place = ""
+        self._live: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> str:
+        """Listen, and return the path of the socket."""
+        self._place = tempfile.mkdtemp(prefix="pyproxy-")  # mode 0700
+        socket = os.path.join(self._place, "tunnel")
+        self._server = await asyncio.start_unix_server(self._accept, socket)
+        return socket
+
+    async def close(self) -> None:
+        """Stop listening and end what lives. May be called twice."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        for task in self._live:
+            task.cancel()
+        await asyncio.gather(*self._live, return_exceptions=True)
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(self._place, "tunnel"))
+        with contextlib.suppress(OSError):
+            os.rmdir(self._place)
+
+    def _accept(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        task = asyncio.create_task(self._serve((reader, writer)))
+        self._live.add(task)
+        task.add_done_callback(self._live.discard)
+
+    async def _serve(self, near: Streams) -> None:
+        try:
+            far = await self._dial()
+        except (OSError, ProxyError, EOFError, ValueError) as error:
+            extra = {"proxy": without_password(self._url), "why": str(error)}
+            logger.warning("no way through the proxy", extra=extra)
+            near[1].transport.abort()
+            return
+        except asyncio.CancelledError:
+            near[1].transport.abort()
+            raise
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(_pass_on(near[0], far[1]))
+                both.create_task(_pass_on(far[0], near[1]))
+        except* OSError:
+            near[1].transport.abort()  # the far end's reset; whoever waits must not
+            far[1].transport.abort()  # take it for a proper end
+        finally:
+            near[1].close()
+            far[1].close()
+
+    async def _dial(self) -> Streams:
+        url = urlsplit(self._url)
+        kind, port = _KINDS[url.scheme]
+        proxy = Proxy(
+            kind,
+            url.hostname or "",
+            url.port or port,
+            unquote(url.username or ""),
+            unquote(url.password or ""),
+            rdns=True,  # names are the proxy's to resolve, as in Go
+            proxy_ssl=ssl.create_default_context() if url.scheme == "https" else None,
+        )
+        stream = await proxy.connect(*self._to, timeout=DIAL_TIMEOUT_S)
+        return stream.reader, stream.writer
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while chunk := await reader.read(CHUNK):
+        writer.write(chunk)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()
+    else:
+        writer.close()  # TLS to the proxy knows no half-close
+
+
+def without_password(url: str) -> str:
+    """Return a URL that can be shown."""
+    return re.sub(r"//[^/?#]*@", "//…@", url)
