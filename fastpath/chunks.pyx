@@ -222,6 +222,11 @@ cdef class Chunks:
         return self.chunks.state == CHUNK_DONE
 
     @property
+    def trailing(self):
+        """Whether the last chunk is over: trailers come next, or an empty line."""
+        return self.chunks.state >= CHUNK_TRAILER
+
+    @property
     def left(self):
-        """Bytes of data that the chunk still has."""
-        return self.chunks.left
+        """Bytes of data that come next; 0 = framing does."""
+        return self.chunks.left if self.chunks.state == CHUNK_DATA else 0

@@ -40,6 +40,9 @@ cdef enum FAULT:
     FAULT_CODINGS            # Transfer-Encoding: empty, a list, "identity", two of
                              # them, or in HTTP/1.0 -> 400
     FAULT_LONG_TARGET        # the first line is too long -> 414
+    FAULT_UPGRADE            # request with a body that has an Upgrade, or is CONNECT:
+                             # others take the body for the new protocol, and do not
+                             # ask for HTTP/1.1 and Connection as we do
 
 # How long the body is.
 cdef enum BODY:

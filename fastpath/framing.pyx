@@ -52,6 +52,7 @@ cdef extern from * nogil:
         "trailer that belongs into the header",
         "invalid Transfer-Encoding",
         "request target too long",
+        "upgrade with a body",
     };
     """
     const char* fault_texts "fastpath_faults"[]
@@ -60,7 +61,7 @@ cdef extern from * nogil:
 FAULT_NAMES = (
     "none", "line", "version", "name", "value", "eol", "fold", "too_long", "too_large",
     "too_many", "length", "coding", "both", "host", "target", "chunk", "trailer",
-    "codings", "long_target",
+    "codings", "long_target", "upgrade",
 )
 
 cdef enum:

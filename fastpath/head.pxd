@@ -67,6 +67,7 @@ from fastpath.framing cimport (
     FAULT_TOO_LONG,
     FAULT_TOO_MANY,
     FAULT_TRAILER,
+    FAULT_UPGRADE,
     FAULT_VALUE,
     FAULT_VERSION,
     HEADERS_MOST,
@@ -84,7 +85,8 @@ from fastpath.framing cimport (
 # Return 1 when the head is whole, 0 when more bytes are needed (and none of those seen
 # is wrong, as far as can be told), -1 when it is refused: see h.fault.
 # Empty lines before a request line are not skipped by us: they are refused.
-# However the bytes are cut, the outcome is the same.
+# However the bytes are cut, the outcome is the same: a fault is found at the end of its
+# line at the latest.
 cdef int head_parse_request(
     head_t* h, const char* bytes, uint32_t size, uint32_t from_
 ) noexcept nogil

@@ -255,6 +255,8 @@ cdef int head_parse_request(
     framing_read_body(h)
     if h.minor and not h.seen & 1 << H_HOST:
         h.fault = FAULT_HOST
+    elif h.body != BODY_NONE and (h.seen & 1 << H_UPGRADE or h.is_connect):
+        h.fault = FAULT_UPGRADE
     return -1 if h.fault else 1
 
 

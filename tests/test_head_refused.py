@@ -260,6 +260,29 @@ def test_transfer_encoding_in_http_1_0_is_refused() -> None:
     assert outcome(request(b"Transfer-Encoding: chunked", line=line)) == "codings"
 
 
+UPGRADES = {
+    "sized": (b"POST / HTTP/1.1", [b"Upgrade: h2c", b"Content-Length: 1"], "upgrade"),
+    "chunked": (
+        b"GET / HTTP/1.1",
+        [b"Transfer-Encoding: chunked", b"Upgrade: websocket"],
+        "upgrade",
+    ),
+    "CONNECT": (b"CONNECT a:80 HTTP/1.1", [b"Content-Length: 1"], "upgrade"),
+    "of no bytes": (b"GET / HTTP/1.1", [b"Upgrade: x", b"Content-Length: 0"], None),
+    "old": (b"GET / HTTP/1.0", [b"Upgrade: x", b"Content-Length: 1"], "upgrade"),
+    "no upgrade": (b"GET / HTTP/1.1", [b"Content-Length: 1"], None),
+}
+
+
+@pytest.mark.parametrize(("line", "lines", "fault"), UPGRADES.values(), ids=UPGRADES)
+def test_upgrade_with_a_body_is_refused(
+    line: bytes, lines: list[bytes], fault: str | None
+) -> None:
+    # Facts B15. llhttp takes such a body for bytes of the new protocol.
+    became = outcome(request(*lines, line=line))
+    assert became == fault or (fault is None and isinstance(became, tuple))
+
+
 STATUSES = [
     (request(b"A : b"), 400),
     (request(line=b"GET / HTTP/1.2"), 505),

@@ -169,7 +169,7 @@ KEPT = [
     (b"1.1", [b"x, close ,y"], False),
     (b"1.1", [b"x", b",,close"], False),
     (b"1.1", [b"keep-alive, close"], False),
-    (b"1.1", [b"closed, not-close, clos"], True),
+    (b"1.1", [b"closed, not-close, close-"], True),
     (b"1.0", [], False),
     (b"1.0", [b"Keep-Alive"], True),
     (b"1.0", [b"keep-alive, close"], False),
