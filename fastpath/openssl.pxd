@@ -260,4 +260,3 @@ cdef extern from "<openssl/ssl.h>" nogil:
         const SSL* s, const unsigned char** name, unsigned int* size
     )
     const char* SSL_get_version(const SSL* s)
-    const char* SSL_alert_desc_string_long(int reason)

@@ -1,7 +1,7 @@
 """Words for why TLS refused: of ours about the peer, and of the peer about us."""
 
 from libc.stdio cimport snprintf
-from libc.string cimport strlen
+from libc.string cimport strchr, strlen, strncmp
 
 from fastpath.linux.socket cimport AF_INET, AF_INET6, inet_ntop
 from fastpath.openssl cimport (
@@ -10,14 +10,14 @@ from fastpath.openssl cimport (
     GENERAL_NAMES_free, GENERAL_NAME_get0_value, GEN_DNS, GEN_IPADD,
     NID_subject_alt_name, SSL_AD_REASON_OFFSET, SSL_R_CERTIFICATE_VERIFY_FAILED,
     SSL_R_HTTP_REQUEST, SSL_R_UNEXPECTED_EOF_WHILE_READING, SSL_R_WRONG_VERSION_NUMBER,
-    SSL_alert_desc_string_long, SSL_get_verify_result, SSL_is_server, X509,
-    X509_get_ext_d2i, X509_verify_cert_error_string, sk_GENERAL_NAME_num,
-    sk_GENERAL_NAME_value,
+    SSL_get_verify_result, SSL_is_server, X509, X509_get_ext_d2i,
+    X509_verify_cert_error_string, sk_GENERAL_NAME_num, sk_GENERAL_NAME_value,
 )
 from fastpath.tls cimport tls_refused
 
 cdef enum:
     ADDRESS_BYTES = 46    # INET6_ADDRSTRLEN
+    ALERT_BYTES = 64      # of OpenSSL's words for one
 
 
 # Append `count` bytes of a stranger to the text; return its new length.
@@ -97,6 +97,21 @@ cdef void say_verdict(SSL* ssl, char* into, size_t size) noexcept nogil:
         snprintf(into, size, b"%s", text)
 
 
+# "tlsv13 alert certificate required", without what is said already.
+cdef void say_alert(
+    const char* text, int number, char* into, size_t size
+) noexcept nogil:
+    cdef const char* word = strchr(text, c" ") if text != NULL else NULL
+
+    if word == NULL:
+        snprintf(into, size, b"%d", number)
+        return
+    word += 1
+    if strncmp(word, b"alert ", 6) == 0:
+        word += 6
+    snprintf(into, size, b"%s", word)
+
+
 cdef void refusal_say(
     SSL* ssl, unsigned long error, bint handshaking, char* into, size_t size
 ) noexcept nogil:
@@ -104,19 +119,20 @@ cdef void refusal_say(
     cdef const char* peer = b"client" if SSL_is_server(ssl) else b"server"
     cdef const char* phase = b"handshake: " if handshaking else b""
     cdef int reason = ERR_GET_REASON(error)
+    cdef char alert[ALERT_BYTES]
 
-    if text == NULL:
-        text = b"no word from OpenSSL"
     if reason == SSL_R_CERTIFICATE_VERIFY_FAILED:
         say_verdict(ssl, into, size)
     elif reason > SSL_AD_REASON_OFFSET:
-        text = SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET)
-        snprintf(into, size, b"%salert from the %s: %s", phase, peer, text)
+        say_alert(text, reason - SSL_AD_REASON_OFFSET, alert, sizeof(alert))
+        snprintf(into, size, b"%salert from the %s: %s", phase, peer, alert)
     elif reason == SSL_R_UNEXPECTED_EOF_WHILE_READING:
         snprintf(into, size, b"%sthe %s cut the connection", phase, peer)
     elif handshaking and (
         reason == SSL_R_WRONG_VERSION_NUMBER or reason == SSL_R_HTTP_REQUEST
     ):
         snprintf(into, size, b"%s (the %s does not speak TLS)", text, peer)
-    else:
+    elif text != NULL:
         snprintf(into, size, b"%s%s", phase, text)
+    else:
+        snprintf(into, size, b"%sOpenSSL's error %lx", phase, error)

@@ -24,14 +24,14 @@ from fastpath.linux.socket cimport (
     shutdown,
 )
 from fastpath.openssl cimport (
-    BIO, BIO_free, ERR_GET_REASON, ERR_clear_error, ERR_peek_error, OPENSSL_free,
-    SSL_ERROR_SYSCALL, SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN,
-    SSL_R_UNEXPECTED_EOF_WHILE_READING, SSL_do_handshake, SSL_free,
-    SSL_get0_alpn_selected, SSL_get0_param, SSL_get1_peer_certificate, SSL_get_SSL_CTX,
-    SSL_get_error, SSL_get_rbio, SSL_get_version, SSL_has_pending, SSL_new, SSL_peek_ex,
-    SSL_read_ex, SSL_session_reused, SSL_set_accept_state, SSL_set_bio,
-    SSL_set_connect_state, SSL_set_session, SSL_set_tlsext_host_name, SSL_shutdown,
-    SSL_write_ex, X509, X509_VERIFY_PARAM, X509_VERIFY_PARAM_set1_host,
+    BIO, BIO_free, ERR_GET_REASON, ERR_clear_error, ERR_peek_error, ERR_peek_last_error,
+    OPENSSL_free, SSL_ERROR_SYSCALL, SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE,
+    SSL_ERROR_ZERO_RETURN, SSL_R_UNEXPECTED_EOF_WHILE_READING, SSL_do_handshake,
+    SSL_free, SSL_get0_alpn_selected, SSL_get0_param, SSL_get1_peer_certificate,
+    SSL_get_SSL_CTX, SSL_get_error, SSL_get_rbio, SSL_get_version, SSL_has_pending,
+    SSL_new, SSL_peek_ex, SSL_read_ex, SSL_session_reused, SSL_set_accept_state,
+    SSL_set_bio, SSL_set_connect_state, SSL_set_session, SSL_set_tlsext_host_name,
+    SSL_shutdown, SSL_write_ex, X509, X509_VERIFY_PARAM, X509_VERIFY_PARAM_set1_host,
     X509_VERIFY_PARAM_set1_ip_asc, X509_free, i2d_X509,
 )
 from fastpath.refusal cimport refusal_say
@@ -71,7 +71,7 @@ cdef int settle(transport_t* t, int result, int code) noexcept nogil:
     if kind == SSL_ERROR_SYSCALL and code != 0 and code != EAGAIN:
         ERR_clear_error()
         return -code
-    t.error = ERR_peek_error()
+    t.error = ERR_peek_last_error()  # the first may be about some detail
     ERR_clear_error()
     t.failed = -EPROTO
     if ERR_GET_REASON(t.error) == SSL_R_UNEXPECTED_EOF_WHILE_READING:
@@ -316,9 +316,11 @@ cdef class Transport:
             return 0
         return self._result(transport_write(&self.t, &data[0], len(data)))
 
-    def be_wary(self):
-        """As when the poller has told of a FIN."""
-        self.t.wary = 1
+    def event(self, bint fin=False):
+        """As when the poller tells of bytes, or also of a FIN."""
+        self.t.readable = 1
+        self.t.writable = 1
+        self.t.wary |= fin
 
     def shut(self):
         transport_shut(&self.t)

@@ -1,0 +1,386 @@
+"""Bytes through TLS, Python's `ssl` at the other end: both roles, both versions."""
+
+import contextlib
+import os
+import select
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastpath.tls import ClientContext, ServerContext
+from fastpath.transport import Transport
+from tests.servers import send_reset
+from tests.tls_tools import (
+    Certificates,
+    Peer,
+    connected,
+    our_client,
+    our_server,
+    read,
+    send,
+    shake,
+    spin,
+    tcp_pair,
+)
+from tests.waiting import scaled
+
+Both = tuple[Transport, Peer]
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(params=["client 1.2", "client 1.3", "server 1.2", "server 1.3"])
+def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Our role, and the version that the judge insists on."""
+    role, version = str(request.param).split()
+    return role, version
+
+
+@pytest.fixture
+def both(certificates: Certificates, kind: tuple[str, str]) -> Iterator[Both]:
+    with connected(certificates, *kind) as ends:
+        yield ends
+
+
+def drain(ours: Transport) -> None:
+    """Read what comes with the end of a handshake: tickets, in TLS 1.3."""
+    while ours.read(100) is not None:
+        pass
+
+
+def await_bytes(ours: Transport, fin: bool = False) -> None:
+    """Wait as a poller does, and tell `ours` of it."""
+    assert select.select([ours], [], [], scaled(10.0))[0]
+    ours.event(fin)
+
+
+def test_handshake_brings_version_and_certificate(
+    certificates: Certificates, both: Both, kind: tuple[str, str]
+) -> None:
+    ours, peer = both
+    assert ours.version == "TLSv" + kind[1]
+    assert "handshaking" not in ours.flags
+    assert "readable" in ours.flags, "bytes may have come along with its end"
+    assert ours.handshake(), "once more is fine"
+    if kind[0] == "client":
+        sent = ssl.PEM_cert_to_DER_cert(certificates.server.certificate.read_text())
+        assert ours.peer_certificate() == sent
+    else:
+        assert ours.peer_certificate() is None
+        assert peer.tls.getpeercert()
+
+
+def test_bytes_come_out_as_they_went_in(both: Both) -> None:
+    ours, peer = both
+    message = os.urandom(100_000)
+    assert send(ours, peer, message) == message
+    assert send(peer, ours, message) == message
+
+
+def test_one_byte_at_a_time_is_fine(both: Both) -> None:
+    ours, peer = both
+    message = bytes(range(256))
+    assert send(ours, peer, message, size=1) == message
+    assert send(peer, ours, message, size=1) == message
+
+
+def test_read_takes_no_more_than_is_asked_for(both: Both) -> None:
+    # What is left of a record brings no event: `readable` stays until it is gone.
+    ours, peer = both
+    drain(ours)
+    assert peer.write(b"0123456789") == 10
+    await_bytes(ours)
+    assert ours.read(4) == b"0123"
+    assert "readable" in ours.flags
+    assert ours.read(4) == b"4567"
+    assert "readable" in ours.flags
+    assert ours.read(4) == b"89"
+    assert "readable" not in ours.flags, "and the socket was found empty"
+    assert ours.read(4) is None
+
+
+def test_records_that_came_together_are_read_together(both: Both) -> None:
+    ours, peer = both
+    drain(ours)
+    for piece in (b"a", b"bc", b"def"):
+        peer.write(piece)
+    await_bytes(ours)
+    assert ours.read(100) == b"abcdef"
+    assert "readable" not in ours.flags
+    peer.write(b"g")
+    await_bytes(ours, fin=True)
+    assert ours.read(100) == b"g"
+    assert "readable" in ours.flags, "a FIN may be behind it"
+
+
+def test_large_transfers_go_both_ways_at_once(
+    certificates: Certificates, kind: tuple[str, str]
+) -> None:
+    up, down = os.urandom(3_000_000), os.urandom(3_000_000)
+    with connected(certificates, *kind, room=20_000) as (ours, peer):
+        sent_up = sent_down = 0
+        got_up, got_down = bytearray(), bytearray()
+
+        def step() -> bool:
+            nonlocal sent_up, sent_down
+            sent_up += ours.write(up[sent_up : sent_up + 200_000])
+            sent_down += peer.write(down[sent_down : sent_down + 200_000])
+            got_up.extend(peer.read(70_000) or b"")
+            got_down.extend(ours.read(70_000) or b"")
+            return len(got_up) + len(got_down) == len(up) + len(down)
+
+        spin(step, 50.0)
+        assert got_up == up
+        assert got_down == down
+
+
+def test_full_socket_takes_nothing_and_then_the_same_bytes(
+    certificates: Certificates, kind: tuple[str, str]
+) -> None:
+    message = os.urandom(2_000_000)
+    with connected(certificates, *kind, room=8192) as (ours, peer):
+        sent = 0
+        while taken := ours.write(message[sent : sent + 50_000]):
+            sent += taken
+        assert "writable" not in ours.flags
+        # The same bytes from elsewhere in memory: a buffer may have moved.
+        got = bytearray()
+
+        def step() -> bool:
+            nonlocal sent
+            got.extend(peer.read(65536) or b"")
+            sent += ours.write(bytearray(message[sent : sent + 50_000]))
+            return len(got) == len(message)
+
+        spin(step, 30.0)
+        assert got == message
+
+
+def test_close_notify_is_an_end_and_the_other_way_stays_open(both: Both) -> None:
+    ours, peer = both
+    peer.write(b"last words")
+    peer.end()
+    assert read(ours) == b"last words"
+    assert read(ours) == b""
+    assert ours.read(10) == b"", "for good"
+    assert "eof" in ours.flags
+    assert "truncated" not in ours.flags
+    assert ours.write(b"and ours") == 8
+
+
+def test_shut_sends_close_notify_and_the_other_way_stays_open(both: Both) -> None:
+    ours, peer = both
+    ours.write(b"bye")
+    ours.shut()
+    ours.shut()
+    assert "shut" in ours.flags
+    assert read(peer) == b"bye"
+    assert read(peer) == b"", "an SSLEOFError, had it been a FIN only"
+    if ours.version == "TLSv1.3":  # RFC 8446 6.1; earlier ones end both ways at once
+        assert peer.write(b"answer") == 6
+        assert read(ours) == b"answer"
+
+
+def fill(ours: Transport, most: int = 1000) -> int:
+    """Write records until one is not taken, or `most`; return how many were."""
+    taken = 0
+    while taken < most and ours.write(b"y" * 1000):
+        taken += 1
+    return taken
+
+
+def test_shut_on_a_full_socket_waits_for_room(
+    certificates: Certificates, kind: tuple[str, str]
+) -> None:
+    with connected(certificates, *kind, room=4096) as (ours, peer):
+        most = fill(ours)
+    with connected(certificates, *kind, room=4096) as (ours, peer):
+        assert fill(ours, most) == most, "and not one more, nor a part of one"
+        ours.shut()
+        assert "shut later" in ours.flags
+        assert "writable" not in ours.flags
+        got = bytearray()
+
+        def step() -> bool:
+            data = peer.read(65536)
+            got.extend(data or b"")
+            ours.shut()
+            return data == b""
+
+        spin(step)
+        assert len(got) == most * 1000
+        assert "shut" in ours.flags
+
+
+def test_fin_without_close_notify_is_a_truncation(both: Both) -> None:
+    ours, peer = both
+    peer.write(b"half a")
+    # Past Python's TLS, which would say goodbye.
+    with socket.socket(fileno=os.dup(peer.tls.fileno())) as raw:
+        raw.shutdown(socket.SHUT_WR)
+    assert read(ours) == b"half a"
+    assert read(ours) == b""
+    assert {"eof", "truncated"} <= ours.flags
+    assert "cut the connection" in ours.why
+    with pytest.raises(OSError, match="cut the connection"):
+        ours.write(b"nobody would understand this")
+
+
+def test_reset_is_an_error_behind_the_bytes_before_it(both: Both) -> None:
+    ours, peer = both
+    with socket.socket(fileno=os.dup(peer.tls.fileno())) as raw:
+        peer.tls.close()
+        send_reset(raw)
+    with pytest.raises(ConnectionResetError):
+        spin(lambda: ours.read(1) is None and False)
+    with pytest.raises(ConnectionResetError):
+        ours.read(1)
+
+
+def test_close_says_goodbye_and_reset_does_not(
+    certificates: Certificates, kind: tuple[str, str]
+) -> None:
+    with connected(certificates, *kind) as (ours, peer):
+        drain(ours)  # the kernel resets who closes with bytes unread
+        ours.close()
+        assert read(peer) == b""
+    with connected(certificates, *kind) as (ours, peer):
+        ours.close(reset=True)
+        # Python's TLS takes it for an end.
+        with socket.socket(fileno=os.dup(peer.tls.fileno())) as raw:
+            raw.setblocking(True)
+            with pytest.raises(ConnectionResetError):
+                list(iter(lambda: raw.recv(1000), b""))  # tickets, then that
+
+
+def test_idle_survives_tickets_and_nothing_else(both: Both) -> None:
+    # TLS 1.3 servers send tickets when they like: bytes in the socket, but no data.
+    ours, peer = both
+    assert ours.idle_ok()
+    assert send(ours, peer, b"x") == b"x"
+    assert ours.idle_ok()
+    peer.write(b"unasked")
+    spin(lambda: not ours.idle_ok())
+    assert read(ours) == b"unasked"
+    assert ours.idle_ok()
+    peer.end()
+    spin(lambda: not ours.idle_ok())
+
+
+def test_broken_record_ends_it_and_is_never_data(both: Both) -> None:
+    ours, peer = both
+    with socket.socket(fileno=os.dup(peer.tls.fileno())) as raw:
+        raw.send(b"\x17\x03\x03\x00\x40" + b"\0" * 64)
+    with pytest.raises(OSError, match="bad record mac"):
+        spin(lambda: ours.read(100) and False)
+    with pytest.raises(OSError, match="bad record mac"):
+        ours.read(100)
+    with pytest.raises(OSError, match="bad record mac"):
+        ours.write(b"x")
+    assert not ours.idle_ok()
+    with pytest.raises(ssl.SSLError, match=r"(?i)bad.record.mac"):
+        spin(lambda: peer.read(100) and False)
+
+
+def test_client_cannot_renegotiate(certificates: Certificates) -> None:
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("no openssl program")
+    with openssl_client(certificates, program, "-tls1_2") as (ours, client):
+        assert client.stdin is not None
+        client.stdin.write(b"R\n")  # renegotiate, says openssl-s_client(1)
+        client.stdin.flush()
+        with pytest.raises(OSError, match=r"."):
+            spin(lambda: ours.read(100) and False)
+
+
+@pytest.mark.parametrize("letter", [b"k", b"K"], ids=["sender's", "both sides'"])
+def test_keys_may_be_updated(certificates: Certificates, letter: bytes) -> None:
+    # RFC 8446 4.6.3; "K" asks us for new ones, too, which a read has to write.
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("no openssl program")
+    with openssl_client(certificates, program, "-tls1_3") as (ours, client):
+        assert client.stdin is not None
+        assert client.stdout is not None
+        assert client.stderr is not None
+        for _ in range(3):
+            client.stdin.write(letter + b"\n")
+            client.stdin.flush()
+            while client.stderr.readline() != b"KEYUPDATE\n":
+                pass
+            client.stdin.write(b"hello\n")
+            client.stdin.flush()
+            assert read(ours) == b"hello\n"
+            ours.write(b"answer\n")
+            while client.stdout.readline() != b"answer\n":
+                pass
+
+
+@contextlib.contextmanager
+def openssl_client(
+    certificates: Certificates, program: str, version: str
+) -> Iterator[tuple[Transport, subprocess.Popen[bytes]]]:
+    """A server of ours, with `openssl s_client` as its client."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        to = f"127.0.0.1:{listener.getsockname()[1]}"
+        trust = ["-CAfile", str(certificates.authority.certificate)]
+        client = subprocess.Popen(
+            [program, "s_client", "-connect", to, version, *trust],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        listener.settimeout(scaled(10.0))
+        connection, _ = listener.accept()
+    ours = our_server(connection, ServerContext(certificates.server_tls()))
+    try:
+        spin(ours.handshake)
+        yield ours, client
+    finally:
+        ours.close()
+        client.communicate()
+
+
+@settings(max_examples=25)
+@given(
+    message=st.binary(min_size=1, max_size=60_000),
+    sizes=st.lists(st.integers(1, 20_000), min_size=1, max_size=10),
+    version=st.sampled_from(["1.2", "1.3"]),
+)
+def test_any_sizes_of_reads_and_writes_are_a_copy(
+    certificates: Certificates, message: bytes, sizes: list[int], version: str
+) -> None:
+    with connected(certificates, "client", version) as (ours, peer):
+        got, sent, turn = b"", 0, 0
+        while len(got) < len(message):
+            size = sizes[turn % len(sizes)]
+            turn += 1
+            if sent < len(message):
+                sent += peer.write(message[sent : sent + size])
+            got += ours.read(size) or b""
+        assert got == message
+        assert ours.read(1) is None
+
+
+def test_two_of_ours_understand_each_other(certificates: Certificates) -> None:
+    one, other = tcp_pair()
+    client = our_client(one, ClientContext(certificates.client_tls()))
+    server = our_server(other, ServerContext(certificates.server_tls()))
+    shake(client, server)
+    message = os.urandom(300_000)
+    assert send(client, server, message) == message
+    assert send(server, client, message) == message
+    client.shut()
+    assert read(server) == b""
+    server.close()
+    client.close()
