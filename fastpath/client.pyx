@@ -19,7 +19,13 @@ from fastpath.keepset cimport (
 from fastpath.linux.atomic cimport store_u64
 from fastpath.linux.clock cimport clock_us
 from fastpath.linux.file cimport EPOLLET, EPOLLIN, EPOLLRDHUP
-from fastpath.mailbox cimport mailbox_t
+from fastpath.mailbox cimport (
+    LETTER_RECORD,
+    letter_t,
+    mailbox_depth,
+    mailbox_push,
+    mailbox_t,
+)
 from fastpath.poller cimport TAG_CLIENT, poller_add, tag_make
 from fastpath.relay cimport relay_refuse, relays_t, relays_vip, vip_leave
 from fastpath.respond cimport respond_text, respond_verdict
@@ -47,12 +53,14 @@ from fastpath.stats cimport (
     vip_stats,
     vip_stats_t,
     web_count,
+    web_stats,
 )
 from fastpath.table cimport http_t, vip_t
 from fastpath.timer cimport TIMER_EXCHANGE, timer_arm, timer_disarm
 from fastpath.transport cimport transport_close, transport_open, transport_shut
 from fastpath.verdict cimport memory_fini, memory_init, verdict_release
 from fastpath.web cimport (
+    RECORDS_MOST,
     EX_FLOWING,
     EX_IDLE,
     EX_LINGER,
@@ -189,6 +197,8 @@ cdef void exchange_clear(web_t* w, exchange_t* x) noexcept nogil:
     pending_drop(&w.rs.mover, &x.to_up)
     verdict_release(x.verdict)
     x.verdict = NULL
+    free(x.record)
+    x.record = NULL
     x.held = 0
     x.scanned = 0
     x.status = 0
@@ -223,7 +233,30 @@ cdef void exchange_drop(web_t* w, exchange_t* x, DROP reason) noexcept nogil:
         slab_give(&w.exchanges, x)
 
 
+# Hand the record of this exchange to Python, if one is wanted and there is room.
+cdef void exchange_record(web_t* w, exchange_t* x) noexcept nogil:
+    cdef letter_t letter
+
+    if x.record == NULL:
+        return
+    x.record.status = x.status
+    x.record.took_us = clock_us() - x.began_us
+    x.record.bytes[0] = x.request.bytes
+    x.record.bytes[1] = x.response.bytes
+    memset(&letter, 0, sizeof(letter))
+    letter.kind = LETTER_RECORD
+    letter.fd = -1
+    letter.load = x.record
+    if mailbox_depth(w.questions) > RECORDS_MOST or (
+        mailbox_push(w.questions, &letter) < 0
+    ):
+        web_stats(w.rs.stats, x.vip.slot).unrecorded += 1
+        return  # freed when the exchange is cleared
+    x.record = NULL
+
+
 cdef void exchange_count(web_t* w, exchange_t* x) noexcept nogil:
+    exchange_record(w, x)
     web_count(
         w.rs.stats, x.vip.slot, <VERB>x.verb, x.status, clock_us() - x.began_us,
         x.request.bytes, x.response.bytes,

@@ -7,15 +7,22 @@ from fastpath.verdict cimport verdict_t
 cdef class VerdictBlock:
     cdef verdict_t* verdict      # held
 
-cdef class VerdictShelf:
+# What Python has of an engine's requests.
+cdef class Docket:
     cdef dict blocks             # (verdict, slot, stamp) -> VerdictBlock
+    cdef list ended              # Records that nobody asked for yet
+
+    # All Questions that wait; `vips` maps slots to keys. `epoch` is the one of now.
+    cdef list questions(self, mailbox_t* m, dict vips, uint64_t epoch)
+
+    # All Records since the last call.
+    cdef list records(self)
+
+    cdef _read(self, const letter_t* letter, list questions, dict vips, uint64_t epoch)
 
     # Compile a verdict; the same one again costs nothing. `vips` are the VipBlocks of
     # the table by key; KeyError if there is no such upstream.
     cdef VerdictBlock take(self, verdict, dict vips)
-
-# All Questions that wait; `vips` maps slots to keys. `epoch` is the one of now.
-cdef list docket_questions(mailbox_t* m, dict vips, uint64_t epoch)
 
 # A letter that answers `question` with a verdict, to be shared as `key`, parts among
 # `names`, says. ValueError if `names` has not all of them.

@@ -17,15 +17,16 @@ from fastpath.linux.file cimport close
 from fastpath.linux.socket cimport AF_INET, AF_INET6
 from fastpath.mailbox cimport (
     LETTER_ANSWER,
+    LETTER_RECORD,
     mailbox_clear,
     mailbox_pop,
     mailbox_sleep,
 )
 from fastpath.table cimport VipBlock
 from fastpath.verdict cimport edit_t, text_t, verdict_hold, verdict_release
-from fastpath.web cimport answer_t, question_t
+from fastpath.web cimport answer_t, question_t, record_t
 
-from fastpath.policy import Forward, Question, Reply
+from fastpath.policy import Forward, Question, Record, Reply
 
 MAX_TTL_S = 1e9
 VERDICTS_MOST = 4096
@@ -73,20 +74,21 @@ cdef object question_of(const question_t* q, tuple vip, uint64_t epoch):
     )
 
 
-cdef list docket_questions(mailbox_t* m, dict vips, uint64_t epoch):
-    cdef letter_t letter
-    cdef question_t* q
+cdef object record_of(const record_t* r, tuple vip):
+    cdef const char* text = &r.text[0]
+    has_ip = r.client.family == AF_INET or r.client.family == AF_INET6
+    said = text[:r.method_size + r.path_size].decode("latin-1")
 
-    questions = []
-    # Asleep before it is emptied: what comes later makes it readable again.
-    mailbox_clear(m)
-    mailbox_sleep(m)
-    while mailbox_pop(m, &letter):
-        q = <question_t*>letter.load
-        if q.vip in vips:
-            questions.append(question_of(q, vips[q.vip], epoch))
-        free(q)
-    return questions
+    return Record(
+        vip=vip,
+        source=addr_text(&r.client) if has_ip else "",
+        method=said[:r.method_size],
+        path=said[r.method_size:],
+        status=r.status,
+        bytes_up=r.bytes[0],
+        bytes_down=r.bytes[1],
+        took_us=r.took_us,
+    )
 
 
 # ---- Answers.
@@ -252,11 +254,38 @@ cdef class VerdictBlock:
         self.verdict.upgrades = place(places[2])
 
 
-cdef class VerdictShelf:
-    """Compiled verdicts, in case they are given again."""
+cdef class Docket:
+    """Questions and records as they come; compiled verdicts, in case they come again."""
 
     def __cinit__(self):
         self.blocks = {}
+        self.ended = []
+
+    cdef list questions(self, mailbox_t* m, dict vips, uint64_t epoch):
+        cdef letter_t letter
+
+        questions = []
+        # Asleep before it is emptied: what comes later makes it readable again.
+        mailbox_clear(m)
+        mailbox_sleep(m)
+        while mailbox_pop(m, &letter):
+            self._read(&letter, questions, vips, epoch)
+            free(letter.load)
+        return questions
+
+    cdef _read(self, const letter_t* letter, list questions, dict vips, uint64_t epoch):
+        cdef question_t* q = <question_t*>letter.load
+        cdef record_t* r = <record_t*>letter.load
+
+        if letter.kind == LETTER_RECORD:
+            if r.vip in vips:
+                self.ended.append(record_of(r, vips[r.vip]))
+        elif q.vip in vips:
+            questions.append(question_of(q, vips[q.vip], epoch))
+
+    cdef list records(self):
+        records, self.ended = self.ended, []
+        return records
 
     cdef VerdictBlock take(self, verdict, dict vips):
         cdef VipBlock upstream

@@ -2,7 +2,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self, final
 
-from fastpath.policy import Forward, Question, Reply
+from fastpath.policy import Forward, Question, Record, Reply
 from fastpath.snapshot import Health, Key, Notice, Stats
 from fastpath.spec import Vip
 from fastpath.table import Table
@@ -29,6 +29,7 @@ class Engine:
     def notices(self) -> list[Notice]: ...
     def fileno(self) -> int: ...
     def questions(self) -> list[Question]: ...
+    def records(self) -> list[Record]: ...
     def questions_fileno(self) -> int: ...
     def answer(
         self,

@@ -16,12 +16,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastpath.assembly cimport build, open_all
-from fastpath.docket cimport (
-    VerdictShelf,
-    docket_letter,
-    docket_questions,
-    letter_burn,
-)
+from fastpath.docket cimport Docket, docket_letter, letter_burn
 from fastpath.fleet cimport WORKERS_MOST, fleet_t
 from fastpath.linux.atomic cimport (
     acquire_u64,
@@ -77,7 +72,7 @@ cdef class Engine:
     cdef TableBlock previous     # until all workers have left it
     cdef dict blocks             # key of a vip -> VipBlock
     cdef dict listening          # key of a vip -> (address, fds), the workers' fds
-    cdef VerdictShelf shelf
+    cdef Docket docket
     cdef list threads
     cdef object lock
     cdef bint closed
@@ -92,7 +87,7 @@ cdef class Engine:
         self.registry = Registry()
         self.blocks = {}
         self.listening = {}
-        self.shelf = VerdictShelf()
+        self.docket = Docket()
         self.threads = []
         self.lock = threading.Lock()
         self.current = TableBlock(0, 0, (), {}, ())
@@ -318,7 +313,11 @@ cdef class Engine:
         """Requests that wait for a verdict, oldest first."""
         self._check_open()
         vips = {block.slot: key for key, block in self.blocks.items()}
-        return docket_questions(&self.fleet.questions, vips, self.fleet.epoch)
+        return self.docket.questions(&self.fleet.questions, vips, self.fleet.epoch)
+
+    def records(self):
+        """Exchanges that ended, of vips that log; as of the last `questions`."""
+        return self.docket.records()
 
     def questions_fileno(self):
         """Descriptor that is readable when there are questions; the engine's own."""
@@ -343,7 +342,7 @@ cdef class Engine:
             vip = self.blocks.get(question.vip)
             if vip is None or vip.spec.http is None:
                 return
-            block = self.shelf.take(verdict, self.blocks)
+            block = self.docket.take(verdict, self.blocks)
             docket_letter(&letter, question, block, ttl_s, vip.spec.http.key, key)
             try:
                 self._post(question.ticket[0], &letter)

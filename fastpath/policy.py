@@ -147,4 +147,3 @@ class Record(NamedTuple):
     bytes_up: int  # of the body
     bytes_down: int
     took_us: int
-    upstream: str  # "" = none

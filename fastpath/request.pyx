@@ -2,7 +2,8 @@
 
 from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t
-from libc.string cimport memcmp, memmove, memset
+from libc.stdlib cimport calloc
+from libc.string cimport memcmp, memcpy, memmove, memset
 
 from fastpath.carry cimport body_begin, body_take
 from fastpath.client cimport (
@@ -36,7 +37,15 @@ from fastpath.stats cimport (
 )
 from fastpath.table cimport http_t
 from fastpath.transport cimport transport_read
-from fastpath.web cimport EX_HEAD, EX_IDLE, exchange_t, web_t
+from fastpath.web cimport (
+    EX_HEAD,
+    EX_IDLE,
+    RECORD_METHOD,
+    RECORD_PATH,
+    exchange_t,
+    record_t,
+    web_t,
+)
 
 
 # Read more of a head. 1 = got some, 0 = none now, -1 = ended or failed.
@@ -134,6 +143,30 @@ cdef VERB verb_of(const char* bytes, const head_t* h) noexcept nogil:
     return VERB_OTHER
 
 
+cdef inline uint32_t min_u32(uint32_t a, uint32_t b) noexcept nogil:
+    return a if a < b else b
+
+
+# Remember what the access log will want to know of this request.
+cdef void request_record(web_t* w, exchange_t* x) noexcept nogil:
+    cdef http_t* http = http_of(w, x)
+    cdef const char* bytes = input_bytes(x)
+    cdef record_t* r
+
+    if http == NULL or not http.log:
+        return
+    r = <record_t*>calloc(1, sizeof(record_t))
+    if r == NULL:
+        return
+    r.vip = x.vip.slot
+    r.client = x.client
+    r.method_size = min_u32(w.head.method.size, RECORD_METHOD)
+    r.path_size = min_u32(w.head.path.size, RECORD_PATH)
+    memcpy(r.text, bytes + w.head.method.at, r.method_size)
+    memcpy(r.text + r.method_size, bytes + w.head.path.at, r.path_size)
+    x.record = r
+
+
 # A head is whole: w.head, in the input. Find out what is to be done with it.
 cdef STEP exchange_begin(web_t* w, exchange_t* x) noexcept nogil:
     cdef head_t* h = &w.head
@@ -157,6 +190,7 @@ cdef STEP exchange_begin(web_t* w, exchange_t* x) noexcept nogil:
         w.head.fault = x.request.chunks.fault
         return head_refuse(w, x)
     x.held += <uint32_t>x.request.bytes
+    request_record(w, x)
     if h.method.size == 7 and memcmp(bytes + h.method.at, b"CONNECT", 7) == 0:
         return exchange_say(w, x, 405, b"CONNECT is not served here")
     return exchange_decide(w, x, 0)

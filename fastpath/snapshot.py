@@ -65,6 +65,7 @@ class WebStats(NamedTuple):
     remembered: int  # verdicts found without asking Python
     asked: int
     unanswered: int  # questions that Python did not take or not answer in time
+    unrecorded: int  # exchanges whose Record found no room
     replayed: int  # requests sent again, because a kept connection had ended
     reused: int  # upstreams: kept connections used again
     resumed: int  # upstreams: TLS sessions

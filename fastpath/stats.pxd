@@ -65,6 +65,7 @@ cdef struct web_stats_t:
     uint64_t remembered       # verdicts found without asking Python
     uint64_t asked
     uint64_t unanswered       # in time, or at all
+    uint64_t unrecorded       # exchanges whose record found no room
     uint64_t replayed         # requests sent again: a kept connection had ended
     uint64_t reused           # kept connections used again; upstreams
     uint64_t resumed          # TLS sessions; upstreams

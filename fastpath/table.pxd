@@ -60,6 +60,7 @@ cdef struct http_t:
     uint32_t  idle_ms
     uint32_t  park_ms
     uint16_t  gateway_status     # 0 = 502, 503 and 504
+    uint8_t   log                # a record of each exchange
     uint8_t   part_count
     part_t    parts[PARTS_MOST]  # of keys of verdicts
 

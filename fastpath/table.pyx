@@ -301,6 +301,7 @@ cdef class VipBlock:
         http.idle_ms = _ms(spec.idle_timeout_s)
         http.park_ms = _ms(spec.park_timeout_s)
         http.gateway_status = spec.gateway_status
+        http.log = spec.log
         self.kept = [name.encode() for name in spec.key]
         for i, name in enumerate(spec.key):
             part = &http.parts[i]

@@ -143,6 +143,7 @@ cdef tally_web(fleet_t* fleet, uint32_t slot):
         total.remembered += one.remembered
         total.asked += one.asked
         total.unanswered += one.unanswered
+        total.unrecorded += one.unrecorded
         total.replayed += one.replayed
         total.reused += one.reused
         total.resumed += one.resumed
@@ -168,6 +169,7 @@ cdef tally_web(fleet_t* fleet, uint32_t slot):
         remembered=total.remembered,
         asked=total.asked,
         unanswered=total.unanswered,
+        unrecorded=total.unrecorded,
         replayed=total.replayed,
         reused=total.reused,
         resumed=total.resumed,

@@ -30,6 +30,9 @@ cdef enum:
     LINGER_BYTES = 1048576
     TRIES_MOST = 4            # MAX_TRIES of spec.py
     INFORMATIONAL_MOST = 32   # 1xx of one response
+    RECORD_METHOD = 32        # bytes kept of a method
+    RECORD_PATH = 256         # and of a path
+    RECORDS_MOST = 2048       # on their way to Python; questions need room, too
 
 cdef enum EXCHANGE:
     EX_HANDSHAKE              # TLS with the client
@@ -60,6 +63,17 @@ cdef struct body_t:
 cdef struct pending_t:
     spill_t*  first           # owned list; NULL = none
     spill_t*  last
+
+# What an access log says of one exchange: no query, no header, for those hold secrets.
+cdef struct record_t:
+    uint32_t  vip
+    uint16_t  status
+    addr_t    client
+    uint64_t  took_us
+    uint64_t  bytes[2]        # of bodies: up, down
+    uint32_t  method_size
+    uint32_t  path_size
+    char      text[320]       # method, then path, cut if they are longer
 
 cdef struct exchange_t
 
@@ -96,6 +110,7 @@ cdef struct exchange_t:
     pending_t     to_up
     server_t*     up              # borrowed; NULL = none
     verdict_t*    verdict         # held; NULL = none
+    record_t*     record          # owned; NULL = not wanted
     uint64_t      began_us
     body_t        request
     body_t        response
