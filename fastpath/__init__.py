@@ -11,7 +11,8 @@
 
 A vip with `http=Http(...)` speaks HTTP. For a request whose verdict is not remembered,
 `engine.questions()` has a Question; `engine.answer(question, Forward("name"))` sends
-it, and those like it, to the `Upstream` of that name. Python decides, the core forwards.
+it, and those like it, to the `Upstream` of that name: Python decides, the core
+forwards.
 
 It knows sockets, pipes, TLS, HTTP framing, addresses and tables, and nothing of
 asyncio, Kubernetes or configuration files. One OS thread per worker, which never takes
