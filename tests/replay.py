@@ -7,7 +7,7 @@ or a continue token, what came in its place now is put into the requests that fo
 import json
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import yaml
 import yarl
 
 DIRECTORY = Path(__file__).parent / "golden"
-FILES = ("discovery-and-auth", "objects", "list-and-watch")
+FILES = ("discovery-and-auth", "objects", "list-and-watch", "clients")
 
 # What a server hands out: learned from answers, and not compared.
 HANDED_OUT = ("uid", "resourceVersion", "clusterIP", "nodePort", "healthCheckNodePort")
@@ -29,8 +29,10 @@ _NODE_PORT = re.compile(r"(?<=:)3[0-2]\d{3}(?=/)|(?<=nodePort: )\d+")
 _REVISIONS = re.compile(r"(?<=resource version: )\d+ \(\d+\)|(?<=, current: )\d+")
 _GENERATED = re.compile(r"(?<=lb\.)[a-z0-9]{5}")
 _AGE = re.compile(r"\d+[smhd](\d+[smhd])?")
-_QUOTED = re.compile(r'(?<=patch: Invalid value: ").*(?=": parsing)')
-_CAUSE = re.compile(r'(?<=^Invalid value: "){.*}(?=": parsing)')
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT[\d:]+Z")
+_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_QUOTED = re.compile(r'(?<=patch: Invalid value: ").*(?=": (parsing|strict))')
+_CAUSE = re.compile(r'(?<=^Invalid value: "){.*}(?=": (parsing|strict))')
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,11 @@ class Exchange:
     @property
     def golden(self) -> Any:
         """The recorded document, text or events."""
-        response = self.response
-        if response["headers"].get("content-type") == "application/yaml":
-            return yaml.safe_load(response["body"])
-        return response["watch"] if "watch" in response else response["body"]
+        if "watch" in self.response:
+            return self.response["watch"]
+        body, headers = self.response["body"], self.response["headers"]
+        is_yaml = headers.get("content-type") == "application/yaml"
+        return yaml.safe_load(body) if is_yaml and isinstance(body, str) else body
 
     @property
     def id(self) -> str:
@@ -57,9 +60,9 @@ class Exchange:
         return f"{self.file}:{self.line}"
 
 
-def exchanges() -> Iterator[Exchange]:
+def exchanges(files: Sequence[str] = FILES) -> Iterator[Exchange]:
     """All lines, in the order in which they must be sent."""
-    for name in FILES:
+    for name in files:
         lines = (DIRECTORY / f"{name}.jsonl").read_text().splitlines()
         for number, text in enumerate(lines, 1):
             found = json.loads(text)
@@ -103,12 +106,13 @@ class Replay:
             heads = {key.lower(): value for key, value in response.headers.items()}
             answer = Answer(response.status, heads, raw, raw.decode())
         golden = exchange.golden
-        if "watch" in exchange.response:
+        is_json = heads.get("content-type", "").startswith("application/json")
+        if "watch=" in request["path"]:
             lines = raw.decode().splitlines()
             answer.body = [json.loads(line) for line in lines] + [None]
-            if golden[-1] is not None:  # who recorded it had seen enough
+            if golden and golden[-1] is not None:  # who recorded it had seen enough
                 answer.body = answer.body[: len(golden)]
-        elif heads.get("content-type") == "application/json":
+        elif is_json and raw:
             answer.body = json.loads(raw)
         elif heads.get("content-type") == "application/yaml":
             answer.body = yaml.safe_load(raw)
@@ -167,13 +171,15 @@ def normal(value: Any, key: str = "") -> Any:
         items = [normal(item, key) for item in value]
         # How many bookmarks come is a matter of time.
         return [item for item, last in _with_last(items) if not _repeats(item, last)]
+    if key == "description":
+        return "<text>"
     if key in HANDED_OUT and value and value != "None":
         return f"<{key}>"
     if key in TIMES:
         return "<time>"
     if key == "continue":
         return "<token>"
-    if key == "serverAddress" or (key == "targetPort" and value > 10_000):
+    if key == "serverAddress" or (key == "targetPort" and len(str(value)) == 5):
         return "<address>"
     return _normal_text(value, key) if isinstance(value, str) else value
 
@@ -190,6 +196,9 @@ def _repeats(item: Any, last: Any) -> bool:
 def _normal_text(text: str, key: str) -> str:
     if key == "cells" and _AGE.fullmatch(text):
         return "<age>"
+    if key == "cells" and _MOMENT.fullmatch(text):
+        return "<moment>"
+    text = _UID.sub("<uid>", text)
     text = _ADDRESS.sub("<address>", text)
     text = _NODE_PORT.sub("<port>", text)
     text = _REVISIONS.sub("<revisions>", text)

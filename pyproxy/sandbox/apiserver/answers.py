@@ -27,7 +27,8 @@ def not_served() -> web.Response:
 def refused(refusal: Refusal, request: web.BaseRequest) -> web.Response:
     """Return a Status that says no."""
     answer = write(refusal.status(), Format(), request, refusal.code)
-    if refusal.code == 403:
+    # As they leave the filters; later refusals go without it.
+    if refusal.code == 403 or "without impersonating" in refusal.message:
         answer.headers["X-Content-Type-Options"] = "nosniff"
     if refusal.code == 504:
         answer.headers["Retry-After"] = "1"

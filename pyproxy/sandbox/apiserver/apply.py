@@ -29,7 +29,7 @@ def applied(
     """
     entries = entries_of(live)
     mine = entry_of(entries, writer)
-    wanted = fields_of(config, kind, writer.subresource)
+    wanted = _leaves(fields_of(config, kind, writer.subresource))
     present = fields_of(live, kind, writer.subresource) if live else {}
     others = [entry for entry in entries if entry is not mine]
     differing = {
@@ -43,13 +43,23 @@ def applied(
     for entry in others:
         entry.paths -= differing
     made = _merge(live or {}, config, kind)
-    for path in sorted(mine.paths - wanted.keys(), key=len, reverse=True):
+    for path in sorted(mine.paths - wanted.keys(), key=len):
         if not any(_covers(entry.paths, path) for entry in others):
             _remove(made, path, is_container=present.get(path) is CONTAINER)
     if mine.paths != wanted.keys():
         mine.writer = writer
     mine.paths = set(wanted)
     return with_entries(made, entries)
+
+
+def _leaves(found: dict[Path, Any]) -> dict[Path, Any]:
+    """Leave out what is there only because something is in it; items count."""
+    inner = {path[:length] for path in found for length in range(len(path))}
+    return {
+        path: value
+        for path, value in found.items()
+        if value is not CONTAINER or path not in inner or path[-1][0] == "k"
+    }
 
 
 def _covers(paths: set[Path], path: Path) -> bool:
@@ -116,8 +126,11 @@ def _conflict(conflicts: list[tuple[Entry, Path]]) -> Refusal:
     causes, texts = [], []
     for name, fields in sorted(by_writer.items()):
         for field in fields:
-            what = {"reason": "FieldManagerConflict", "field": field}
-            causes.append({**what, "message": f"conflict with {name}"})
+            what = {
+                "reason": "FieldManagerConflict",
+                "message": f"conflict with {name}",
+            }
+            causes.append({**what, "field": field})
         if len(fields) == 1:
             texts.append(f"conflict with {name}: {fields[0]}")
         else:

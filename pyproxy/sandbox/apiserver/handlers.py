@@ -28,6 +28,10 @@ from pyproxy.sandbox.apiserver.selectors import selector
 from pyproxy.sandbox.apiserver.streams import execute
 from pyproxy.sandbox.apiserver.watches import Watch
 
+_DEPRECATED = (
+    '299 - "v1 Endpoints is deprecated in v1.33+;'
+    ' use discovery.k8s.io/v1 EndpointSlice"'
+)
 _WARNING = '299 - "{}"'
 
 
@@ -47,12 +51,19 @@ class Handlers:
         Raises:
             Refusal: it is not done.
         """
+        answer = await self._answer(request, call)
+        if call.target.plural == "endpoints" and not answer.prepared:
+            answer.headers["Warning"] = _DEPRECATED
+        return answer
+
+    async def _answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         target = call.target
         if target.subresource not in ("", "status"):
             return await self._subresource(request, call)
         if target.subresource and not call.resource.has_status:
             raise no_such_resource()
-        if target.verb not in call.resource.verbs:
+        needs_name = target.verb in ("update", "patch")
+        if target.verb not in call.resource.verbs or (needs_name and not target.name):
             raise method_not_allowed()
         if target.verb in ("get", "list", "watch"):
             return await self._read(request, call)
@@ -107,13 +118,12 @@ class Handlers:
     async def _change(
         self, request: web.BaseRequest, call: Call, form: Format
     ) -> web.Response:
-        is_new = False
         if call.target.verb == "update":
             body, headers = await self._body(request, call)
-            made = writes.update(self._cluster, call, body)
+            made, is_new = writes.update(self._cluster, call, body)
         else:
             media = request.headers.get("Content-Type", "").partition(";")[0]
-            raw = decoded(await request.read(), media, call.resource.kind)
+            raw = decoded(await request.read(), media, "")
             headers = self._checked(call, raw) if isinstance(raw, dict) else {}
             made, is_new = writes.patch(self._cluster, call, media, raw)
         self._settle()
@@ -132,9 +142,10 @@ class Handlers:
         body = {"kind": kind, "apiVersion": call.resource.api_version} | body
         if (body["kind"], body["apiVersion"]) != (kind, call.resource.api_version):
             what = f'{body["kind"]} in version "{body["apiVersion"]}"'
-            raise bad_request(
-                f"{what} cannot be handled as a {kind}: unknown conversion"
-            )
+            package = call.resource.group.partition(".")[0] or "core"
+            how = f"converting (v1.{body['kind']}) to ({package}.{kind})"
+            why = f"{how}: unknown conversion"
+            raise bad_request(f"{what} cannot be handled as a {kind}: {why}")
         return body, self._checked(call, body)
 
     def _checked(self, call: Call, body: Object) -> dict[str, str]:
@@ -154,10 +165,8 @@ class Handlers:
             else list(unknown_fields(body, kind_type(kind)))
         )
         unknown = [text for text in unknown if "$" not in text]
-        if unknown and validation == "Strict":
+        if unknown and validation == "Strict" and not is_patch:
             listed = ", ".join(unknown)
-            if is_patch:
-                raise bad_request(f"strict decoding error: {listed}")
             raise bad_request(f"{what}: strict decoding error: {listed}")
         texts = [_WARNING.format(text.replace('"', '\\"')) for text in unknown]
         return {"Warning": ", ".join(texts)} if texts else {}
@@ -201,7 +210,9 @@ class Handlers:
 
     async def _log(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         key = call.target.key
-        _, container = pods.container(self._cluster.store, key, call.query)
+        pod, container = pods.container(self._cluster.store, key, call.query)
+        if not pod["spec"].get("nodeName"):
+            return web.Response(status=204, headers=HEADERS)
         answer = web.StreamResponse(headers={**PLAIN, "Content-Type": "text/plain"})
         answer.enable_chunked_encoding()
         await answer.prepare(request)
@@ -221,6 +232,7 @@ class Handlers:
             raise denial(call.identity, target, "create")
         key = target.key
         pod, container = pods.container(self._cluster.store, key, call.query)
+        pods.check_running(pod, container)
         return await execute(
             request,
             request.query.getall("command", []),

@@ -100,8 +100,11 @@ def impersonated(headers: CIMultiDictProxy[str]) -> Identity | None:
             extra.setdefault(key, []).append(value)
     if not name:
         if uid or groups or extra:
-            what = "requested without impersonating a user"
-            raise bad_request(f"{[*groups, uid, *extra]} {what}")
+            listed = ", ".join(f'"{group}"' for group in groups)
+            shown = f"[]string{{{listed}}}" if groups else "[]string(nil)"
+            what = f'&user.DefaultInfo{{Name:"", UID:"{uid}", Groups:{shown},'
+            what += " Extra:map[string][]string(nil)} without impersonating a user name"
+            raise bad_request(f"requested {what}")
         return None
     found = Identity(name, uid, groups, extra)
     if name == ANONYMOUS.name:

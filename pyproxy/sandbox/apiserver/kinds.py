@@ -22,6 +22,7 @@ class Resource:
     has_status: bool = False
     returns_deleted: bool = False  # DELETE answers with the object, not a Status
     counts_generations: bool = False
+    made_by_update: bool = False  # PUT makes what is not there
     categories: tuple[str, ...] = ()
     storage_hash: str = ""
     verbs: tuple[str, ...] = tuple(ALL_VERBS)
@@ -77,8 +78,17 @@ STORED = (
     Resource(
         *("", "endpoints", "endpoints", "Endpoints", ("ep",)),
         storage_hash="fWeeMqaN/OA=",
+        made_by_update=True,
     ),
-    Resource("", "events", "event", "Event", ("ev",), storage_hash="r2yiGXH7wu8="),
+    Resource(
+        "",
+        "events",
+        "event",
+        "Event",
+        ("ev",),
+        storage_hash="r2yiGXH7wu8=",
+        made_by_update=True,
+    ),
     Resource(
         *("", "namespaces", "namespace", "Namespace", ("ns",), False, True),
         storage_hash="Q3oi5N2YM8M=",
@@ -112,11 +122,13 @@ STORED = (
         *("", "services", "service", "Service", ("svc",), True, True),
         categories=("all",),
         storage_hash="0/CO1lhkEBI=",
+        made_by_update=True,
         returns_deleted=True,
     ),
     Resource(
         *("coordination.k8s.io", "leases", "lease", "Lease"),
         storage_hash="gqkMMb/YqFM=",
+        made_by_update=True,
     ),
     Resource(
         *("discovery.k8s.io", "endpointslices", "endpointslice", "EndpointSlice"),
@@ -131,9 +143,17 @@ STORED = (
         (),
         False,
     ),
-    Resource(RBAC, "clusterroles", "clusterrole", "ClusterRole", (), False),
-    Resource(RBAC, "rolebindings", "rolebinding", "RoleBinding"),
-    Resource(RBAC, "roles", "role", "Role"),
+    Resource(
+        RBAC,
+        "clusterroles",
+        "clusterrole",
+        "ClusterRole",
+        (),
+        False,
+        made_by_update=True,
+    ),
+    Resource(RBAC, "rolebindings", "rolebinding", "RoleBinding", made_by_update=True),
+    Resource(RBAC, "roles", "role", "Role", made_by_update=True),
 )
 
 

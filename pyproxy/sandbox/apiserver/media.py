@@ -96,7 +96,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def decoded(body: bytes, media: str, kind: str) -> Any:
-    """Read a request's body.
+    """Read a request's body: an object of this kind, or a patch if that is "".
 
     Raises:
         Refusal: another format, or not of that format.
@@ -115,6 +115,8 @@ def decoded(body: bytes, media: str, kind: str) -> Any:
         return json.loads(body)
     except ValueError as error:
         text = body.decode("utf-8", "replace")
+        if not kind:
+            raise bad_request(f"error decoding patch: {_go_error(text)}") from error
         raise bad_request(
             f"the object provided is unrecognized (must be of type {kind}): couldn't"
             f" get version/kind; json parse error: {_go_error(text)} ({text})"

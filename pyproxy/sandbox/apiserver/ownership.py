@@ -17,6 +17,7 @@ CONTAINER = object()  # the value of a path that only says that something is the
 
 _UNOWNED = {
     ("f:apiVersion",),
+    ("f:metadata",),
     ("f:kind",),
     *(
         ("f:metadata", f"f:{name}")
@@ -87,30 +88,30 @@ def fields_of(found: Object, kind: Type, subresource: str = "") -> dict[Path, An
     """Return every path of an object that can be owned, with its value.
 
     A status is written through its subresource and a spec is not; neither is owned by
-    who writes it in vain.
+    who writes it in vain. An empty field at the top is nobody's.
     """
     vain = ("f:spec",) if subresource == "status" else ("f:status",)
     return {
         path: value
         for path, value in _walk(found, kind, ())
-        if path and not {path[:1], path[:2]} & _UNOWNED and path[:1] != vain
+        if path and path[:1] != vain and not {path, path[:2]} & _UNOWNED
+        if len(path) > 1 or found[path[0].removeprefix("f:")]
     }
 
 
 def _walk(
     value: Any, kind: Type, path: Path, *, is_pointer: bool = False
 ) -> Iterator[tuple[Path, Any]]:
-    if value is None:
-        return
     is_map = isinstance(value, dict) and kind.kind in ("struct", "map")
     if is_map and not kind.is_atomic:
-        if kind.kind == "map" or is_pointer:
+        if is_pointer or not value:
             yield path, CONTAINER
         for key, item in value.items():
             inner = (*path, f"f:{key}")
             yield from _walk(item, kind.at(key), inner, is_pointer=kind.may_miss(key))
     elif isinstance(value, list) and kind.keys:
-        yield path, CONTAINER
+        if is_pointer:
+            yield path, CONTAINER
         for item in value:
             inner = (*path, key_of(item, kind))
             yield inner, CONTAINER

@@ -65,12 +65,12 @@ def causes(pod: Object, old: Object | None) -> Iterator[Cause]:
         name = container.get("name", "")
         if not name:
             yield Cause.required(f"{path}.name")
+        if not container.get("image"):
+            yield Cause.required(f"{path}.image")
         if name in seen:
             message = f'Duplicate value: "{name}"'
             yield Cause(f"{path}.name", message, "FieldValueDuplicate")
         seen.add(name)
-        if not container.get("image"):
-            yield Cause.required(f"{path}.image")
     if old is not None and _fixed(pod) != _fixed(old):
         why = (
             "pod updates may not change fields other than"

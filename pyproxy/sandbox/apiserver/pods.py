@@ -93,7 +93,7 @@ def container(
     """Return the pod and its container that a request is about.
 
     Raises:
-        Refusal: there is no such pod or container, or it does not run.
+        Refusal: there is no such pod or container.
     """
     pod = store.get(resource("pods"), key)
     if pod is None:
@@ -106,12 +106,17 @@ def container(
     found = [c for c in containers if name in ("", c["name"])]
     if not found:
         raise bad_request(f"container {name} is not valid for pod {key[1]}")
-    if not pod["spec"].get("nodeName"):
-        raise bad_request(f"pod {key[1]} does not have a host assigned")
-    if pod["status"].get("phase") != "Running":
-        what = f'container "{found[0]["name"]}" in pod "{key[1]}" is not available'
-        raise bad_request(what)
     return pod, found[0]
+
+
+def check_running(pod: Object, container: Object) -> None:
+    """Raise a Refusal unless commands can be run in a container."""
+    name = pod["metadata"]["name"]
+    if not pod["spec"].get("nodeName"):
+        raise bad_request(f"pod {name} does not have a host assigned")
+    if pod["status"].get("phase") != "Running":
+        what = f'container "{container["name"]}" in pod "{name}" is not available'
+        raise bad_request(what)
 
 
 def environment(pod: Object, container: Object) -> dict[str, str]:

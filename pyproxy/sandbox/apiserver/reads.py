@@ -106,7 +106,7 @@ def _list(call: Call, found: list[Object], metadata: Object, shape: Shape) -> Ob
 
 def _page(cluster: Cluster, call: Call) -> Page:
     query, latest = call.query, cluster.store.revision
-    limit = int(query.get("limit") or 0)
+    limit = parsed_number(query.get("limit", ""))
     asked = parsed_revision(query.get("resourceVersion", ""))
     match = query.get("resourceVersionMatch", "")
     if token := query.get("continue", ""):
@@ -114,6 +114,10 @@ def _page(cluster: Cluster, call: Call) -> Page:
             what = "specifying resource version is not allowed when using continue"
             raise bad_request(what)
         return _next_page(cluster, call, token, limit)
+    if match not in ("", "Exact", "NotOlderThan"):
+        known = ("Exact", "NotOlderThan", "")
+        cause = Cause.unsupported("resourceVersionMatch", match, known)
+        raise invalid("ListOptions", "meta.k8s.io", "", [cause])
     if match and not query.get("resourceVersion"):
         why = "resourceVersionMatch is forbidden unless resourceVersion is provided"
         raise _bad_options("resourceVersionMatch", why)
@@ -124,6 +128,15 @@ def _page(cluster: Cluster, call: Call) -> Page:
             raise expired(_EXPIRED)
         return Page(asked, limit=limit)
     return Page(latest, limit=limit)
+
+
+def parsed_number(text: str) -> int:
+    """Read a number in a query; none is 0."""
+    try:
+        return int(text or 0)
+    except ValueError as error:
+        why = f'strconv.ParseInt: parsing "{text}": invalid syntax'
+        raise bad_request(why) from error
 
 
 def parsed_revision(text: str) -> int:

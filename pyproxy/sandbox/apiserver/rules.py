@@ -27,6 +27,12 @@ _SUBDOMAIN_TEXT = (
     " '-' or '.', and must start and end with an alphanumeric character (e.g."
     f" 'example.com', regex used for validation is '{_SUBDOMAIN}')"
 )
+_QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
+_QUALIFIED_TEXT = (
+    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start"
+    " and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or"
+    f" '123-abc', regex used for validation is '{_QUALIFIED}')"
+)
 _LOOPBACK = "may not be in the loopback range (127.0.0.0/8, ::1/128)"
 NOT_READY = "node.kubernetes.io/not-ready"
 RBAC = "rbac.authorization.k8s.io"
@@ -56,6 +62,15 @@ def prepare(
         found["status"]["phase"] = "Active"
 
 
+def allocation_causes(
+    resource: Resource, found: Object, old: Object | None, store: Store
+) -> list[Cause]:
+    """Say what a new object asks for and cannot have."""
+    if resource.plural != "services" or old is not None:
+        return []
+    return list(services.allocation_causes(found, store))
+
+
 def causes(resource: Resource, found: Object, old: Object | None) -> list[Cause]:
     """Say what is wrong with an object; nothing, if it may be stored."""
     checks = _CAUSES.get(resource.plural)
@@ -76,6 +91,9 @@ def _name_causes(resource: Resource, found: Object) -> Iterator[Cause]:
     pattern, text = (_LABEL, _LABEL_TEXT) if is_label else (_SUBDOMAIN, _SUBDOMAIN_TEXT)
     if not re.fullmatch(pattern, name):
         yield Cause.invalid("metadata.name", name, text)
+    for key in found["metadata"].get("labels", {}):
+        if not re.fullmatch(_QUALIFIED, key.rpartition("/")[2]):
+            yield Cause.invalid("metadata.labels", key, _QUALIFIED_TEXT)
 
 
 def _default_namespace(namespace: Object) -> None:

@@ -163,11 +163,16 @@ def _canonical_struct(value: Object, struct: Struct) -> Object:
         is_empty = item is None or (not field.is_pointer and item in _EMPTY)
         if field.is_always:
             made[name] = field.type.zero() if is_empty else item
-        elif not is_empty or (field.type.kind == "struct" and item == {}):
+        elif not is_empty or (item == {} and _may_be_empty(field.type)):
             made[name] = item
     if struct.is_open:
         made |= {key: item for key, item in value.items() if key not in made}
     return made
+
+
+def _may_be_empty(kind: Type) -> bool:
+    """Whether nothing but braces is a value: a pointer to a struct."""
+    return kind.kind == "struct" or kind.name == "any"
 
 
 _EMPTY: tuple[Any, ...] = ("", 0, False, [], {})
@@ -203,11 +208,9 @@ def check(value: Any, kind: Type, owner: str = "", path: str = "") -> None:
     expected: Any = {"list": list, "map": dict, "struct": dict}.get(kind.kind)
     expected = expected or _PYTHON[kind.name]
     if not isinstance(value, expected) or (kind.name == "int" and value is True):
-        go = _GO_TYPES.get(kind.name, kind.name) if kind.kind == "scalar" else ""
-        go = go or (f"v1.{kind.name}" if kind.kind == "struct" else kind.kind)
         raise BadField(
             f"json: cannot unmarshal {_json_name(value)} into Go struct field"
-            f" {owner}.{path} of type {go}"
+            f" {owner}.{path} of type {_go_type(kind)}"
         )
     if kind.kind == "struct":
         for key, item in value.items():
@@ -241,6 +244,18 @@ def _check_time(text: str, name: str) -> None:
         return
     what = f'parsing time "{text}" as "{layout}"'
     raise BadField(f'{what}: cannot parse "{rest}" as "{wanted}"')
+
+
+def _go_type(kind: Type) -> str:
+    if kind.kind == "list":
+        return f"[]{_go_type(kind.items)}"
+    if kind.kind == "map":
+        return f"map[string]{_go_type(kind.at(''))}"
+    return (
+        f"v1.{kind.name}"
+        if kind.kind == "struct"
+        else _GO_TYPES.get(kind.name, kind.name)
+    )
 
 
 def _json_name(value: Any) -> str:

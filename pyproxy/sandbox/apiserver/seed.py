@@ -104,11 +104,11 @@ def _bindings() -> list[Object]:
     bound = {
         "cluster-admin": ("cluster-admin", [MASTERS]),
         "system:basic-user": ("system:basic-user", [AUTHENTICATED]),
-        "system:discovery": ("system:discovery", [AUTHENTICATED]),
         "system:public-info-viewer": (
             "system:public-info-viewer",
             [AUTHENTICATED, UNAUTHENTICATED],
         ),
+        "system:discovery": ("system:discovery", [AUTHENTICATED]),
         "viewers": ("view", ["viewers"]),
     }
     return [

@@ -15,9 +15,10 @@ from pyproxy.sandbox.apiserver.cluster import Call, Cluster
 from pyproxy.sandbox.apiserver.handlers import Handlers
 from pyproxy.sandbox.apiserver.identity import Identity, impersonated
 from pyproxy.sandbox.apiserver.keeper import Keeper
+from pyproxy.sandbox.apiserver.kinds import GROUPS
 from pyproxy.sandbox.apiserver.media import Format, accepted
 from pyproxy.sandbox.apiserver.rbac import denial
-from pyproxy.sandbox.apiserver.refusal import Refusal
+from pyproxy.sandbox.apiserver.refusal import Refusal, no_such_resource
 from pyproxy.sandbox.apiserver.route import Target, parse
 from pyproxy.sandbox.certificates import Pair
 
@@ -127,7 +128,9 @@ class Apiserver:
         if not target.is_resource:
             return self._plain(request, target)
         if target.resource is None:
-            return not_served()
+            if target.group and target.group not in GROUPS:
+                return not_served()
+            raise no_such_resource()
         agent = request.headers.get("User-Agent", "")
         return await self._handlers.answer(
             request, Call(target, request.query, user, agent)
@@ -164,6 +167,8 @@ class Apiserver:
             return write(found, Format(), request) if found else not_served()
         form = accepted(header, ("APIGroupDiscoveryList",))
         found = discovery.document(path, form, self.cluster.address)
+        if found is None and path.startswith("/api/"):
+            raise no_such_resource()
         if found is None:
             return not_served()
         answer = write(found, form, request)

@@ -124,6 +124,21 @@ def _taken(store: Store, name: str) -> Iterator[Any]:
         yield from service["spec"].get(name, [])
 
 
+def allocation_causes(service: Object, store: Store) -> Iterator[Cause]:
+    """What a new Service asks for and somebody else has."""
+    spec, done = service["spec"], "already allocated"
+    address = spec.get("clusterIP", "")
+    if address not in ("", "None") and address in _taken(store, "clusterIPs"):
+        why = f"failed to allocate IP {address}: provided IP is {done}"
+        message = f'Invalid value: ["{address}"]: {why}'
+        yield Cause("spec.clusterIPs", message)
+    ports = {port.get("nodePort") for port in _taken(store, "ports")} - {None}
+    for number, port in enumerate(spec.get("ports", [])):
+        if port.get("nodePort") in ports:
+            path = f"spec.ports[{number}].nodePort"
+            yield Cause.invalid(path, port["nodePort"], f"provided port is {done}")
+
+
 def causes(service: Object, old: Object | None) -> Iterator[Cause]:
     """What is wrong with a Service."""
     spec = service["spec"]
@@ -143,8 +158,9 @@ def causes(service: Object, old: Object | None) -> Iterator[Cause]:
             yield Cause.invalid("spec.loadBalancerClass", new_class, why)
     if old is not None and kind == old["spec"]["type"] != "ExternalName":
         if spec["clusterIP"] != old["spec"]["clusterIP"]:
-            why = "field is immutable"
-            yield Cause.invalid("spec.clusterIPs[0]", spec["clusterIP"], why)
+            shown = f'["{spec["clusterIP"]}"]'
+            message = f"Invalid value: {shown}: may not change once set"
+            yield Cause("spec.clusterIPs[0]", message)
 
 
 def _port_causes(port: Object, path: str, count: int) -> Iterator[Cause]:

@@ -22,19 +22,18 @@ def table(
 
 
 def _column(text: str) -> Object:
-    """From `Name`, `Restarts:integer` or, when only -o wide shows it, `+Node`."""
+    """From `Name`, `Restarts` or, when only -o wide shows it, `+Node`."""
     wide, text = text.startswith("+"), text.removeprefix("+")
     name, _, kind = text.partition(":")
     made: Object = {"name": name, "type": kind or "string"}
-    made["format"] = "name" if name == "Name" and not wide else ""
+    made["format"] = "name" if name == "Name" else ""
     return made | {"description": "", "priority": int(wide)}
 
 
 def _row(item: Object, cells: Callable[[Object], Row], include: str) -> Object:
     row: Object = {"cells": cells(item)}
-    if include != "None":
-        row["object"] = item if include == "Object" else partial(item)
-    return row
+    shown = item if include == "Object" else partial(item)
+    return row | {"object": None if include == "None" else shown}
 
 
 def _age(item: Object) -> str:
@@ -195,7 +194,7 @@ _TABLES: dict[str, tuple[list[str], Callable[[Object], Row]]] = {
     "events": (
         [
             *("Last Seen", "Type", "Reason", "Object", "+Subobject", "+Source"),
-            *("Message", "+First Seen", "+Count:integer", "+Name"),
+            *("Message", "+First Seen", "+Count", "+Name"),
         ],
         _event,
     ),
@@ -222,10 +221,10 @@ _TABLES: dict[str, tuple[list[str], Callable[[Object], Row]]] = {
         _pod,
     ),
     "rolebindings": (_BINDING, _binding),
-    "secrets": (["Name", "Type", "Data:integer", "Age"], _secret),
+    "secrets": (["Name", "Type", "Data", "Age"], _secret),
     "serviceaccounts": (
-        ["Name", "Secrets:integer", "Age"],
-        lambda item: [_name(item), len(item.get("secrets", [])), _age(item)],
+        ["Name", "Age"],
+        lambda item: [_name(item), _age(item)],
     ),
     "services": (
         [

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pyproxy.sandbox.apiserver.cluster import Call, Cluster
 from pyproxy.sandbox.apiserver.media import Shape, encoded
 from pyproxy.sandbox.apiserver.reads import (
+    parsed_number,
     parsed_revision,
     shaped,
     streaming_refusal,
@@ -47,7 +48,7 @@ class Watch:
         self._accepts = selector(self.call.resource, query)
         self._shelf = self.cluster.store.shelf(self.call.resource)
         self._now = asyncio.get_running_loop().time
-        asked_s = float(query.get("timeoutSeconds") or 0)
+        asked_s = parsed_number(query.get("timeoutSeconds", ""))
         length_s = asked_s or random.uniform(LONGEST_S, 2 * LONGEST_S)
         self._deadline = self._now() + length_s * self.cluster.second
         self.revision = parsed_revision(query.get("resourceVersion", ""))

@@ -27,11 +27,16 @@ from pyproxy.sandbox.apiserver.refusal import (
     invalid,
     not_found,
     stale,
-    unknown_media,
 )
 from pyproxy.sandbox.apiserver.route import is_true
-from pyproxy.sandbox.apiserver.schema import BadField, Object, canonical, check
-from pyproxy.sandbox.apiserver.store import Key
+from pyproxy.sandbox.apiserver.schema import (
+    BadField,
+    Object,
+    canonical,
+    check,
+    unknown_fields,
+)
+from pyproxy.sandbox.apiserver.store import Key, with_revision
 
 PATCHES = (
     "application/json-patch+json",
@@ -93,18 +98,26 @@ def _settle_namespace(cluster: Cluster, call: Call, metadata: Object) -> None:
         why = "unable to create new content in namespace"
         why = f"{why} {asked} because it is being terminated"
         name = metadata.get("name", "")
-        raise forbidden(call.resource.plural, call.resource.group, name, why)
+        refusal = forbidden(call.resource.plural, call.resource.group, name, why)
+        message = f"namespace {asked} is being terminated"
+        cause = {"reason": "NamespaceTerminating", "message": message}
+        cause["field"] = "metadata.namespace"
+        refusal.details = {**(refusal.details or {}), "causes": [cause]}
+        raise refusal
 
 
-def update(cluster: Cluster, call: Call, body: Object) -> Object:
-    """Replace an object and return it."""
+def update(cluster: Cluster, call: Call, body: Object) -> tuple[Object, bool]:
+    """Replace an object; return it, and whether it was not there."""
     found, key = call.resource, call.target.key
     made: Object = canonical(body, found.type)
-    if made["metadata"].get("name", key[1]) != key[1]:
+    made["metadata"].setdefault("name", key[1])
+    if made["metadata"]["name"] != key[1]:
         name = made["metadata"]["name"]
         what = f"the name of the object ({name}) does not match the name on the URL"
         raise bad_request(f"{what} ({key[1]})")
-    return _replace(cluster, call, _current(cluster, call), made)
+    if found.made_by_update and cluster.store.get(found, key) is None:
+        return create(cluster, call, made), True
+    return _replace(cluster, call, _current(cluster, call), made), False
 
 
 def _current(cluster: Cluster, call: Call) -> Object:
@@ -120,8 +133,11 @@ def _replace(cluster: Cluster, call: Call, old: Object, made: Object) -> Object:
     made = copy.deepcopy(made)
     metadata, was = made["metadata"], old["metadata"]
     if metadata.get("uid", was["uid"]) != was["uid"]:
-        why = f"Precondition failed: UID in precondition: {metadata['uid']},"
-        why = f"{why} UID in object meta: {was['uid']}"
+        where = "/".join(("/registry", found.plural, *filter(None, key)))
+        why = f"StorageError: invalid object, Code: 4, Key: {where},"
+        why += " ResourceVersion: 0, AdditionalErrorMsg: Precondition failed:"
+        why += f" UID in precondition: {metadata['uid']},"
+        why += f" UID in object meta: {was['uid']}"
         raise conflict(found.plural, found.group, key[1], why)
     version = metadata.get("resourceVersion", "")
     if version not in ("", "0", was["resourceVersion"]):
@@ -160,6 +176,8 @@ def _finish(
     if call.target.subresource == "status":
         causes = rules.status_causes(found, made)
     else:
+        if taken := rules.allocation_causes(found, made, old, cluster.store):
+            raise invalid(found.kind, found.group, key[1], taken)
         rules.prepare(found, made, old, cluster.store)
         causes = rules.causes(found, made, old)
     if causes:
@@ -170,6 +188,8 @@ def _finish(
     if found.counts_generations and old is not None and _moved(made, old):
         made["metadata"]["generation"] = old["metadata"]["generation"] + 1
     if call.is_dry:
+        if old is None:
+            del made["metadata"]["resourceVersion"]
         return made
     if old is not None and "deletionTimestamp" in made["metadata"]:
         if not _is_kept(found, made):
@@ -193,7 +213,9 @@ def _grace(made: Object) -> int:
 
 
 def _moved(made: Object, old: Object) -> bool:
-    """Whether more changed than metadata and status."""
+    """Whether more changed than metadata and status; of a slice, anything at all."""
+    if made["kind"] == "EndpointSlice":
+        return True
     names = (made.keys() | old.keys()) - {"metadata", "status"}
     return any(made.get(name) != old.get(name) for name in names)
 
@@ -212,7 +234,8 @@ def patch(cluster: Cluster, call: Call, media: str, body: Any) -> tuple[Object, 
         elif media == "application/strategic-merge-patch+json":
             made = strategic_patch(old, body, found.type)
         else:
-            raise unknown_media(", ".join(PATCHES))
+            message = "415: Unsupported Media Type"
+            raise Refusal(415, "UnsupportedMediaType", message, {})
     except PatchError as error:
         message = "the server rejected our request due to an error in our request"
         if media == "application/json-patch+json":
@@ -220,6 +243,9 @@ def patch(cluster: Cluster, call: Call, media: str, body: Any) -> tuple[Object, 
         raise bad_request(str(error)) from error
     try:
         check(made, found.type)
+        unknown = list(unknown_fields(made, found.type))
+        if unknown and call.query.get("fieldValidation") == "Strict":
+            raise BadField(f"strict decoding error: {', '.join(unknown)}")
     except BadField as error:
         shown = json.dumps(dict(sorted(made.items())), separators=(",", ":"))
         quoted = shown.replace("\\", "\\\\").replace('"', '\\"')
@@ -237,6 +263,13 @@ def _apply(cluster: Cluster, call: Call, body: Object) -> tuple[Object, bool]:
         why = "is required for apply patch"
         cause = Cause.required("fieldManager", why)
         raise invalid("PatchOptions", "meta.k8s.io", "", [cause])
+    for field in unknown_fields(body, found.type):
+        name = field.partition('"')[2].rstrip('"')
+        version = found.api_version if found.group else "/v1"
+        space = body.get("metadata", {}).get("namespace", "")
+        what = f"({space}/{key[1]}; {version}, Kind={found.kind})"
+        message = f"failed to create typed patch object {what}: .{name}:"
+        raise Refusal(500, "", f"{message} field not declared in schema")
     writer = _writer(cluster, call, "Apply")
     config = canonical(body, found.type)
     config["metadata"].pop("managedFields", None)
@@ -262,16 +295,19 @@ def delete(cluster: Cluster, call: Call, options: Object) -> tuple[Object, bool]
         has = old["metadata"]["uid" if is_uid else "resourceVersion"]
         if wanted and wanted != has:
             word = "UID" if is_uid else "ResourceVersion"
-            why = f"Precondition failed: {word} in precondition: {wanted},"
-            why = f"{why} {word} in object meta: {has}"
-            raise conflict(found.plural, found.group, key[1], why)
+            done = "deleted and then recreated" if is_uid else "modified"
+            why = f"the {word} in the precondition ({wanted}) does not match the {word}"
+            why += f" in record ({has}). The object might have been {done}"
+            raise conflict(found.kind, found.group, key[1], why)
     if call.is_dry:
-        return old, True
+        return _deleted(found, old), True
     metadata = {**old["metadata"]}
     grace = _grace_asked(call, old, options)
     if "deletionTimestamp" not in metadata or grace < _grace(old):
         metadata["deletionTimestamp"] = cluster.now()
         metadata["deletionGracePeriodSeconds"] = grace
+        if "generation" in metadata:
+            metadata["generation"] += 1
     made = {**old, "metadata": metadata}
     if found.plural == "namespaces":
         del metadata["deletionGracePeriodSeconds"]
@@ -282,6 +318,8 @@ def delete(cluster: Cluster, call: Call, options: Object) -> tuple[Object, bool]
             made = cluster.store.put(found, key, made)
         return made, False
     gone = cluster.store.remove(found, key)
+    if found.plural == "pods":
+        return with_revision(made, int(gone["metadata"]["resourceVersion"])), True
     if found.returns_deleted:
         return gone, True
     return _deleted(found, gone), True
