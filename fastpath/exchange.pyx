@@ -3,22 +3,18 @@ every event of either side calls. It stops when both directions wait.
 """
 
 from libc.errno cimport EAGAIN
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t
 
 from fastpath.addr cimport addr_t
 from fastpath.carry cimport (
     CARRY,
-    CARRY_DONE,
     CARRY_FAULT,
     CARRY_MORE,
     CARRY_NO_MEMORY,
     CARRY_SOURCE,
     CARRY_TARGET,
-    CARRY_WAIT,
     body_carry,
     pending_drop,
-    pending_send,
-    tunnel_carry,
 )
 from fastpath.client cimport (
     STEP,
@@ -34,11 +30,7 @@ from fastpath.client cimport (
     exchange_idle,
     exchange_open,
     exchange_say,
-    exchange_until,
-    input_bytes,
-    input_drop,
     input_take,
-    vip_of,
 )
 from fastpath.decide cimport (
     decide_answered,
@@ -88,7 +80,6 @@ from fastpath.stats cimport (
     DROP_RESET_BY_CLIENT,
     web_stats,
 )
-from fastpath.table cimport vip_t
 from fastpath.timer cimport TIMER_EXCHANGE, timer_arm, timer_t
 from fastpath.transport cimport transport_read
 from fastpath.tunnel cimport exchange_tunnel, tunnel_run
@@ -325,9 +316,11 @@ cdef void web_server_event(
     web_t* w, uint32_t index, uint32_t generation, uint32_t events
 ) noexcept nogil:
     cdef server_t* s = <server_t*>slab_find(&w.servers, index, generation)
+    cdef exchange_t* x
 
     if s == NULL:
         return
+    x = s.exchange  # what is called below may let go of the server
     s.link.readable = 1
     if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
         s.link.wary = 1
@@ -336,9 +329,9 @@ cdef void web_server_event(
     if s.state == SV_IDLE:
         upstream_idle_event(w, s)
     elif s.state == SV_BUSY:
-        exchange_run(w, s.exchange)
+        exchange_run(w, x)
     else:
-        server_arrived(w, s.exchange, upstream_go_on(w, s))
+        server_arrived(w, x, upstream_go_on(w, s))
 
 
 cdef void server_arrived(web_t* w, exchange_t* x, REACH reach) noexcept nogil:
@@ -365,15 +358,17 @@ cdef void client_timer(web_t* w, exchange_t* x) noexcept nogil:
 cdef void web_timer(web_t* w, timer_t* t) noexcept nogil:
     cdef char* slot = <char*>t - sizeof(slot_t)
     cdef server_t* s
+    cdef exchange_t* x
 
     if t.kind == TIMER_EXCHANGE:
         client_timer(w, <exchange_t*>slot)
         return
     s = <server_t*>slot
-    if s.exchange == NULL or s.state == SV_BUSY:
+    x = s.exchange
+    if x == NULL or s.state == SV_BUSY:
         upstream_idle_timer(w, s)
     else:
-        server_arrived(w, s.exchange, upstream_late(w, s))
+        server_arrived(w, x, upstream_late(w, s))
 
 
 cdef void web_answer(web_t* w, const letter_t* letter) noexcept nogil:
