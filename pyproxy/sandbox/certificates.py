@@ -38,15 +38,25 @@ class Authority:
         self.certificate = directory / "ca.crt"
         self.certificate.write_bytes(certificate.public_bytes(_PEM))
 
-    def issue(self, name: str, hosts: Sequence[str], *, days: float = 7) -> Pair:
-        """Make `NAME.crt` and `NAME.key` for DNS names and IP addresses."""
+    def issue(
+        self,
+        name: str,
+        hosts: Sequence[str],
+        *,
+        days: float = 7,
+        groups: Sequence[str] = (),
+    ) -> Pair:
+        """Make `NAME.crt` and `NAME.key` for DNS names and IP addresses.
+
+        An API server takes the name for a user's, and `groups` for that user's groups.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(
             self._key.public_key()
         )
         certificate = (
-            self._builder(_name(name), key.public_key(), days)
+            self._builder(_name(name, groups), key.public_key(), days)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
             .add_extension(_key_usage(signs=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
@@ -87,8 +97,10 @@ class Authority:
 _PEM = serialization.Encoding.PEM
 
 
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+def _name(common: str, organizations: Sequence[str] = ()) -> x509.Name:
+    parts = [(NameOID.COMMON_NAME, common)]
+    parts += [(NameOID.ORGANIZATION_NAME, name) for name in organizations]
+    return x509.Name([x509.NameAttribute(kind, value) for kind, value in parts])
 
 
 def _host(host: str) -> x509.GeneralName:
