@@ -1,5 +1,5 @@
 # Heads as we send them: what came, less what is hop-by-hop, edited by a verdict.
-# Writes into the caller's buffer and allocates nothing. Sources: RFC 9110 7.6, RFC 9112.
+# Writes into the caller's buffer, allocates nothing. Sources: RFC 9110 7.6, RFC 9112.
 from libc.stdint cimport uint16_t, uint32_t
 from fastpath.addr cimport addr_t
 from fastpath.head cimport head_t
@@ -13,8 +13,8 @@ cdef struct out_t:
 
 cdef void out_put(out_t* o, const char* bytes, size_t size) noexcept nogil
 
-# A request for the upstream. `client` is appended to X-Forwarded-For if the verdict says
-# so and it has an ip. `upgrade`: the verdict allows the one that the head asks for.
+# A request for the upstream. `client` is appended to X-Forwarded-For if the verdict
+# says so and it has an ip. `upgrade`: the verdict allows the one that the head asks for.
 cdef void compose_request(
     out_t* o, const head_t* h, const char* bytes, const verdict_t* v,
     const addr_t* client, bint upgrade,

@@ -5,7 +5,7 @@ from fastpath.mailbox cimport letter_t
 from fastpath.upstream cimport REACH
 from fastpath.web cimport exchange_t, web_t
 
-# Find the verdict for the request whose head is w.head, and carry it out, or ask Python.
+# Find the verdict for the request whose head is w.head and carry it out, or ask Python.
 # `refused` is the status that the upstream gave under the last verdict; 0 = none.
 cdef STEP exchange_decide(web_t* w, exchange_t* x, uint16_t refused) noexcept nogil
 

@@ -255,7 +255,7 @@ cdef class VerdictBlock:
 
 
 cdef class Docket:
-    """Questions and records as they come; compiled verdicts, in case they come again."""
+    """Questions and records as they come; compiled verdicts, in case of more."""
 
     def __cinit__(self):
         self.blocks = {}

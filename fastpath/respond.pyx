@@ -4,7 +4,7 @@ first bytes of the body that came with it travel in the same segment."""
 from libc.errno cimport EAGAIN, ECONNRESET, EPIPE
 from libc.stdint cimport uint32_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy, strlen
+from libc.string cimport strlen
 
 from fastpath.carry cimport (
     CARRY,

@@ -121,7 +121,9 @@ cdef backend_t* upstream_pick(web_t* w, exchange_t* x, vip_t* v) noexcept nogil:
 
 
 # Say what went wrong as Go's net package does: users and scripts know those texts.
-cdef void say_dial(web_t* w, const backend_t* b, const char* what, int error) noexcept nogil:
+cdef void say_dial(
+    web_t* w, const backend_t* b, const char* what, int error
+) noexcept nogil:
     cdef char ip[64]
     cdef char why[128]
 

@@ -10,7 +10,7 @@
 # REACHING   connecting to an upstream, on which the request has not been sent
 # FLOWING    request and response move, each as far as it can
 # TUNNEL     upgraded: bytes both ways
-# LINGER     the last response was sent and ours shut; what the client still says is lost
+# LINGER     the last response was sent, our side shut; what the client says is lost
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastpath.addr cimport addr_t
 from fastpath.head cimport chunks_t, head_t
@@ -185,4 +185,3 @@ cdef struct answer_t:
     uint32_t   generation
     uint32_t   asks
     uint16_t   parts
-
