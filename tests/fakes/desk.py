@@ -92,8 +92,7 @@ class Desk(Program):
         """Send bytes as they are, and return the answer."""
         with self.dial() as connection:
             connection.sendall(raw)
-            answer = hear(connection, method)
-            return answer._replace(closes=answer.closes or has_ended(connection))
+            return hear(connection, method)
 
     def dial(self) -> socket.socket:
         """Connect."""

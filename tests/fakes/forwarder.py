@@ -36,11 +36,11 @@ class Forwarder(Server):
     def serve(self, connection: socket.socket) -> None:
         """Greet, dial, and pass bytes on until either side ends."""
         if self._context is not None:
+            raw = connection.dup()  # its own is closed by whoever called us
             try:
-                connection = self._context.wrap_socket(
-                    connection.dup(), server_side=True
-                )
-            except ssl.SSLError:
+                connection = self._context.wrap_socket(raw, server_side=True)
+            except OSError:
+                raw.close()
                 return
         try:
             greet = self._socks if self.kind.startswith("socks") else self._connect

@@ -88,9 +88,11 @@ class Recorder(Server):
         if self._context is None:
             self._talk(connection, "")
             return
+        raw = connection.dup()  # its own is closed by whoever called us
         try:
-            wrapped = self._context.wrap_socket(connection.dup(), server_side=True)
-        except ssl.SSLError:
+            wrapped = self._context.wrap_socket(raw, server_side=True)
+        except OSError:
+            raw.close()
             return  # a client that does not trust us
         with wrapped:
             shown = wrapped.getpeercert()

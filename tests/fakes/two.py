@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.fakes.apiserver import authority
-from tests.fakes.desk import AGAIN, Answer, Desk, Kubectl, kubeconfig
+from tests.fakes.desk import AGAIN, Answer, Desk, Kubectl, has_ended, hear, kubeconfig
 from tests.fakes.recorder import Recorder, Seen, pair_for
 
 # What differs, and why nobody minds.
@@ -71,7 +71,11 @@ class Two:
 
     def _say(self, desk: Desk, raw: bytes) -> Outcome:
         before = len(self.upstream.seen)
-        answer = desk.say(raw, raw.split(b" ", 1)[0].decode("latin-1"))
+        with desk.dial() as connection:
+            connection.sendall(raw)
+            answer = hear(connection, raw.split(b" ", 1)[0].decode("latin-1"))
+            closes = answer.closes or has_ended(connection)
+            answer = answer._replace(closes=closes)
         seen = [s for s in self.upstream.seen[before:] if s.target[-6:] != AGAIN]
         return Outcome(answer, tuple(seen))
 
