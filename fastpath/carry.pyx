@@ -180,7 +180,7 @@ cdef ssize_t body_send(
 
 
 # Fill the scratch buffer from `t`. Return its bytes, 0 = ended, or -errno. What was
-# read before an error or the end is returned first; both are met again at the next call.
+# read before an error or the end is returned first; both are met again next time.
 cdef ssize_t read_some(mover_t* m, transport_t* t) noexcept nogil:
     cdef size_t got = 0
     cdef ssize_t n

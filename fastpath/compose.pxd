@@ -14,7 +14,7 @@ cdef struct out_t:
 cdef void out_put(out_t* o, const char* bytes, size_t size) noexcept nogil
 
 # A request for the upstream. `client` is appended to X-Forwarded-For if the verdict
-# says so and it has an ip. `upgrade`: the verdict allows the one that the head asks for.
+# says so and it has an ip. `upgrade`: the verdict allows the one that the head asks.
 cdef void compose_request(
     out_t* o, const head_t* h, const char* bytes, const verdict_t* v,
     const addr_t* client, bint upgrade,
