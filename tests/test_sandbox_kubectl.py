@@ -1,12 +1,13 @@
-"""kubectl does its work against the sandbox's API server, and the same on a real one.
+"""kubectl at work on the sandbox's API server and on a real one, straight and proxied.
 
 What takes a kubelet (logs, exec, pods that start) or controllers is asked of the
 sandbox alone: the real cluster here is an etcd and a kube-apiserver, nothing else.
 """
 
 import contextlib
+import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from tests.fakes.process import Program
 from tests.kubectl import Kubectl
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]  # a process per line
+
+Server = Callable[[Path], contextlib.AbstractContextManager[str]]
 
 SERVICE = """\
 apiVersion: v1
@@ -32,8 +35,8 @@ spec:
 
 
 @contextlib.contextmanager
-def sandbox(directory: Path) -> Iterator[Path]:
-    """The sandbox's API server in a process of its own; yields a kubeconfig."""
+def sandbox(directory: Path) -> Iterator[str]:
+    """The sandbox's API server in a process of its own; yields the flag to reach it."""
     issuer = authority(directory / "ca")
     pair, ca = issuer.issue("apiserver", ["127.0.0.1"]), issuer.certificate
     files = (str(pair.certificate), str(pair.key), str(ca))
@@ -42,40 +45,62 @@ def sandbox(directory: Path) -> Iterator[Path]:
         program.wait_for("\n")
         url = f"https://127.0.0.1:{program.stdout.strip()}"
         write_kubeconfig(directory / "kubeconfig", url, ca, "admin-token")
-        yield directory / "kubeconfig"
+        yield f"--kubeconfig={directory / 'kubeconfig'}"
         assert program.stderr == ""
 
 
 @contextlib.contextmanager
-def real(directory: Path) -> Iterator[Path]:
-    """A kube-apiserver; yields a kubeconfig."""
+def real(directory: Path) -> Iterator[str]:
+    """A kube-apiserver; yields the flag to reach it."""
     if obstacle := realcluster.obstacle():
         pytest.skip(obstacle)
     with realcluster.RealCluster(directory) as cluster:
         path = directory / "kubeconfig"
         write_kubeconfig(path, cluster.url, cluster.ca, "admin-token")
-        yield path
+        yield f"--kubeconfig={path}"
 
 
-REAL = pytest.param(real, id="real", marks=[pytest.mark.cluster, pytest.mark.slow])
+@contextlib.contextmanager
+def proxied(server: Server, directory: Path) -> Iterator[str]:
+    """A server behind `pyproxy kubectl-proxy`; yields the flag to reach it."""
+    # By default the proxy refuses exec, as kubectl's own does.
+    flags = ("--port=0", "--reject-paths=^$")
+    with (
+        server(directory / "server") as kubeconfig,
+        Program(directory, "pyproxy", "kubectl-proxy", *flags, kubeconfig) as program,
+    ):
+        program.wait_for("Starting to serve on ")
+        address = program.stdout.split()[-1]
+        yield f"--server=http://{address}"
 
 
-@pytest.fixture(scope="module", params=[pytest.param(sandbox, id="sandbox"), REAL])
+CLUSTER = [pytest.mark.cluster, pytest.mark.slow]
+WAYS = [
+    pytest.param(sandbox, id="sandbox"),
+    pytest.param(functools.partial(proxied, sandbox), id="proxied"),
+    pytest.param(real, id="real", marks=CLUSTER),
+    pytest.param(functools.partial(proxied, real), id="real-proxied", marks=CLUSTER),
+]
+
+
+@pytest.fixture(scope="module", params=WAYS)
 def kubectl(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Kubectl]:
     """One server, as its administrator."""
     directory = tmp_path_factory.mktemp("kubectl")
-    with request.param(directory / "server") as kubeconfig:
-        yield Kubectl(directory / "client", f"--kubeconfig={kubeconfig}")
+    with request.param(directory / "server") as flag:
+        yield Kubectl(directory / "client", flag)
 
 
-@pytest.fixture(scope="module")
-def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+@pytest.fixture(scope="module", params=WAYS[:2])
+def pods(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Kubectl]:
     """A server where pods run: the sandbox."""
     directory = tmp_path_factory.mktemp("pods")
-    with sandbox(directory / "server") as kubeconfig:
-        yield Kubectl(directory / "client", f"--kubeconfig={kubeconfig}")
+    with request.param(directory / "server") as flag:
+        yield Kubectl(directory / "client", flag)
 
 
 @pytest.fixture
