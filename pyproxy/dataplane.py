@@ -165,6 +165,10 @@ class Dataplane:
         except (KeyError, fastpath.EngineError) as error:
             logger.error("core did not take a verdict", extra={"why": str(error)})
 
+    def records(self) -> list[Record]:
+        """Return the exchanges that ended since, of vips that log theirs."""
+        return self._engine.records()
+
     def forget(self) -> None:
         """Withdraw every verdict that is remembered."""
         self._engine.forget()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pyproxy.admin import Collector, Sources, describe
-from pyproxy.dataplane import Http, Upstream, upstream_of
+from pyproxy.dataplane import Http, Record, Upstream, upstream_of
 from pyproxy.discovery.apiservers import Apiservers, obtain
 from pyproxy.errors import PyproxyError, StartError
 from pyproxy.http.files import Directory
@@ -30,8 +30,10 @@ from pyproxy.modes.kubectl_proxy.config import (
 from pyproxy.runtime import Runtime
 
 logger = logging.getLogger(__name__)
+access = logging.getLogger("pyproxy.access")
 
 POLL_S = 2.0  # how often files are looked at
+WRITE_S = 0.2  # how often the access log is written
 RESOLVE_S = 30.0  # how often names are looked up
 KEEPALIVE_S = 30.0  # TCP's, unless said otherwise; Go's
 PARK_S = 660.0  # longer than a person may take to log in
@@ -43,17 +45,21 @@ async def run(
 ) -> None:
     """Serve until a signal or the end of the command. Raise before anything started."""
     proxy = Proxy(config, runtime)
+    access.setLevel(logging.INFO)  # who asks for it wants it whatever the level is
     async with runtime.started(proxy.sources()):
         try:
             shown = await proxy.open()
             runtime.on_reload(proxy.reload)
             runtime.background("files", proxy.look_at_files)
             runtime.background("names", proxy.look_names_up)
+            if config.access_log:
+                runtime.background("access log", proxy.write_records)
             if command:
                 await _serve_command(shown, command, config, runtime)
             else:
                 await runtime.serve([shown])
             await runtime.drain()
+            proxy.write_down()
         finally:
             await proxy.close()
 
@@ -82,6 +88,19 @@ async def _serve_command(
     finally:
         ended.set()
         runtime.exit_code = await running
+
+
+def facts(record: Record) -> dict[str, object]:
+    """Return a line of the access log; what it is about holds no secret."""
+    return {
+        "client": record.source or "unix",
+        "method": record.method,
+        "path": record.path,
+        "status": record.status,
+        "sent": record.bytes_up,
+        "received": record.bytes_down,
+        "took_ms": round(record.took_us / 1000, 1),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +292,16 @@ class Proxy:
         await asyncio.sleep(RESOLVE_S)
         async with self._one_at_a_time:
             await self._try_to_sync()
+
+    async def write_records(self) -> None:
+        """Write the access log, a little later than it happens."""
+        await asyncio.sleep(WRITE_S)
+        self.write_down()
+
+    def write_down(self) -> None:
+        """Write down which exchanges have ended."""
+        for record in self._runtime.dataplane.records():
+            access.info("exchange", extra=facts(record))
 
     async def _try_to_sync(self) -> None:
         try:

@@ -1,0 +1,375 @@
+"""From the first line on stdout to the exit code, of kubectl where it has the same."""
+
+import os
+import shlex
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.desk import Desk, Kubectl, find_kubectl, hear, write_kubeconfig
+from tests.fakes.office import Office
+from tests.fakes.recorder import Recorder, pair_for, reply
+from tests.waiting import scaled, wait_until
+
+NO_KUBECTL = pytest.mark.skipif(not find_kubectl(), reason="no kubectl here")
+either = pytest.mark.parametrize(
+    "kind", [pytest.param(Kubectl, marks=NO_KUBECTL), Desk], ids=["kubectl", "pyproxy"]
+)
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    """An upstream."""
+    with Office.opened(tmp_path) as office:
+        yield office
+
+
+@either
+def test_start_is_one_line_on_stdout(
+    office: Office, kind: type[Desk], free_port: int
+) -> None:
+    with office.proxy(kind, f"--port={free_port}") as proxy:
+        assert proxy.ask("/a").status == 200
+        assert proxy.stdout == f"Starting to serve on 127.0.0.1:{free_port}\n"
+        assert proxy.stderr == ""
+
+
+@either
+def test_start_at_port_0_prints_the_port(office: Office, kind: type[Desk]) -> None:
+    with office.proxy(kind) as proxy:
+        assert proxy.ask("/a").status == 200
+        assert proxy.stdout == f"Starting to serve on 127.0.0.1:{proxy.port}\n"
+
+
+@either
+def test_start_at_every_address_serves_both_families(
+    office: Office, kind: type[Desk]
+) -> None:
+    with office.proxy(kind, "--address=0.0.0.0") as proxy:
+        proxy.wait_for("\n")
+        port = int(proxy.stdout.rpartition(":")[2])
+        assert proxy.stdout == f"Starting to serve on [::]:{port}\n"
+        for host in ("127.0.0.1", "::1"):
+            with socket.create_connection((host, port), scaled(5.0)) as connection:
+                connection.sendall(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert hear(connection).status == 200
+
+
+@either
+@pytest.mark.parametrize("address", ["[::1]", "::1"])
+def test_start_at_ipv6_loopback(office: Office, kind: type[Desk], address: str) -> None:
+    if kind is Kubectl and address == "::1":
+        pytest.skip("kubectl wants brackets")
+    with office.proxy(kind, f"--address={address}") as proxy:
+        assert proxy.ask("/a", Host=f"[::1]:{proxy.port}").status == (
+            403 if kind is Kubectl else 200
+        )
+        assert proxy.stdout == f"Starting to serve on [::1]:{proxy.port}\n"
+
+
+@either
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (
+            ["--port={port}"],
+            "listen tcp 127.0.0.1:{port}: bind: address already in use",
+        ),
+        (
+            ["--address=192.0.2.1", "--port=7"],
+            "listen tcp 192.0.2.1:7: bind: cannot assign requested address",
+        ),
+        (
+            ["--unix-socket={dir}/file"],
+            "listen unix {dir}/file: bind: address already in use",
+        ),
+        (
+            ["--unix-socket=/nonexistent/x"],
+            "listen unix /nonexistent/x: bind: no such file or directory",
+        ),
+    ],
+)
+def test_start_where_nothing_can_be_bound_ends_with_1(
+    office: Office, kind: type[Desk], flags: list[str], text: str
+) -> None:
+    (office.directory / "file").touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        words = {"port": taken.getsockname()[1], "dir": office.directory}
+        with office.proxy(kind, *(flag.format(**words) for flag in flags)) as proxy:
+            assert proxy.wait() == 1
+            assert f"error: {text.format(**words)}" in proxy.stderr.splitlines()
+            assert proxy.stdout == ""
+
+
+@either
+def test_unix_socket_is_for_its_owner_and_filtered(
+    office: Office, kind: type[Desk]
+) -> None:
+    path = office.directory / "x.sock"
+    with office.proxy(kind, f"--unix-socket={path}") as proxy:
+        assert proxy.where == str(path)
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+        assert proxy.ask("/a").status == 200
+        assert proxy.ask("/a", Host="unused").status == 403
+        assert office.upstream.seen[0].get("x-forwarded-for") is None
+
+
+@either
+def test_unix_socket_that_is_stale_is_replaced(
+    office: Office, kind: type[Desk]
+) -> None:
+    path = office.directory / "x.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    with office.proxy(kind, f"--unix-socket={path}") as proxy:
+        assert proxy.ask("/a").status == 200
+
+
+def test_unix_socket_is_gone_afterwards(office: Office) -> None:
+    path = office.directory / "x.sock"
+    with office.proxy(Desk, f"--unix-socket={path}") as proxy:
+        assert proxy.ask("/a").status == 200
+        proxy.send(signal.SIGINT)
+        assert proxy.wait() == 0
+        assert not path.exists()
+
+
+def test_unix_socket_that_is_live_is_not_stolen(office: Office) -> None:
+    # Beyond kubectl, which removes it under whoever listens there.
+    path = office.directory / "x.sock"
+    with office.proxy(Desk, f"--unix-socket={path}") as first:
+        assert first.ask("/a").status == 200
+        with office.proxy(Desk, f"--unix-socket={path}") as second:
+            assert second.wait() == 1
+            assert "bind: address already in use" in second.stderr
+        assert first.ask("/a").status == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_end_does_not_wait_for_idle_clients(
+    office: Office, number: signal.Signals
+) -> None:
+    with office.proxy(Desk, "--drain-timeout=20s") as proxy, proxy.dial() as client:
+        client.sendall(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert hear(client).status == 200
+        proxy.send(number)
+        assert proxy.wait(10.0) == 0
+
+
+def test_end_lets_a_response_finish(office: Office) -> None:
+    def answer(seen: object, connection: socket.socket) -> bytes:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
+        wait_until(lambda: "draining" in proxy.stderr, 10.0)
+        return b"def"
+
+    office.upstream.answer = answer
+    flags = ["--drain-timeout=20s", "--log-level=info"]
+    with office.proxy(Desk, *flags) as proxy, proxy.dial() as client:
+        client.sendall(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.recv(10)
+        proxy.send(signal.SIGTERM)
+        assert hear_rest(client).endswith(b"abcdef")
+        assert proxy.wait() == 0
+
+
+def hear_rest(client: socket.socket) -> bytes:
+    """Read until the end."""
+    parts = b""
+    while chunk := client.recv(65536):
+        parts += chunk
+    return parts
+
+
+def test_end_cuts_a_watch_at_the_deadline(office: Office) -> None:
+    chunk = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+
+    def watch(seen: object, connection: socket.socket) -> None:
+        connection.sendall(chunk)
+        connection.recv(1)
+
+    office.upstream.answer = watch
+    with office.proxy(Desk, "--drain-timeout=100ms") as proxy, proxy.dial() as client:
+        client.sendall(b"GET /watch HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.recv(10)
+        proxy.send(signal.SIGTERM)
+        assert proxy.wait() == 0
+
+
+def command(proxy: Office, script: str, *flags: str) -> Desk:
+    """Start a proxy around a script of Python."""
+    return proxy.proxy(Desk, *flags, "--", sys.executable, "-c", script, "{}/version")
+
+
+def test_command_runs_while_the_proxy_is_up(office: Office) -> None:
+    office.upstream.answer = reply("200 OK", b"hello")
+    script = (
+        "import os, sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read());"
+        " print(sys.argv[1] == os.environ['PYPROXY_URL'] + '/version'); sys.exit(7)"
+    )
+    with command(office, script) as proxy:
+        assert proxy.wait() == 7
+        # Its output is its own; ours goes to stderr.
+        assert proxy.stdout == "b'hello'\nTrue\n"
+        assert proxy.stderr.startswith("Starting to serve on 127.0.0.1:")
+        assert office.upstream.seen[0].target == "/version"
+
+
+def test_command_finds_the_unix_socket(office: Office) -> None:
+    script = (
+        "import os, socket; s = socket.socket(socket.AF_UNIX);"
+        " s.connect(os.environ['PYPROXY_SOCKET']); print(os.environ['PYPROXY_URL'])"
+    )
+    path = office.directory / "x.sock"
+    with command(office, script, f"--unix-socket={path}") as proxy:
+        assert proxy.wait() == 0
+        assert proxy.stdout == "http://localhost\n"
+    assert not path.exists()
+
+
+def test_command_that_ends_by_a_signal_is_told_as_a_shell_would(office: Office) -> None:
+    with command(office, "import os; os.kill(os.getpid(), 9)") as proxy:
+        assert proxy.wait() == 128 + 9
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("/nonexistent/x", 127), ("/etc/passwd", 126)]
+)
+def test_command_that_cannot_run_is_said(office: Office, name: str, code: int) -> None:
+    with office.proxy(Desk, "--", name) as proxy:
+        assert proxy.wait() == code
+        assert f"error: cannot run {name}" in proxy.stderr
+        assert "Traceback" not in proxy.stderr
+
+
+def test_command_is_asked_to_end_when_we_are(office: Office) -> None:
+    script = "import time; print('up', flush=True); time.sleep(60)"
+    with command(office, script) as proxy:
+        proxy.wait_for("up")
+        proxy.send(signal.SIGTERM)
+        assert proxy.wait() == 128 + signal.SIGTERM
+
+
+def test_command_that_does_not_end_is_killed(office: Office) -> None:
+    script = (
+        "import signal, time; signal.signal(15, signal.SIG_IGN);"
+        " print('up', flush=True); time.sleep(60)"
+    )
+    with command(office, script, "--drain-timeout=100ms") as proxy:
+        proxy.wait_for("up")
+        proxy.send(signal.SIGTERM)
+        assert proxy.wait() == 128 + signal.SIGKILL
+
+
+def test_command_decides_itself_about_ctrl_c(office: Office) -> None:
+    # A terminal sends it to both.
+    script = "import sys; print('up', flush=True); sys.stdin.read(); sys.exit(3)"
+    file = office.directory / "pipe"
+    os.mkfifo(file)
+    line = f"exec {sys.executable} -c {shlex.quote(script)} < {file}"
+    with office.proxy(Desk, "--", "sh", "-c", line) as proxy:
+        with file.open("wb"):
+            proxy.wait_for("up")
+            proxy.send(signal.SIGINT)
+            assert proxy.process.poll() is None
+        assert proxy.wait() == 3
+
+
+def test_contexts_are_served_side_by_side(office: Office) -> None:
+    ca = str(office.issuer.certificate)
+    with Recorder(pair_for(office.issuer)) as other:
+        one = {"server": office.upstream.url, "certificate-authority": ca}
+        two = {"server": other.url, "certificate-authority": ca}
+        write_kubeconfig(
+            office.file,
+            {
+                "one": (one, {"token": "one"}),
+                "arn:two/x": (two, {"token": "two"}),
+                "broken": (one | {"certificate-authority": "/none"}, {}),
+            },
+        )
+        with office.proxy(Desk, "--contexts=*") as proxy:
+            assert proxy.ask("/a").status == 200
+            assert proxy.ask("/contexts/one/b").status == 200
+            assert proxy.ask("/contexts/arn:two%2Fx/c%2Fd?e").status == 200
+            assert proxy.ask("/contexts/broken/a").status == 404
+            assert proxy.ask("/contexts/none/a").status == 404
+            listed = proxy.ask("/contexts/")
+            assert b"/contexts/arn%3Atwo%2Fx/" in listed.body
+            assert b"context not served" in proxy.stderr.encode()
+        went = [(s.target, s.get("authorization")) for s in office.upstream.seen]
+        assert went == [("/a", "Bearer one"), ("/b", "Bearer one")]
+        went = [(s.target, s.get("authorization")) for s in other.seen]
+        assert went == [("/c%2Fd?e", "Bearer two")]
+
+
+def test_contexts_are_not_served_unless_asked_for(office: Office) -> None:
+    with office.proxy(Desk) as proxy:
+        assert proxy.ask("/contexts/main/a").status == 200
+        assert office.upstream.seen[0].target == "/contexts/main/a"
+
+
+def test_cross_site_request_is_refused_unless_allowed(office: Office) -> None:
+    for flags, status in (([], 403), (["--allow-cross-site"], 200)):
+        with office.proxy(Desk, *flags) as proxy:
+            assert (
+                proxy.ask("/a", "POST", b"x", Origin="http://evil.com").status == status
+            )
+            assert proxy.ask("/a", Origin="http://evil.com").status == 200
+
+
+def test_settings_are_reloaded_on_sighup(office: Office) -> None:
+    file = office.directory / "settings.yaml"
+    file.write_text("{rejectMethods: POST, port: 0}")
+    with office.proxy(Desk, f"--config={file}", "--log-level=info") as proxy:
+        assert proxy.ask("/a", "POST").status == 403
+        file.write_text("{rejectMethods: '(', port: 0}")
+        proxy.send(signal.SIGHUP)
+        wait_until(lambda: "reload refused" in proxy.stderr, 10.0)
+        assert proxy.ask("/a", "POST").status == 403
+        file.write_text("{rejectMethods: PUT, port: 0}")
+        proxy.send(signal.SIGHUP)
+        wait_until(lambda: "configuration reloaded" in proxy.stderr, 10.0)
+        assert proxy.ask("/a", "POST").status == 200
+        assert proxy.ask("/a", "PUT").status == 403
+
+
+def test_admin_address_tells_how_we_are(office: Office) -> None:
+    flags = ["--admin-address=127.0.0.1:0", "--log-level=info", "--token=sesame"]
+    with office.proxy(Desk, *flags) as proxy:
+        proxy.ask("/a")
+        line = next(x for x in proxy.stderr.splitlines() if "admin address open" in x)
+        where = line.rpartition("http://")[2].rstrip('/"')
+        host, _, port = where.rpartition(":")
+
+        def get(path: str) -> bytes:
+            with socket.create_connection((host, int(port)), scaled(5.0)) as client:
+                head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+                client.sendall(head.encode())
+                answer = hear(client)
+                assert answer.status == 200
+                return answer.body
+
+        assert get("/healthz") == b"ok"
+        assert b"[+]apiserver ok" in get("/readyz?verbose")
+        assert b"kubectl-proxy" in get("/debug/table")
+        assert b"sesame" not in get("/debug/config")
+        assert b"pyproxy_build_info" in get("/metrics")
+
+
+def test_no_admin_address_is_open_by_default(office: Office) -> None:
+    with office.proxy(Desk, "--log-level=info") as proxy:
+        proxy.ask("/a")
+        assert "admin address" not in proxy.stderr
+
+
+def test_access_log_has_no_secrets(office: Office) -> None:
+    with office.proxy(Desk, "--access-log", "--log-level=info") as proxy:
+        proxy.ask("/a?token=sesame", Authorization="Bearer sesame")
+        wait_until(lambda: "path=/a " in proxy.stderr, 10.0)
+        assert "status=200" in proxy.stderr
+        assert "sesame" not in proxy.stderr
