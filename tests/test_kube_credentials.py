@@ -211,8 +211,9 @@ def test_certificate_files_are_read_again_once_both_fit(
     assert found.generation > first
 
 
+@pytest.mark.usefixtures("signer")
 def test_certificate_data_is_for_good(
-    tmp_path: Path, clock: FakeClock, signer: Authority
+    tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Also where only one half is data: client-go reloads pairs of files alone.
     key = base64.b64encode((tmp_path / "a.key").read_bytes()).decode()
@@ -222,6 +223,7 @@ def test_certificate_data_is_for_good(
     replace(tmp_path / "a.crt", (tmp_path / "b.crt").read_bytes())
     assert not found.poll()
     assert found.tls() == before
+    assert caplog.records == []  # not even looked at
 
 
 def test_changed_ca_is_read_again_and_rubbish_or_nothing_keeps_the_last(

@@ -139,7 +139,7 @@ async def test_expired_token_is_refreshed_and_written_back(
 ) -> None:
     old, new = (token(n, issuer.clock.now + t) for n, t in (("o", 5), ("n", 1000)))
     file = kubeconfig(tmp_path, issuer, id_token=old, refresh_token="r1")
-    file.chmod(0o600)
+    file.chmod(0o640)
     issuer.tokens = {"id_token": new, "refresh_token": "r2"}
     issuer.in_body = in_body
     found = credentials(file, issuer)
@@ -156,7 +156,7 @@ async def test_expired_token_is_refreshed_and_written_back(
     assert (config["id-token"], config["refresh-token"]) == (new, "r2")
     assert config["client-id"] == "me"
     assert written["current-context"] == "x"
-    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.stat().st_mode & 0o777 == 0o640
     assert sorted(os.listdir(tmp_path)) == ["config", "pki"]
 
 

@@ -20,6 +20,7 @@ from pyproxy.kube.plugin import Plugin
 from tests.fakes.clock import FakeClock
 from tests.fakes.kubectl import Document, KubectlProxy
 from tests.fakes.logins import Login, answer, complaint, token
+from tests.fakes.patience import until
 
 
 @pytest.fixture
@@ -115,9 +116,20 @@ def shell(script: str, timeout_s: float = 10.0, **more: Any) -> Credentials:
     return Credentials(source)
 
 
-async def test_plugin_that_hangs_is_killed_with_its_children() -> None:
-    why = await complaint(shell("sleep 600 & sleep 600", timeout_s=0.2))
-    assert why.endswith("exec: executable /bin/sh did not finish within 0.2 s")
+async def test_plugin_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
+    script = f"sleep 600 & echo $! > {tmp_path}/child; sleep 600"
+    why = await complaint(shell(script, timeout_s=0.5))
+    assert why.endswith("exec: executable /bin/sh did not finish within 0.5 s")
+    child = int((tmp_path / "child").read_text())
+    await until(lambda: has_ended(child))
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or waits for its parent to notice."""
+    try:
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 async def test_plugin_that_is_killed_says_so() -> None:

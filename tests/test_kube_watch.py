@@ -117,6 +117,12 @@ async def test_rubbish_keeps_the_old_one_and_is_said_once(
     assert found.poll()
     assert found.access.server.host == "two"
     assert caplog.records[-1].getMessage() == "kubeconfig reloaded"
+    before = found.access
+    assert not found.poll()
+    assert found.access is before  # not read again
+    save(file, text or "- rubbish")
+    assert not found.poll()
+    assert caplog.records[-1].levelname == "WARNING"  # the next trouble is news
 
 
 def test_file_that_a_kubeconfig_names_may_come_after_it(

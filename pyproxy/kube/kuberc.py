@@ -43,8 +43,6 @@ class PluginPolicy(msgspec.Struct, frozen=True):
         if self.kind == DENY:
             why = f'plugin "{command}" not allowed: policy set to "{DENY}"'
             raise CredentialsError(why)
-        if {command, program} & set(self.commands):
-            return
         if any(shutil.which(each, path=path) == program for each in self.commands):
             return
         raise CredentialsError(
