@@ -42,7 +42,7 @@ from fastpath.linux.socket cimport (
     socklen_t,
 )
 
-from fastpath.checks import UNIX
+from fastpath.checks import UNIX as _UNIX
 
 
 cdef inline int set_int(int fd, int level, int name, int value) noexcept nogil:
@@ -136,9 +136,9 @@ cdef listen_options_t listen_options(vip) except *:
     return options
 
 
-def open_unix_listeners(vip, int count):
+cdef tuple open_unix_listeners(vip, int count):
     """One socket, for all: the kernel has no SO_REUSEPORT for paths."""
-    path = vip.host[len(UNIX):]
+    path = vip.host[len(_UNIX):]
     with socket_module.socket(socket_module.AF_UNIX) as listening:
         try:
             listening.bind(path)
@@ -157,12 +157,12 @@ def open_listeners(vip, int count):
     The fds are the caller's. Raises OSError, nothing then stays open. A path stays
     when they are closed: whoever gave its name removes it.
     """
-    if vip.host.startswith(UNIX):
+    if vip.host.startswith(_UNIX):
         return open_unix_listeners(vip, count)
     return open_ip_listeners(vip, count)
 
 
-def open_ip_listeners(vip, int count):
+cdef tuple open_ip_listeners(vip, int count):
     """One socket each, side by side with SO_REUSEPORT."""
     cdef addr_t at
     cdef listen_options_t options = listen_options(vip)

@@ -21,7 +21,7 @@ from fastpath.verdict cimport (
     PART_UPGRADE,
 )
 
-from fastpath.checks import UNIX
+from fastpath.checks import UNIX as _UNIX
 from fastpath.errors import TableError
 from fastpath.spec import Upstream, Vip
 
@@ -95,7 +95,7 @@ def _check_backends(backends):
 cdef bytes _address(named):
     """Address of a Vip or Backend; one may be written in many ways, mind IPv6."""
     cdef addr_t a
-    if named.host.startswith(UNIX):
+    if named.host.startswith(_UNIX):
         return named.host.encode()
     text = named.host.encode("ascii", "replace")
 
@@ -148,8 +148,8 @@ cdef class PoolBlock:
         cdef uint32_t slot = self.registry.take_backend(spec.key)
         self.taken.append(spec.key)
         b.weight = spec.weight
-        if spec.host.startswith(UNIX):
-            path = spec.host[len(UNIX):].encode()
+        if spec.host.startswith(_UNIX):
+            path = spec.host[len(_UNIX):].encode()
             self.paths.append(path)
             b.path = path
             b.addr.family = AF_UNIX
@@ -278,7 +278,7 @@ cdef class VipBlock:
             free(self.vip)
 
     cdef _fill_vip(self, spec, tuple bound):
-        if not bound[0].startswith(UNIX):
+        if not bound[0].startswith(_UNIX):
             addr_parse(&self.vip.addr, bound[0].encode(), bound[1])
         self.vip.idle_ms = _ms(spec.idle_timeout_s)
         self.vip.max_live = spec.max_connections
