@@ -13,7 +13,7 @@ import pytest
 from tests.fakes.process import Program
 from tests.waiting import scaled, wait_until
 
-pytestmark = pytest.mark.slow  # five processes start and end
+pytestmark = pytest.mark.slow  # six processes start and end
 
 
 class Sandbox(Program):
@@ -48,6 +48,19 @@ class Sandbox(Program):
             check=False,
         )
         assert done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout
+
+    def in_cluster(self, word: str, *more: str) -> str:
+        """Type such a line after the one that names the kubeconfig."""
+        command = " ".join([f"{self.line('export')};", self.line(word), *more])
+        done = subprocess.run(
+            ["bash", "-c", command],
+            capture_output=True,
+            text=True,
+            timeout=scaled(30),
+            check=False,
+        )
+        assert done.returncode == 0, f"{word}: {done.stderr}"
         return done.stdout
 
     def wait_for_event(self, name: str, what: str) -> None:
@@ -93,6 +106,32 @@ def test_what_it_says_to_type_works(sandbox: Sandbox) -> None:
     assert b"<title>pyproxy</title>" in shown.stdout
 
 
+def test_what_it_says_to_type_to_the_cluster_works(sandbox: Sandbox) -> None:
+    sandbox.ready()
+    shown = sandbox.in_cluster("get pods,services")
+    for name in ("pod/clock-0", "pod/web-0", "pod/web-1", "service/web"):
+        assert name in shown
+    assert sandbox.in_cluster("run mine") == "pod/mine created\n"
+    assert sandbox.in_cluster("pod/mine") == "pod/mine condition met\n"
+    log = sandbox.in_cluster("logs --follow", "--follow=false")
+    assert log.startswith("clock: started\n")
+    assert "hi" in sandbox.in_cluster("exec -it", "-c", "'echo hi'")
+    command = ["--port=0", "--", "curl", "--silent", "{}/version"]
+    assert '"gitVersion": "v1.36.2+sandbox"' in sandbox.in_cluster(
+        "kubectl-proxy", *command
+    )
+
+
+def test_api_server_that_was_killed_comes_back(sandbox: Sandbox) -> None:
+    sandbox.ready()
+    row = sandbox.line("Kubernetes API")
+    os.kill(int(row.split()[1]), signal.SIGKILL)
+    sandbox.wait_for_event("api", "killed")
+    sandbox.type("# bring back")
+    sandbox.wait_for_event("api", "back")
+    assert "web-0" in sandbox.in_cluster("get pods,services")
+
+
 def test_servers_die_hang_drain_and_come_back(sandbox: Sandbox) -> None:
     sandbox.ready()
     sandbox.type("# alpha dies")
@@ -121,7 +160,7 @@ def test_servers_die_hang_drain_and_come_back(sandbox: Sandbox) -> None:
 def test_end_leaves_nothing(sandbox: Sandbox, number: signal.Signals) -> None:
     sandbox.ready()
     kids = sandbox.kids()
-    assert len(kids) == 4
+    assert len(kids) == 5
     os.kill(kids[0], signal.SIGSTOP)  # even one that cannot hear us
     sandbox.send(number)
     assert sandbox.wait() == 0

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 _COLUMNS = "  {:<10}{:<8}{:<24}{}"
 _TONES = {"UP": "32", "DRAINING": "33", "DOWN": "31", "killed": "31", "back": "32"}
@@ -24,14 +25,15 @@ class Row:
 class Guide:
     """The text; what it says to type works as it stands."""
 
-    rows: Sequence[Row]  # the balancer first, then the servers
+    rows: Sequence[Row]  # the balancer first, then the servers, the API server last
     ca: str
     admin_url: str
     sandbox_pid: int
+    kubeconfig: str
 
     def text(self) -> str:
         """Return the whole, ready to print."""
-        balancer, *servers = self.rows
+        balancer, *servers, _ = self.rows
         first, second, third = servers
         curl = f"curl --cacert {self.ca} https://{balancer.address}"
         admin = self.admin_url.removeprefix("http://").rstrip("/")
@@ -40,7 +42,7 @@ class Guide:
         return "\n".join(
             [
                 "",
-                "pyproxy sandbox: three small servers behind one address.",
+                "pyproxy sandbox: three servers behind one address, and a cluster.",
                 "",
                 _COLUMNS.format("process", "pid", "address", "").rstrip(),
                 *table,
@@ -58,6 +60,8 @@ class Guide:
                 f"  kill -USR1 {third.pid:<12}# {third.name} drains; again: ready",
                 f"  kill -USR1 {self.sandbox_pid:<12}# bring back what was killed",
                 "",
+                *self._cluster(),
+                "",
                 "Watch.",
                 f"  {_program()} top --admin-address={admin}",
                 f"  curl -s {self.admin_url}debug/table",
@@ -68,6 +72,29 @@ class Guide:
                 "",
             ]
         )
+
+    def _cluster(self) -> list[str]:
+        """What to type to the API server."""
+        kubectl = _kubectl()
+        proxy = f"{_program()} kubectl-proxy --kubeconfig={self.kubeconfig}"
+        return [
+            "Ask the cluster, or change it.",
+            f"  export KUBECONFIG={self.kubeconfig}",
+            f"  {kubectl} get pods,services --output=wide",
+            f"  {kubectl} run mine --image=any",
+            f"  {kubectl} wait --for=condition=Ready pod/mine",
+            f"  {kubectl} logs --follow clock-0",
+            f"  {kubectl} exec -it web-0 -- sh",
+            f"  {proxy:<50}  # then, elsewhere:",
+            "  curl http://127.0.0.1:8001/api/v1/namespaces/default/pods",
+        ]
+
+
+def _kubectl() -> str:
+    """How to call kubectl: the one on the path, or the one of a wheel beside us."""
+    wheel = Path(sys.executable).with_name("kubectl")
+    is_only_one = shutil.which("kubectl") is None and wheel.exists()
+    return str(wheel) if is_only_one else "kubectl"
 
 
 def _program() -> str:

@@ -1,4 +1,4 @@
-"""Three small servers and the balancer in front of them.
+"""Three small servers with a balancer in front of them, and an API server.
 
 Each is a process of its own, as it would be in earnest: they can be killed, stopped and
 brought back, and the balancer is exactly the program that a user starts.
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pyproxy.config import parse_address
 from pyproxy.errors import StartError
+from pyproxy.sandbox.apiserver.kubeconfig import write_kubeconfig
 from pyproxy.sandbox.certificates import Authority, Pair
 from pyproxy.sandbox.children import Child
 from pyproxy.sandbox.guide import Guide, Row, say, say_event
@@ -51,6 +52,31 @@ class Server:
         self.port = int(line)
 
 
+@dataclass(slots=True)
+class ApiServer(Server):
+    """The API server; what it knew is lost when it is killed."""
+
+    ca: Path = Path()
+
+    async def start(self) -> None:
+        """Start, learn the port, and say in a kubeconfig how to reach it."""
+        files = (str(self.pair.certificate), str(self.pair.key), str(self.ca))
+        module = "pyproxy.sandbox.apiserver"
+        self.child = Child(module, HOST, str(self.port), *files)
+        await self.child.start()
+        line = await self.child.first_line(PATIENCE_S)
+        if not line.isdecimal():
+            raise StartError("the API server did not start")
+        self.port = int(line)
+        url = f"https://{HOST}:{self.port}"
+        write_kubeconfig(self.kubeconfig, url, self.ca, "admin-token")
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The file for kubectl."""
+        return self.ca.with_name("kubeconfig")
+
+
 class Sandbox:
     """Everything that runs, with its files in one temporary directory."""
 
@@ -58,6 +84,9 @@ class Sandbox:
         self._authority = Authority(directory)
         hosts = ("localhost", HOST, "::1", "kubernetes.default.svc")
         self._servers = [Server(n, self._authority.issue(n, hosts)) for n in NAMES]
+        pair = self._authority.issue("apiserver", hosts)
+        self._api = ApiServer("api", pair, ca=self._authority.certificate)
+        self._all = [*self._servers, self._api]
         self._file = directory / "apiserver-lb.json"
         self._listen = listen
         self._admin_address = admin_address
@@ -102,6 +131,7 @@ class Sandbox:
             await asyncio.gather(work, stop, return_exceptions=True)
 
     async def _start_and_watch(self) -> None:
+        api = self._follow(self._api.start())  # beside the others: it is needed last
         await asyncio.gather(*(server.start() for server in self._servers))
         self._file.write_text(json.dumps(self._configuration(), indent=2))
         await self._balancer.start()
@@ -109,18 +139,20 @@ class Sandbox:
         serving = await self._balancer.first_line(PATIENCE_S)
         if not serving.startswith("Starting to serve on "):
             raise StartError("the balancer did not start, its reason stands above")
+        await api
         say(self._guide(serving.removeprefix("Starting to serve on ")).text())
-        for server in self._servers:
+        for server in self._all:
             self._follow(self._watch(server))
         self._follow(self._bring_back())
         await self._balancer.process.wait()
         if not self._stopping.is_set():
             raise StartError("the balancer ended by itself")
 
-    def _follow(self, work: Coroutine[None, None, None]) -> None:
+    def _follow(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._followers.add(task)
         task.add_done_callback(self._followers.discard)
+        return task
 
     def _configuration(self) -> dict[str, object]:
         servers = [{"address": f"{HOST}:{server.port}"} for server in self._servers]
@@ -139,13 +171,10 @@ class Sandbox:
 
     def _guide(self, address: str) -> Guide:
         rows = [Row("balancer", self._balancer.pid, address, "pyproxy apiserver-lb")]
-        rows += [
-            Row(server.name, server.child.pid, f"{HOST}:{server.port}", "small server")
-            for server in self._servers
-            if server.child is not None
-        ]
-        ca = str(self._authority.certificate)
-        return Guide(rows, ca, self._admin_url, os.getpid())
+        rows += [_row(server, "small server") for server in self._servers]
+        rows.append(_row(self._api, "Kubernetes API, in memory"))
+        ca, kubeconfig = str(self._authority.certificate), str(self._api.kubeconfig)
+        return Guide(rows, ca, self._admin_url, os.getpid(), kubeconfig)
 
     async def _read_log(self) -> None:
         """Tell what the balancer sees, in words."""
@@ -176,7 +205,7 @@ class Sandbox:
         while True:
             await self._revive.wait()
             self._revive.clear()
-            for server in self._servers:
+            for server in self._all:
                 if server.child is not None and not server.child.is_running:
                     await server.start()
                     say_event(server.name, "back", f"pid {server.child.pid}")
@@ -185,7 +214,7 @@ class Sandbox:
     async def _end(self) -> None:
         self._stopping.set()
         await self._balancer.stop(signal.SIGTERM, DRAIN_S + 3.0)
-        for server in self._servers:
+        for server in self._all:
             if server.child is not None:
                 await server.child.stop(signal.SIGKILL, 1.0)
         for task in list(self._followers):
@@ -208,6 +237,11 @@ class Sandbox:
                 signal.SIGUSR1,
             ):
                 loop.remove_signal_handler(number)
+
+
+def _row(server: Server, role: str) -> Row:
+    assert server.child is not None
+    return Row(server.name, server.child.pid, f"{HOST}:{server.port}", role)
 
 
 def _free_or_any(address: str) -> str:
