@@ -192,6 +192,7 @@ cdef ssize_t read_some(mover_t* m, transport_t* t) noexcept nogil:
                 break
             return n
         got += n
+    m.stats.copied += got
     return got if got > 0 else -EAGAIN
 
 

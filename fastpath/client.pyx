@@ -229,6 +229,7 @@ cdef void exchange_drop(web_t* w, exchange_t* x, DROP reason) noexcept nogil:
     stats.active -= 1
     store_u64(&w.rs.stats.active, w.rs.stats.active - 1)
     vip_leave(x.vip, x.source, x.by_source)
+    x.state = EX_IDLE  # an answer that is still under way finds nobody parked
     if not x.queued:  # else the run queue gives it back when it comes by
         slab_give(&w.exchanges, x)
 
