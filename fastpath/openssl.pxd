@@ -251,6 +251,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
     int SSL_peek_ex(SSL* s, void* into, size_t size, size_t* got)
     int SSL_write_ex(SSL* s, const void* data, size_t size, size_t* taken)
     int SSL_has_pending(const SSL* s)
+    int SSL_free_buffers(SSL* s)
     int SSL_shutdown(SSL* s)
     void SSL_set_shutdown(SSL* s, int mode)
     int SSL_get_error(const SSL* s, int result)

@@ -14,33 +14,23 @@ from libc.string cimport memset
 from fastpath.linux.debug cimport check
 from fastpath.linux.file cimport close
 from fastpath.linux.socket cimport (
-    MSG_DONTWAIT,
-    MSG_PEEK,
-    SHUT_WR,
-    SO_LINGER,
-    SOL_SOCKET,
-    linger,
-    setsockopt,
+    MSG_DONTWAIT, MSG_PEEK, SHUT_WR, SO_LINGER, SOL_SOCKET, linger, setsockopt,
     shutdown,
 )
 from fastpath.openssl cimport (
     BIO, BIO_free, ERR_GET_REASON, ERR_clear_error, ERR_peek_error, ERR_peek_last_error,
     OPENSSL_free, SSL_ERROR_SYSCALL, SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE,
     SSL_ERROR_ZERO_RETURN, SSL_R_UNEXPECTED_EOF_WHILE_READING, SSL_do_handshake,
-    SSL_free, SSL_get0_alpn_selected, SSL_get0_param, SSL_get1_peer_certificate,
-    SSL_get_SSL_CTX, SSL_get_error, SSL_get_rbio, SSL_get_version, SSL_has_pending,
-    SSL_new, SSL_peek_ex, SSL_read_ex, SSL_session_reused, SSL_set_accept_state,
-    SSL_set_bio, SSL_set_connect_state, SSL_set_session, SSL_set_tlsext_host_name,
-    SSL_shutdown, SSL_write_ex, X509, X509_VERIFY_PARAM, X509_VERIFY_PARAM_set1_host,
-    X509_VERIFY_PARAM_set1_ip_asc, X509_free, i2d_X509,
+    SSL_free, SSL_free_buffers, SSL_get0_alpn_selected, SSL_get0_param,
+    SSL_get1_peer_certificate, SSL_get_SSL_CTX, SSL_get_error, SSL_get_rbio,
+    SSL_get_version, SSL_has_pending, SSL_new, SSL_peek_ex, SSL_read_ex,
+    SSL_session_reused, SSL_set_accept_state, SSL_set_bio, SSL_set_connect_state,
+    SSL_set_session, SSL_set_tlsext_host_name, SSL_shutdown, SSL_write_ex, X509,
+    X509_VERIFY_PARAM, X509_VERIFY_PARAM_set1_host, X509_VERIFY_PARAM_set1_ip_asc,
+    X509_free, i2d_X509,
 )
 from fastpath.refusal cimport refusal_say
-from fastpath.tls cimport (
-    ClientContext,
-    ServerContext,
-    tls_forget,
-    tls_session,
-)
+from fastpath.tls cimport ClientContext, ServerContext, tls_forget, tls_session
 from fastpath.wire cimport wire_dry, wire_new
 
 cdef enum:
@@ -51,6 +41,16 @@ cdef enum:
 cdef inline void forget_errors() noexcept nogil:
     if ERR_peek_error() != 0:
         ERR_clear_error()
+
+
+# Return whether OpenSSL has more. If not, it shall hold no memory for it: for a ticket
+# it makes buffers both ways, and the one for writing, 16 KiB, would stay until the next
+# write. A watch, which never writes again, had it for good.
+cdef inline bint keeps_more(SSL* ssl) noexcept nogil:
+    if SSL_has_pending(ssl):
+        return True
+    SSL_free_buffers(ssl)
+    return False
 
 
 # What a call of OpenSSL that did not succeed says: -EAGAIN, 0 = the peer has ended its
@@ -150,6 +150,7 @@ cdef int transport_handshake(transport_t* t) noexcept nogil:
     if result == 1:
         t.handshaking = 0
         t.readable = 1  # bytes that came along are with OpenSSL, not in the socket
+        keeps_more(t.ssl)
         return 1
     result = settle(t, result, errno)
     if result == -EAGAIN:
@@ -174,7 +175,7 @@ cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcep
     forget_errors()
     while SSL_read_ex(t.ssl, <char*>into + taken, size - taken, &got) == 1:
         taken += got
-        if not SSL_has_pending(t.ssl):
+        if not keeps_more(t.ssl):
             if wire_dry(SSL_get_rbio(t.ssl)) and not t.wary:
                 t.readable = 0  # as transport_read does it
             return taken
@@ -182,7 +183,9 @@ cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcep
             return taken
         # More was read ahead. It costs no call, and will bring no event.
     result = settle(t, 0, errno)
-    if result < 0 and result != -EAGAIN:
+    if result == -EAGAIN:
+        keeps_more(t.ssl)
+    elif result < 0:
         t.failed = result  # after the bytes before it
     return <ssize_t>taken if taken > 0 else result
 
@@ -243,7 +246,7 @@ cdef bint transport_idle_ok(transport_t* t) noexcept nogil:
     forget_errors()
     if SSL_peek_ex(t.ssl, &byte, 1, &got) == 1:
         return False
-    return settle(t, 0, errno) == -EAGAIN and not SSL_has_pending(t.ssl)
+    return settle(t, 0, errno) == -EAGAIN and not keeps_more(t.ssl)
 
 
 cdef void transport_close(transport_t* t, bint reset) noexcept nogil:
