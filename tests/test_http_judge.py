@@ -180,6 +180,18 @@ async def test_credential_that_fails_is_said_to_the_client_and_tried_again(
     assert len(asked) == 2
 
 
+async def test_question_that_finds_a_bug_is_answered_all_the_same() -> None:
+    core = Core()
+    give, _ = giver(Credential())
+    pairs = tuple((f"Impersonate-Extra-{n}", "x") for n in range(100))  # too many
+    target = Target("main", "h", impersonate=pairs)
+    judge = Judge(core, Settings(Router(), {"": target}, Filter()), give)
+    judge.on_question(ask("/a"))
+    answer, _, _ = core.answers[0]
+    assert isinstance(answer, Reply)
+    assert answer.status == 500
+
+
 async def test_close_ends_waiting() -> None:
     core = Core()
     forever = asyncio.Event()

@@ -34,6 +34,7 @@ NO_LISTING = "directories are not listed by default"
 NO_MORE = "who was refused an upgrade may have sent what is no request already"
 BEYOND = {
     "host [::1]:8001": Beyond("IPv6 loopback with its port is accepted", 200),
+    "host localhost:": Beyond("nobody sends an empty port in good faith", 400),
     "host ::1": Beyond(NO_HOST, 400),
     "host [::1": Beyond(NO_HOST, 400),
     "host localhost:x:y": Beyond(NO_HOST, 400),

@@ -11,6 +11,7 @@ from tests.fakes.office import Office
 from tests.fakes.recorder import Answer, Recorder, Seen, pair_for, reply
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow  # a process or two for each test
 NO_KUBECTL = pytest.mark.skipif(not find_kubectl(), reason="no kubectl here")
 either = pytest.mark.parametrize(
     "kind", [pytest.param(Kubectl, marks=NO_KUBECTL), Desk], ids=["kubectl", "pyproxy"]

@@ -1,5 +1,6 @@
 """From the first line on stdout to the exit code, of kubectl where it has the same."""
 
+import functools
 import os
 import shlex
 import signal
@@ -16,6 +17,7 @@ from tests.fakes.office import Office
 from tests.fakes.recorder import Recorder, pair_for, reply
 from tests.waiting import scaled, wait_until
 
+pytestmark = pytest.mark.slow  # a process or two for each test
 NO_KUBECTL = pytest.mark.skipif(not find_kubectl(), reason="no kubectl here")
 either = pytest.mark.parametrize(
     "kind", [pytest.param(Kubectl, marks=NO_KUBECTL), Desk], ids=["kubectl", "pyproxy"]
@@ -44,6 +46,21 @@ def test_start_at_port_0_prints_the_port(office: Office, kind: type[Desk]) -> No
     with office.proxy(kind) as proxy:
         assert proxy.ask("/a").status == 200
         assert proxy.stdout == f"Starting to serve on 127.0.0.1:{proxy.port}\n"
+
+
+@either
+def test_start_without_kubeconfig_serves_and_fails_each_request(
+    office: Office, kind: type[Desk], free_port: int
+) -> None:
+    environment = {
+        "KUBECONFIG": "/nonexistent",
+        "KUBERNETES_MASTER": f"http://127.0.0.1:{free_port}",  # localhost:8080 if unset
+        "KUBERNETES_SERVICE_HOST": "",
+    }
+    with kind(office.directory / "p", environment=environment) as proxy:
+        answer = proxy.ask("/a")
+        assert answer.status == 500
+        assert b"connection refused" in answer.body
 
 
 @either
@@ -338,27 +355,42 @@ def test_settings_are_reloaded_on_sighup(office: Office) -> None:
         assert proxy.ask("/a", "PUT").status == 403
 
 
+def ask_admin(proxy: Desk, path: str) -> bytes:
+    """Ask the admin address."""
+    line = next(x for x in proxy.stderr.splitlines() if "admin address open" in x)
+    host, _, port = line.rpartition("http://")[2].rstrip('/"').rpartition(":")
+    with socket.create_connection((host, int(port)), scaled(5.0)) as client:
+        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        client.sendall(head.encode())
+        answer = hear(client)
+        assert answer.status == 200
+        return answer.body
+
+
 def test_admin_address_tells_how_we_are(office: Office) -> None:
     flags = ["--admin-address=127.0.0.1:0", "--log-level=info", "--token=sesame"]
     with office.proxy(Desk, *flags) as proxy:
         proxy.ask("/a")
-        line = next(x for x in proxy.stderr.splitlines() if "admin address open" in x)
-        where = line.rpartition("http://")[2].rstrip('/"')
-        host, _, port = where.rpartition(":")
-
-        def get(path: str) -> bytes:
-            with socket.create_connection((host, int(port)), scaled(5.0)) as client:
-                head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
-                client.sendall(head.encode())
-                answer = hear(client)
-                assert answer.status == 200
-                return answer.body
-
+        get = functools.partial(ask_admin, proxy)
         assert get("/healthz") == b"ok"
         assert b"[+]apiserver ok" in get("/readyz?verbose")
         assert b"kubectl-proxy" in get("/debug/table")
         assert b"sesame" not in get("/debug/config")
         assert b"pyproxy_build_info" in get("/metrics")
+
+
+def test_request_like_one_before_is_not_asked_about_again(office: Office) -> None:
+    flags = ["--admin-address=127.0.0.1:0", "--log-level=info"]
+    with office.proxy(Desk, *flags) as proxy, proxy.dial() as client:
+        for number in range(50):
+            query = f"?watch={number}"
+            client.sendall(
+                f"GET /a{query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+            )
+            assert hear(client).status == 200
+        metrics = ask_admin(proxy, "/metrics").decode()
+        assert 'pyproxy_verdicts_total{outcome="asked"} 1.0' in metrics
+        assert 'pyproxy_verdicts_total{outcome="remembered"} 49.0' in metrics
 
 
 def test_no_admin_address_is_open_by_default(office: Office) -> None:

@@ -21,6 +21,7 @@ from tests.fakes.recorder import Recorder, Seen, pair_for, reply
 from tests.servers import receive_exactly
 from tests.waiting import scaled, wait_until
 
+pytestmark = pytest.mark.slow  # a process or two for each test
 NO_KUBECTL = pytest.mark.skipif(not find_kubectl(), reason="no kubectl here")
 either = pytest.mark.parametrize(
     "kind", [pytest.param(Kubectl, marks=NO_KUBECTL), Desk], ids=["kubectl", "pyproxy"]

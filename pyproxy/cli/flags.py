@@ -141,23 +141,28 @@ def all_of(flags: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
     return put
 
 
-COMMON_FLAGS: list[Callable[[Any], Any]] = [
-    flag("--config", "Read this YAML or JSON file; flags win.", click.Path()),
-    flag("--workers", "Threads that forward; one per CPU.", Number(1, 64)),
-    flag(
-        "--admin-address",
-        "Health, metrics and the live page; empty = off.",
-        HostPort(zero_port=True, empty=True),
-    ),
-    flag(
-        "--drain-timeout",
-        "Reset what lives this long after SIGTERM.  [30s]",
-        Duration(zero=True),
-    ),
-    flag(
-        "--log-level",
-        "What to say on stderr.  [info]",
-        click.Choice(["debug", "info", "warning", "error"]),
-    ),
-    flag("--log-format", "How to say it.  [text]", click.Choice(["text", "json"])),
-]
+def common_flags(drain: str, level: str) -> list[Callable[[Any], Any]]:
+    """Declare what every mode takes; the arguments are the mode's own defaults."""
+    return [
+        flag("--config", "Read this YAML or JSON file; flags win.", click.Path()),
+        flag("--workers", "Threads that forward; one per CPU.", Number(1, 64)),
+        flag(
+            "--admin-address",
+            "Health, metrics and the live page; empty = off.",
+            HostPort(zero_port=True, empty=True),
+        ),
+        flag(
+            "--drain-timeout",
+            f"Reset what lives this long after SIGTERM.  [{drain}]",
+            Duration(zero=True),
+        ),
+        flag(
+            "--log-level",
+            f"What to say on stderr.  [{level}]",
+            click.Choice(["debug", "info", "warning", "error"]),
+        ),
+        flag("--log-format", "How to say it.  [text]", click.Choice(["text", "json"])),
+    ]
+
+
+COMMON_FLAGS = common_flags("30s", "info")

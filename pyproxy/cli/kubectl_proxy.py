@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pyproxy import logs
-from pyproxy.cli.flags import COMMON_FLAGS, Command, Number, all_of, flag
+from pyproxy.cli.flags import Command, Number, all_of, common_flags, flag
 from pyproxy.config import convert, parse_duration, read_document
 from pyproxy.errors import ConfigError, PyproxyError, StartError
 from pyproxy.kube import AccessError
@@ -222,7 +222,7 @@ TALKATIVE, CHATTY = 1, 4  # -v from which on to say more
 @all_of(OUR_FLAGS)
 @all_of(CLIENT_FLAGS)
 @all_of(IDLE_FLAGS)
-@all_of(COMMON_FLAGS)
+@all_of(common_flags(drain="1s", level="warning"))
 @click.argument("ignored", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 @click.pass_context
 def kubectl_proxy(

@@ -54,7 +54,11 @@ class Judge:
 
     def on_question(self, question: Question) -> None:
         """Answer, now or later."""
-        verdict = self._decide(question)
+        verdict: Verdict | Need
+        try:
+            verdict = self._decide(question)
+        except Exception:
+            verdict = _bug()
         if isinstance(verdict, Verdict):
             self._answer(question, verdict)
             return
@@ -84,8 +88,7 @@ class Judge:
             logger.warning("no credentials", extra={"why": str(error)})
             verdict = Verdict(replies.plain(500, str(error)))
         except Exception:
-            logger.exception("question not answered", extra={"bug": True})
-            verdict = Verdict(replies.plain(500, "internal error"))
+            verdict = _bug()
         self._answer(question, verdict)
 
     async def _decide_later(self, question: Question, need: Need) -> Verdict:
@@ -108,3 +111,8 @@ class Judge:
         self._core.answer(
             question, verdict.answer, ttl_s=verdict.ttl_s, key=verdict.key
         )
+
+
+def _bug() -> Verdict:
+    logger.exception("question not answered", extra={"bug": True})
+    return Verdict(replies.plain(500, "internal error"))

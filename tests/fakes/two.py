@@ -32,7 +32,8 @@ class Outcome(NamedTuple):
     @property
     def facts(self) -> dict[str, object]:
         """What must be the same for both."""
-        own = not self.seen  # a reply of the proxy itself
+        # A reply of the proxy itself; what a 304 says of its type is nobody's business.
+        own = not self.seen and self.answer.status != 304
         headers = _less(self.answer.headers, UNCOMPARED)
         return {
             "status": self.answer.status,
