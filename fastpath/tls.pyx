@@ -278,7 +278,7 @@ cdef class ClientContext:
     """
 
     def __cinit__(self, spec, int workers=1):
-        cdef X509_STORE* store
+        cdef X509_STORE* store = NULL
         cdef int i
 
         self.contexts = contexts_new(spec, ClientTls, workers)
@@ -288,7 +288,8 @@ cdef class ClientContext:
         self._name = spec.server_name.removesuffix(".").encode()
         if self._name:
             self.name = self._name
-        store = pem_roots(spec.ca, "CA of the server")
+        if spec.verify:
+            store = pem_roots(spec.ca, "CA of the server")
         try:
             for i in range(workers):
                 self.contexts[i] = client_new(spec, store)
