@@ -235,8 +235,8 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
 
 def test_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     file = tmp_path / "proxy.yaml"
-    file.write_text("{port: 1, addres: x}")
-    with pytest.raises(ConfigError, match=r"proxy.yaml: \$.addres: unknown field"):
+    file.write_text("{port: 1, adress: x}")
+    with pytest.raises(ConfigError, match=r"proxy.yaml: \$.adress: unknown field"):
         read_config(file, {})
 
 
