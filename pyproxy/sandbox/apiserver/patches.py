@@ -7,7 +7,7 @@ of libraries are others than kube-apiserver's.
 import copy
 from typing import Any
 
-from pyproxy.sandbox.apiserver.schema import ANY, Object, Type
+from pyproxy.sandbox.apiserver.schema import Object, Type
 
 _SETTINGS = ("$patch", "$retainKeys")
 _ORDER = "$setElementOrder/"
@@ -34,15 +34,19 @@ def merge_patch(target: Any, patch: Any) -> Any:
 def json_patch(target: Object, operations: Any) -> Any:
     """Apply a JSON patch and return the result."""
     made: Any = copy.deepcopy(target)
+    if not isinstance(operations, list):
+        raise PatchError("a JSON patch is a list")
     for operation in operations:
+        if not isinstance(operation, dict):
+            raise PatchError("an operation of a JSON patch is an object")
         made = _operate(made, operation)
     return made
 
 
 def _operate(made: Any, operation: Object) -> Any:
-    name, path = operation.get("op"), operation.get("path", "")
+    name, path = operation.get("op"), str(operation.get("path", ""))
     if name in ("move", "copy"):
-        source = operation.get("from", "")
+        source = str(operation.get("from", ""))
         value = copy.deepcopy(_find(made, _tokens(source), name, source))
         if name == "move":
             made = _change(made, _tokens(source), "remove", source, None)
@@ -116,11 +120,16 @@ def strategic_patch(target: Any, patch: Object, kind: Type) -> Any:
     if kept := patch.get("$retainKeys"):
         made = {key: value for key, value in made.items() if key in kept}
     for key, value in patch.items():
+        needs_list = key == "$retainKeys" or key.startswith((_ORDER, _DELETE))
+        if needs_list and not isinstance(value, list):
+            raise PatchError(f"{key} is a list")
         if key in _SETTINGS or key.startswith(_ORDER):
             continue
         if key.startswith(_DELETE):
             name = key.removeprefix(_DELETE)
-            made[name] = [item for item in made.get(name, []) if item not in value]
+            had = made.get(name)
+            kept = had if isinstance(had, list) else []
+            made[name] = [item for item in kept if item not in value]
         elif value is None:
             made.pop(key, None)
         else:
@@ -146,6 +155,8 @@ def _strategic(old: Any, value: Any, kind: Type) -> Any:
 def _merge_list(old: list[Object], patch: list[Object], kind: Type) -> list[Object]:
     key = kind.keys[0]
     made = list(old)
+    if not all(isinstance(item, dict) for item in patch):
+        raise PatchError("an item of a list that merges is an object")
     if any(item.get("$patch") == "replace" for item in patch):
         return [item for item in patch if "$patch" not in item]
     for item in patch:
@@ -161,11 +172,13 @@ def _merge_list(old: list[Object], patch: list[Object], kind: Type) -> list[Obje
     return made
 
 
-def _ordered(items: list[Any], order: list[Any], kind: Type) -> list[Any]:
+def _ordered(items: Any, order: list[Any], kind: Type) -> Any:
     """Sort as the patch wants; what it does not name keeps its place at the end."""
-    if kind is ANY or (not kind.keys and not kind.is_set):
+    if not isinstance(items, list) or not (kind.keys or kind.is_set):
         return items
     key = kind.keys[0] if kind.keys else ""
+    if key and not all(isinstance(item, dict) and key in item for item in order):
+        raise PatchError(f"{_ORDER}... names items by {key}")
     names = [item[key] if key else item for item in order]
     last = len(names)
 

@@ -5,6 +5,7 @@ import datetime
 
 from pyproxy.sandbox.apiserver.cluster import Call, Cluster
 from pyproxy.sandbox.apiserver.identity import AUDIENCE, Identity
+from pyproxy.sandbox.apiserver.kinds import AUTHENTICATION
 from pyproxy.sandbox.apiserver.ownership import Writer, written
 from pyproxy.sandbox.apiserver.refusal import not_found
 from pyproxy.sandbox.apiserver.route import Target
@@ -93,6 +94,8 @@ def issue_token(cluster: Cluster, call: Call, request: Object) -> Object:
         raise not_found(target.plural, target.group, target.name)
     uid = account["metadata"]["uid"]
     end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=TOKEN_S)
+    head = {"kind": "TokenRequest", "apiVersion": f"{AUTHENTICATION}/v1"}
+    request = {**head, **request}
     spec = request.setdefault("spec", {})
     spec["audiences"] = spec.get("audiences") or [AUDIENCE]
     spec.setdefault("expirationSeconds", TOKEN_S)

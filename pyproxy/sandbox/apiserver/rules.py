@@ -62,13 +62,14 @@ def prepare(
         found["status"]["phase"] = "Active"
 
 
-def allocation_causes(
+def early_causes(
     resource: Resource, found: Object, old: Object | None, store: Store
 ) -> list[Cause]:
-    """Say what a new object asks for and cannot have."""
-    if resource.plural != "services" or old is not None:
+    """Say what an object asks for that the server cannot prepare."""
+    if resource.plural != "services":
         return []
-    return list(services.allocation_causes(found, store))
+    taken = services.allocation_causes(found, store) if old is None else ()
+    return [*services.early_causes(found), *taken]
 
 
 def causes(resource: Resource, found: Object, old: Object | None) -> list[Cause]:

@@ -143,12 +143,16 @@ def canonical(value: Any, kind: Type) -> Any:
     if kind.kind == "struct" and isinstance(value, dict):
         return _canonical_struct(value, kind.struct)
     if kind.kind == "list" and isinstance(value, list):
-        return [canonical(item, kind.items) for item in value]
+        return [_canonical_item(item, kind.items) for item in value]
     if kind.kind == "map" and isinstance(value, dict):
-        return {key: canonical(value[key], kind.at(key)) for key in sorted(value)}
+        return {key: _canonical_item(value[key], kind.at(key)) for key in sorted(value)}
     if kind.name == "quantity" and isinstance(value, int | float):
         return str(value)
     return value
+
+
+def _canonical_item(value: Any, kind: Type) -> Any:
+    return kind.zero() if value is None else canonical(value, kind)
 
 
 def _canonical_struct(value: Object, struct: Struct) -> Object:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,11 @@ from pyproxy.sandbox.apiserver.refusal import Refusal, no_such_resource
 from pyproxy.sandbox.apiserver.route import Target, parse
 from pyproxy.sandbox.certificates import Pair
 
+logger = logging.getLogger(__name__)
+
 LARGEST_BODY = 3 << 20  # as kube-apiserver
+logger = logging.getLogger(__name__)
+
 LARGEST_BODY = 3 << 20  # bytes, as kube-apiserver
 END_S = 0.2  # for requests that are answered when we end; watches never are
 
@@ -119,6 +124,13 @@ class Apiserver:
             return await self._answer(request)
         except Refusal as refusal:
             return refused(refusal, request)
+        except web.HTTPRequestEntityTooLarge:
+            what = f"Request entity too large: limit is {LARGEST_BODY}"
+            return refused(Refusal(413, "RequestEntityTooLarge", what, {}), request)
+        except Exception as error:
+            logger.exception("request failed", extra={"path": request.path})
+            what = f"Internal error occurred: {error}"
+            return refused(Refusal(500, "InternalError", what, {}), request)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         target = parse(request.method, request.path, request.query)

@@ -11,6 +11,7 @@ from pyproxy.sandbox.apiserver.schema import Object
 from pyproxy.sandbox.apiserver.store import Store
 
 BLOCKS = {"IPv4": "10.96.0.0/16", "IPv6": "fd00:96::/112"}
+POLICIES = ("PreferDualStack", "RequireDualStack", "SingleStack")
 NODE_PORTS = range(30_000, 32_768)
 AFFINITY_S = 10_800
 TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
@@ -122,6 +123,17 @@ def _allocate_ports(spec: Object, store: Store) -> None:
 def _taken(store: Store, name: str) -> Iterator[Any]:
     for service in store.shelf(resource("services")).objects.values():
         yield from service["spec"].get(name, [])
+
+
+def early_causes(service: Object) -> Iterator[Cause]:
+    """What is wrong with a Service before it has addresses."""
+    spec = service["spec"]
+    for number, family in enumerate(spec.get("ipFamilies", [])):
+        if family not in BLOCKS:
+            yield Cause.unsupported(f"spec.ipFamilies[{number}]", family, BLOCKS)
+    policy = spec.get("ipFamilyPolicy", "SingleStack")
+    if policy not in POLICIES:
+        yield Cause.unsupported("spec.ipFamilyPolicy", policy, POLICIES)
 
 
 def allocation_causes(service: Object, store: Store) -> Iterator[Cause]:

@@ -130,7 +130,8 @@ def _current(cluster: Cluster, call: Call) -> Object:
 
 def _replace(cluster: Cluster, call: Call, old: Object, made: Object) -> Object:
     found, key = call.resource, call.target.key
-    made = copy.deepcopy(made)
+    head = {"kind": found.kind, "apiVersion": found.api_version}
+    made = copy.deepcopy({**made, **head})  # a patch may have taken them away
     metadata, was = made["metadata"], old["metadata"]
     if metadata.get("uid", was["uid"]) != was["uid"]:
         where = "/".join(("/registry", found.plural, *filter(None, key)))
@@ -176,8 +177,8 @@ def _finish(
     if call.target.subresource == "status":
         causes = rules.status_causes(found, made)
     else:
-        if taken := rules.allocation_causes(found, made, old, cluster.store):
-            raise invalid(found.kind, found.group, key[1], taken)
+        if early := rules.early_causes(found, made, old, cluster.store):
+            raise invalid(found.kind, found.group, key[1], early)
         rules.prepare(found, made, old, cluster.store)
         causes = rules.causes(found, made, old)
     if causes:
@@ -226,6 +227,9 @@ def patch(cluster: Cluster, call: Call, media: str, body: Any) -> tuple[Object, 
     if media == "application/apply-patch+yaml":
         return _apply(cluster, call, body)
     old = _current(cluster, call)
+    if media != "application/json-patch+json" and not isinstance(body, dict):
+        what = "json: cannot unmarshal into Go value of type map[string]interface {}"
+        raise bad_request(f"error decoding patch: {what}")
     try:
         if media == "application/json-patch+json":
             made = json_patch(old, body)
@@ -241,6 +245,8 @@ def patch(cluster: Cluster, call: Call, media: str, body: Any) -> tuple[Object, 
         if media == "application/json-patch+json":
             raise Refusal(422, "Invalid", message, {}) from error
         raise bad_request(str(error)) from error
+    if not isinstance(made, dict):
+        raise bad_request("the patch leaves no object")
     try:
         check(made, found.type)
         unknown = list(unknown_fields(made, found.type))
