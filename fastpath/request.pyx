@@ -192,5 +192,6 @@ cdef STEP exchange_begin(web_t* w, exchange_t* x) noexcept nogil:
     x.held += <uint32_t>x.request.bytes
     request_record(w, x)
     if h.method.size == 7 and memcmp(bytes + h.method.at, b"CONNECT", 7) == 0:
+        x.keep = 0  # what follows is not meant for us
         return exchange_say(w, x, 405, b"CONNECT is not served here")
     return exchange_decide(w, x, 0)

@@ -1,0 +1,133 @@
+"""Clients of HTTP that are slow, silent or gone; drains and resets."""
+
+import pytest
+
+from fastpath import Reply, Table
+from tests.waiting import wait_until
+from tests.web_rig import VIP, Web, forward
+
+GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+WATCH = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+
+
+def test_head_that_never_becomes_whole_is_given_up() -> None:
+    # Slowloris: a byte now and then must not count as progress.
+    with Web(header_timeout_s=0.3, idle_timeout_s=60.0) as web:
+        client = web.client(GET[:-3])
+        assert client.ended()
+        web.wait_dropped("header_timeout")
+
+
+def test_client_that_says_nothing_is_closed_after_the_idle_time() -> None:
+    with Web(header_timeout_s=60.0, idle_timeout_s=0.3) as web:
+        assert web.client().ended()
+        web.wait_dropped("idle_timeout")
+
+
+def test_request_under_way_is_not_idle() -> None:
+    with Web(idle_timeout_s=0.2, header_timeout_s=0.2) as web:
+        client = web.client(GET)
+        upstream = web.upstreams.accept()
+        upstream.head()
+        other = web.client()
+        assert other.ended()  # the idle time has passed, for who is idle
+        upstream.say(OK)
+        assert client.sized() == ("HTTP/1.1 200 OK", b"ok")
+
+
+def test_question_without_an_answer_is_answered_503() -> None:
+    with Web(lambda _: None, park_timeout_s=0.2) as web:
+        client = web.client(GET)
+        first, body = client.sized()
+        assert (first.split()[1], body) == ("503", b"no decision in time\n")
+        assert web.stats.unanswered == 1
+
+
+@pytest.mark.parametrize("when", ["parked", "waiting", "watching"])
+def test_client_that_leaves_ends_what_was_done_for_it(when: str) -> None:
+    with Web((lambda _: None) if when == "parked" else forward) as web:
+        client = web.client(GET)
+        if when == "parked":
+            wait_until(lambda: len(web.asked) == 1)
+            client.close()
+        else:
+            upstream = web.upstreams.accept()
+            upstream.head()
+            if when == "watching":
+                upstream.say(WATCH)
+                client.head()
+            client.close()
+            assert upstream.ended()
+        web.wait_dropped("reset_by_client")
+        assert web.engine.stats().relays_active == 0
+
+
+def test_drain_closes_idle_clients_and_lets_the_others_finish() -> None:
+    with Web() as web:
+        idle, upstream = web.exchange(GET, OK)
+        busy = web.client(GET)
+        upstream.head()
+        web.engine.drain()
+        assert idle.rest() == b""
+        upstream.say(OK)
+        assert busy.sized() == ("HTTP/1.1 200 OK", b"ok")
+        assert busy.rest() == b""
+        assert web.engine.stats().relays_active == 0
+
+
+def test_reset_drops_clients_of_http_too() -> None:
+    with Web() as web:
+        client = web.client(GET)
+        upstream = web.upstreams.accept()
+        upstream.head()
+        web.engine.reset()
+        with pytest.raises(ConnectionResetError):
+            client.rest()
+        assert upstream.ended()
+        web.wait_dropped("reset_by_admin")
+
+
+def test_vip_that_leaves_the_table_finishes_what_it_has() -> None:
+    with Web() as web:
+        client = web.client(GET)
+        upstream = web.upstreams.accept()
+        upstream.head()
+        web.engine.apply(Table([]))
+        upstream.say(OK)
+        assert client.sized() == ("HTTP/1.1 200 OK", b"ok")
+        assert client.rest() == b""
+
+
+def test_client_that_stops_reading_holds_up_its_upstream_and_nobody_else() -> None:
+    with Web() as web:
+        client = web.client(GET)
+        upstream = web.upstreams.accept()
+        upstream.head()
+        upstream.say(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        client.head()
+        upstream.socket.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            upstream.say(b"x" * (1 << 28))
+        spills = sum(worker.spills for worker in web.engine.stats().workers)
+        assert spills <= 4
+        web.exchange(GET, OK)
+        assert len(client.exactly(1 << 20)) == 1 << 20  # and goes on when read again
+
+
+def test_reply_goes_to_a_client_that_sends_more_than_asked() -> None:
+    # A close with bytes unread would be a reset that takes the answer back.
+    with Web(lambda _: Reply(403, b"no")) as web:
+        head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"
+        client = web.client(head + b"x" * 50_000)
+        assert client.sized() == ("HTTP/1.1 403 Forbidden", b"no")
+        assert client.rest() == b""
+
+
+def test_closed_engine_resets_its_clients() -> None:
+    with Web() as web:
+        client = web.client(GET)
+        upstream = web.upstreams.accept()
+        upstream.head()
+        assert web.engine.stats().vips[VIP].active == 1
+    assert client.socket.fileno() == -1
