@@ -36,7 +36,6 @@ class Guide:
         balancer, *servers, _ = self.rows
         first, second, third = servers
         curl = f"curl --cacert {self.ca} https://{balancer.address}"
-        admin = self.admin_url.removeprefix("http://").rstrip("/")
         quiet = curl.replace("curl ", "curl -s ")
         table = [_COLUMNS.format(r.name, r.pid, r.address, r.role) for r in self.rows]
         return "\n".join(
@@ -62,16 +61,23 @@ class Guide:
                 "",
                 *self._cluster(),
                 "",
-                "Watch.",
-                f"  {_program()} top --admin-address={admin}",
-                f"  curl -s {self.admin_url}debug/table",
-                f"  curl -s '{self.admin_url}readyz?verbose'",
-                f"  curl -s {self.admin_url}metrics | grep pyproxy_backend",
+                *self._views(),
                 "",
                 "Ctrl-C ends and removes all of it.",
                 "",
             ]
         )
+
+    def _views(self) -> list[str]:
+        """What to type to see what happens."""
+        admin = self.admin_url.removeprefix("http://").rstrip("/")
+        return [
+            "Watch.",
+            f"  {_program()} top --admin-address={admin}",
+            f"  curl -s {self.admin_url}debug/table",
+            f"  curl -s '{self.admin_url}readyz?verbose'",
+            f"  curl -s {self.admin_url}metrics | grep pyproxy_backend",
+        ]
 
     def _cluster(self) -> list[str]:
         """What to type to the API server."""

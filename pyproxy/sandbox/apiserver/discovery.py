@@ -88,8 +88,8 @@ def _aggregated_resource(made: Resource) -> Object:
     head: Object = {"resource": made.plural, "responseKind": _kind(made, made.kind)}
     head["scope"] = "Namespaced" if made.is_namespaced else "Cluster"
     head |= {"singularResource": made.singular, "verbs": list(made.verbs)}
-    if made.short_names:
-        head["shortNames"] = list(made.short_names)
+    if made.short_name:
+        head["shortNames"] = [made.short_name]
     if made.categories:
         head["categories"] = list(made.categories)
     subs = [

@@ -15,9 +15,8 @@ class Resource:
 
     group: str
     plural: str
-    singular: str
     kind: str
-    short_names: tuple[str, ...] = ()
+    short_name: str = ""
     is_namespaced: bool = True
     has_status: bool = False
     returns_deleted: bool = False  # DELETE answers with the object, not a Status
@@ -27,6 +26,11 @@ class Resource:
     storage_hash: str = ""
     verbs: tuple[str, ...] = tuple(ALL_VERBS)
     subresources: tuple[tuple[str, str, str, tuple[str, ...]], ...] = ()
+
+    @property
+    def singular(self) -> str:
+        """The name of one."""
+        return self.kind.lower()
 
     @property
     def api_version(self) -> str:
@@ -43,8 +47,8 @@ class Resource:
         own: Object = {"name": self.plural, "singularName": self.singular}
         own |= {"namespaced": self.is_namespaced, "kind": self.kind}
         own["verbs"] = list(self.verbs)
-        if self.short_names:
-            own["shortNames"] = list(self.short_names)
+        if self.short_name:
+            own["shortNames"] = [self.short_name]
         if self.categories:
             own["categories"] = list(self.categories)
         if self.storage_hash:
@@ -71,97 +75,88 @@ class Resource:
 RBAC = "rbac.authorization.k8s.io"
 TOKEN = ("token", "authentication.k8s.io/v1", "TokenRequest", ("create",))
 
+LOG = ("log", "", "Pod", ("get",))
+EXEC = ("exec", "", "PodExecOptions", ("create", "get"))
+
 STORED = (
+    Resource("", "configmaps", "ConfigMap", "cm", storage_hash="qFsyl6wFWjQ="),
     Resource(
-        "", "configmaps", "configmap", "ConfigMap", ("cm",), storage_hash="qFsyl6wFWjQ="
-    ),
-    Resource(
-        *("", "endpoints", "endpoints", "Endpoints", ("ep",)),
+        *("", "endpoints", "Endpoints", "ep"),
         storage_hash="fWeeMqaN/OA=",
         made_by_update=True,
     ),
     Resource(
-        "",
-        "events",
-        "event",
-        "Event",
-        ("ev",),
+        *("", "events", "Event", "ev"),
         storage_hash="r2yiGXH7wu8=",
         made_by_update=True,
     ),
     Resource(
-        *("", "namespaces", "namespace", "Namespace", ("ns",), False, True),
+        *("", "namespaces", "Namespace", "ns"),
+        is_namespaced=False,
+        has_status=True,
         storage_hash="Q3oi5N2YM8M=",
         verbs=tuple(verb for verb in ALL_VERBS if verb != "deletecollection"),
-        subresources=(("finalize", "", "Namespace", ("update",)),),
         returns_deleted=True,
     ),
     Resource(
-        *("", "nodes", "node", "Node", ("no",), False, True),
+        *("", "nodes", "Node", "no"),
+        is_namespaced=False,
+        has_status=True,
         storage_hash="XwShjMxG9Fs=",
     ),
     Resource(
-        *("", "pods", "pod", "Pod", ("po",), True, True),
+        *("", "pods", "Pod", "po"),
+        has_status=True,
         categories=("all",),
         storage_hash="xPOwRZ+Yhw8=",
         returns_deleted=True,
         counts_generations=True,
-        subresources=(
-            ("exec", "", "PodExecOptions", ("create", "get")),
-            ("log", "", "Pod", ("get",)),
-        ),
+        subresources=(EXEC, LOG),
     ),
-    Resource("", "secrets", "secret", "Secret", storage_hash="S6u1pOWzb84="),
+    Resource("", "secrets", "Secret", storage_hash="S6u1pOWzb84="),
     Resource(
-        *("", "serviceaccounts", "serviceaccount", "ServiceAccount", ("sa",)),
+        *("", "serviceaccounts", "ServiceAccount", "sa"),
         storage_hash="pbx9ZvyFpBE=",
         returns_deleted=True,
         subresources=(TOKEN,),
     ),
     Resource(
-        *("", "services", "service", "Service", ("svc",), True, True),
+        *("", "services", "Service", "svc"),
+        has_status=True,
         categories=("all",),
         storage_hash="0/CO1lhkEBI=",
         made_by_update=True,
         returns_deleted=True,
     ),
     Resource(
-        *("coordination.k8s.io", "leases", "lease", "Lease"),
+        *("coordination.k8s.io", "leases", "Lease"),
         storage_hash="gqkMMb/YqFM=",
         made_by_update=True,
     ),
     Resource(
-        *("discovery.k8s.io", "endpointslices", "endpointslice", "EndpointSlice"),
+        *("discovery.k8s.io", "endpointslices", "EndpointSlice"),
         storage_hash="qgS0xkrxYAI=",
         counts_generations=True,
     ),
     Resource(
-        RBAC,
-        "clusterrolebindings",
-        "clusterrolebinding",
-        "ClusterRoleBinding",
-        (),
-        False,
-    ),
-    Resource(
-        RBAC,
-        "clusterroles",
-        "clusterrole",
-        "ClusterRole",
-        (),
-        False,
+        *(RBAC, "clusterrolebindings", "ClusterRoleBinding"),
+        is_namespaced=False,
         made_by_update=True,
     ),
-    Resource(RBAC, "rolebindings", "rolebinding", "RoleBinding", made_by_update=True),
-    Resource(RBAC, "roles", "role", "Role", made_by_update=True),
+    Resource(
+        *(RBAC, "clusterroles", "ClusterRole"),
+        is_namespaced=False,
+        made_by_update=True,
+    ),
+    Resource(RBAC, "rolebindings", "RoleBinding", made_by_update=True),
+    Resource(RBAC, "roles", "Role", made_by_update=True),
 )
 
 
 def _review(
-    group: str, plural: str, kind: str, is_namespaced: bool = False
+    group: str, plural: str, kind: str, *, is_namespaced: bool = False
 ) -> Resource:
-    singular = plural.removesuffix("s")
-    return Resource(group, plural, singular, kind, (), is_namespaced, verbs=("create",))
+    return Resource(group, plural, kind, is_namespaced=is_namespaced, verbs=("create",))
 
 
 AUTHENTICATION = "authentication.k8s.io"
@@ -171,7 +166,10 @@ REVIEWS = (
     _review(AUTHENTICATION, "selfsubjectreviews", "SelfSubjectReview"),
     _review(AUTHENTICATION, "tokenreviews", "TokenReview"),
     _review(
-        AUTHORIZATION, "localsubjectaccessreviews", "LocalSubjectAccessReview", True
+        AUTHORIZATION,
+        "localsubjectaccessreviews",
+        "LocalSubjectAccessReview",
+        is_namespaced=True,
     ),
     _review(AUTHORIZATION, "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
     _review(AUTHORIZATION, "selfsubjectrulesreviews", "SelfSubjectRulesReview"),

@@ -9,7 +9,7 @@ import hashlib
 
 from pyproxy.sandbox.apiserver.kinds import GROUPS, Resource, resources
 from pyproxy.sandbox.apiserver.media import encoded
-from pyproxy.sandbox.apiserver.schema import Object, Struct, Type, structs
+from pyproxy.sandbox.apiserver.schema import Object, Type, structs
 
 _SCALARS: dict[str, Object] = {
     "int": {"type": "integer", "format": "int32"},
@@ -46,8 +46,7 @@ def document(path: str) -> Object | None:
     paths: Object = {}
     for made in resources(group).values():
         paths |= _paths(f"/{path}", made)
-    found = resources(group).values()
-    schemas = {_name(name): _struct(name, found) for name in sorted(_reached(group))}
+    schemas = {_name(name): _struct(name, group) for name in sorted(_reached(group))}
     head = {"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.36.2"}}
     return {**head, "paths": paths, "components": {"schemas": schemas}}
 
@@ -94,18 +93,15 @@ def _reached(group: str) -> set[str]:
     return found
 
 
-def _struct(name: str, found: object) -> Object:
-    struct: Struct = structs()[name]
+def _struct(name: str, group: str) -> Object:
+    struct = structs()[name]
     fields = {key: _property(field.type) for key, field in struct.fields.items()}
     made: Object = {"type": "object", "description": name, "properties": fields}
     if "metadata" in struct.fields:
         text = {"type": "string"}
         made["properties"] = {"apiVersion": text, "kind": text, **fields}
-        assert hasattr(found, "__iter__")
-        kinds = [r for r in found if isinstance(r, Resource) and r.kind == name]
-        made["x-kubernetes-group-version-kind"] = [
-            {"group": r.group, "version": "v1", "kind": r.kind} for r in kinds
-        ]
+        kind = {"group": group, "version": "v1", "kind": name}
+        made["x-kubernetes-group-version-kind"] = [kind]
     return made
 
 
