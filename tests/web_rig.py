@@ -4,6 +4,7 @@ The client and the upstream are plain sockets that the test reads and writes its
 that every byte and its moment are the test's to choose.
 """
 
+import dataclasses
 import socket
 import threading
 from collections.abc import Callable
@@ -136,6 +137,7 @@ class Web:
         *,
         ttl_s: float = 60.0,
         key: tuple[str, ...] = (),
+        parts: tuple[str, ...] = (":method", ":host", ":path"),
         backends: list[tuple[str, int]] | None = None,
         vip: dict[str, Any] | None = None,
         pool: dict[str, Any] | None = None,
@@ -149,7 +151,7 @@ class Web:
         self.engine = Engine(workers=workers)
         wanted = backends if backends is not None else [self.upstreams.address]
         to = Pool([Backend(*where) for where in wanted], **(pool or {}))
-        self.vip = Vip(*VIP, "tcp", http=Http(**http), **(vip or {}))
+        self.vip = Vip(*VIP, "tcp", http=Http(key=parts, **http), **(vip or {}))
         self.upstream = Upstream("up", to)
         self.engine.apply(Table([self.vip], [self.upstream]))
         self.address = self.engine.address(VIP)
@@ -166,6 +168,10 @@ class Web:
                     self.engine.answer(
                         question, verdict, ttl_s=self._ttl_s, key=self._key
                     )
+
+    def changed_upstream(self) -> Upstream:
+        """The upstream with another setting, under the same name."""
+        return dataclasses.replace(self.upstream, keepalive=7)
 
     def client(self, *parts: bytes) -> Peer:
         """A new client, which says `parts` at once."""
