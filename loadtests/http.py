@@ -18,7 +18,8 @@ that speaks TLS to the upstream itself.
 close`, so that every proxy has to dial, with a TLS session to resume if it keeps one.
 The table of connections says who did.
 
-Not measured: HTTP/2, which kubectl proxy would speak to an API server; a network.
+Not measured: a network; and HTTP/2, which kubectl proxy speaks to a server that offers
+it: with nginx as the upstream its CPU per request was the same with and without.
 """
 
 import argparse

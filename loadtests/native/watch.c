@@ -19,7 +19,7 @@
 
 #define OPENING 32 /* watches that are being opened at any time */
 #define OPEN_TIMEOUT_NS 30000000000u
-#define SILENT_NS (100u * 1000000000u / EVENTS_PER_WATCH) /* 100 events late */
+#define SILENT_NS 1000000000u /* 100 events late */
 
 typedef struct {
     link_t link;
