@@ -12,7 +12,6 @@ cdef extern from "<openssl/crypto.h>" nogil:
     void OPENSSL_cleanse(void* p, size_t size)
 
 cdef extern from "<openssl/err.h>" nogil:
-    unsigned long ERR_get_error()
     unsigned long ERR_peek_error()
     unsigned long ERR_peek_last_error()
     void ERR_clear_error()
@@ -21,8 +20,6 @@ cdef extern from "<openssl/err.h>" nogil:
     const char* ERR_reason_error_string(unsigned long error)
     enum:
         ERR_LIB_PEM
-        ERR_LIB_SSL
-        ERR_LIB_SYS
 
 cdef extern from "<openssl/bio.h>" nogil:
     ctypedef struct BIO:
@@ -39,7 +36,6 @@ cdef extern from "<openssl/bio.h>" nogil:
     int BIO_free(BIO* b)
     void BIO_set_data(BIO* b, void* data)
     void* BIO_get_data(BIO* b)
-    void BIO_set_init(BIO* b, int init)
     void BIO_set_flags(BIO* b, int flags)
     void BIO_clear_flags(BIO* b, int flags)
     int BIO_test_flags(const BIO* b, int flags)
@@ -89,7 +85,6 @@ cdef extern from "<openssl/x509v3.h>" nogil:
         X509_V_ERR_HOSTNAME_MISMATCH
         X509_V_ERR_IP_ADDRESS_MISMATCH
         X509_V_FLAG_PARTIAL_CHAIN
-        X509_V_OK
     void EVP_PKEY_free(EVP_PKEY* key)
     void X509_free(X509* certificate)
     int X509_up_ref(X509* certificate)
@@ -109,7 +104,6 @@ cdef extern from "<openssl/x509v3.h>" nogil:
     X509* X509_STORE_CTX_get0_cert(const X509_STORE_CTX* x)
     const char* X509_verify_cert_error_string(long error)
     const char* X509_get_default_cert_file()
-    const char* X509_get_default_cert_file_env()
     int X509_VERIFY_PARAM_set_flags(X509_VERIFY_PARAM* p, unsigned long flags)
     void X509_VERIFY_PARAM_set_hostflags(X509_VERIFY_PARAM* p, unsigned int flags)
     int X509_VERIFY_PARAM_set1_host(X509_VERIFY_PARAM* p, const char* name, size_t size)
@@ -122,7 +116,6 @@ cdef extern from "<openssl/x509v3.h>" nogil:
 cdef extern from "<openssl/pem.h>" nogil:
     enum:
         PEM_R_NO_START_LINE
-        PEM_R_BAD_PASSWORD_READ
     ctypedef int (*pem_password_cb)(
         char* into, int size, int writing, void* p
     ) noexcept nogil
@@ -143,7 +136,6 @@ cdef extern from "<openssl/ssl.h>" nogil:
     enum:
         OPENSSL_NPN_NEGOTIATED
         SSL_AD_REASON_OFFSET
-        SSL_ERROR_SSL
         SSL_ERROR_SYSCALL
         SSL_ERROR_WANT_READ
         SSL_ERROR_WANT_WRITE
@@ -152,12 +144,10 @@ cdef extern from "<openssl/ssl.h>" nogil:
         SSL_MODE_ENABLE_PARTIAL_WRITE
         SSL_MODE_RELEASE_BUFFERS
         SSL_OP_NO_RENEGOTIATION
-        SSL_RECEIVED_SHUTDOWN
         SSL_R_CERTIFICATE_VERIFY_FAILED
         SSL_R_HTTP_REQUEST
         SSL_R_UNEXPECTED_EOF_WHILE_READING
         SSL_R_WRONG_VERSION_NUMBER
-        SSL_SENT_SHUTDOWN
         SSL_SESS_CACHE_CLIENT
         SSL_SESS_CACHE_NO_INTERNAL
         SSL_SESS_CACHE_OFF
@@ -165,7 +155,6 @@ cdef extern from "<openssl/ssl.h>" nogil:
         SSL_TLSEXT_ERR_NOACK
         SSL_TLSEXT_ERR_OK
         SSL_VERIFY_FAIL_IF_NO_PEER_CERT
-        SSL_VERIFY_NONE
         SSL_VERIFY_PEER
         TLS1_2_VERSION
         TLSEXT_NAMETYPE_host_name
@@ -253,7 +242,6 @@ cdef extern from "<openssl/ssl.h>" nogil:
     int SSL_has_pending(const SSL* s)
     int SSL_free_buffers(SSL* s)
     int SSL_shutdown(SSL* s)
-    void SSL_set_shutdown(SSL* s, int mode)
     int SSL_get_error(const SSL* s, int result)
     long SSL_get_verify_result(const SSL* s)
     X509* SSL_get1_peer_certificate(const SSL* s)
