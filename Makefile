@@ -73,6 +73,17 @@ asan: .stamps/test .stamps/install  ## the core's tests under address and undefi
 fuzz: .stamps/test .stamps/install  ## the property tests with 20,000 inputs each
 	$(PYTEST) -m hypothesis --hypothesis-profile=fuzz -o timeout=3600
 
+# Needs clang: the core is compiled with coverage, which shows inputs the way, and with
+# the address sanitizer. Of two times that are given, the second one counts.
+.PHONY: fuzz-heads
+fuzz-heads: .stamps/test .stamps/fuzz .stamps/install  ## heads against llhttp and h11, for 300 s: ARGS="-max_total_time=3600"
+	CC=clang LDSHARED="clang -shared" CFLAGS="-fsanitize=address,fuzzer-no-link" \
+	    tools/variant.sh fuzz $(PY)
+	cd build/fuzz && \
+	    LD_PRELOAD="$$($(CURDIR)/$(PY) -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so" \
+	    PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	    $(CURDIR)/$(PY) -m tools.fuzz_head -max_total_time=300 $(ARGS)
+
 NAME := relay
 .PHONY: bench
 bench: .stamps/system-bench .stamps/bench .stamps/peers .stamps/install  ## one layer against its peers: NAME=relay, options in ARGS="--quick"
@@ -126,7 +137,7 @@ distclean: clean  ## and the virtual environment
 .PHONY: help
 help:  ## this list
 	@awk -F ':.*## ' '/^##@/ { print substr($$0, 4) } \
-	    /^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	    /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # What the verbs need. Versions live in pyproject.toml and nowhere else.
 
@@ -157,7 +168,7 @@ $(VENV)/pyvenv.cfg: | .stamps/system-build
 	$(PIP) --no-build-isolation --editable .
 	touch $@
 
-GROUPS := .stamps/test .stamps/lint .stamps/bench .stamps/peers
+GROUPS := .stamps/test .stamps/lint .stamps/bench .stamps/peers .stamps/fuzz
 $(GROUPS): .stamps/%: $(VENV)/pyvenv.cfg pyproject.toml | .stamps/venv
 	$(PIP) --group $*
 	touch $@

@@ -6,6 +6,7 @@ from libc.string cimport memchr, memset
 
 from fastpath.field cimport (
     CLASS_TOKEN,
+    CR,
     HEADER,
     H_CONNECTION,
     H_CONTENT_LENGTH,
@@ -19,6 +20,7 @@ from fastpath.field cimport (
     H_TRAILER,
     H_TRANSFER_ENCODING,
     H_UPGRADE,
+    SPACE,
     ZERO,
     header_is_guarded,
     header_known,
@@ -81,11 +83,23 @@ cdef struct said_t:
     uint8_t upgrade
 
 
+cdef bint ends_plainly(const char* bytes, span_t value) noexcept nogil:
+    # Not with a tab, which llhttp takes for a part of these two.
+    cdef const char* p = bytes + value.at + value.size
+
+    while p[0] == SPACE:
+        p += 1
+    return p[0] == CR
+
+
 cdef void length_read(head_t* h, const char* bytes, span_t value) noexcept nogil:
     cdef const char* digit = bytes + value.at
     cdef uint32_t i
 
-    if h.seen & 1 << H_CONTENT_LENGTH or value.size - 1 >= LENGTH_DIGITS:
+    if (
+        h.seen & 1 << H_CONTENT_LENGTH or value.size - 1 >= LENGTH_DIGITS
+        or not ends_plainly(bytes, value)
+    ):
         h.fault = FAULT_LENGTH
         return
     for i in range(value.size):
@@ -107,7 +121,9 @@ cdef void coding_read(head_t* h, const char* bytes, span_t value) noexcept nogil
         i += 1
     if h.minor == 0 or h.seen & 1 << H_TRANSFER_ENCODING:
         h.fault = FAULT_CODINGS
-    elif i == 0 or i < value.size or span_is(bytes, value, b"identity"):
+    elif i == 0 or i < value.size or not ends_plainly(bytes, value):
+        h.fault = FAULT_CODINGS
+    elif span_is(bytes, value, b"identity"):
         h.fault = FAULT_CODINGS
     elif not span_is(bytes, value, b"chunked"):
         h.fault = FAULT_CODING

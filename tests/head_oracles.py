@@ -191,6 +191,8 @@ def ask(data: bytes, request: bool, ours: Message) -> None:
     proxied = any(name.lower() == b"proxy-connection" for name, _ in ours.headers)
     assert theirs.kept or proxied or not ours.kept, "llhttp would close"
     theirs.kept = ours.kept
+    if not ours.complete:
+        theirs.trailers = []  # it tells them one by one, we when all are there
     assert theirs == ours, f"{theirs} but {ours}"
     theirs = h11_message(data, request)
     theirs.kept = ours.kept
