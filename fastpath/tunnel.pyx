@@ -30,6 +30,7 @@ from fastpath.stats cimport (
     DROP_RESET_BY_CLIENT,
 )
 from fastpath.table cimport vip_t
+from fastpath.transport cimport SHUT_LATER, transport_shut
 from fastpath.web cimport EX_TUNNEL
 
 
@@ -86,6 +87,10 @@ cdef STEP tunnel_run(web_t* w, exchange_t* x) noexcept nogil:
     if up == CARRY_DONE and down == CARRY_DONE:
         exchange_drop(w, x, DROP_CLOSED)
         return STEP_GONE
+    if x.down.shut == SHUT_LATER and x.down.writable:
+        transport_shut(&x.down)
+    if x.up.link.shut == SHUT_LATER and x.up.link.writable:
+        transport_shut(&x.up.link)
     if x.request.bytes + x.response.bytes != before:
         tunnel_until(w, x)
     if up == CARRY_MORE or down == CARRY_MORE:

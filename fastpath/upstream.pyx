@@ -47,6 +47,7 @@ from fastpath.linux.socket cimport (
     SOL_SOCKET,
     TCP_NODELAY,
     connect,
+    getpeername,
     getsockopt,
     inet_ntop,
     setsockopt,
@@ -210,8 +211,11 @@ cdef REACH server_dial(web_t* w, exchange_t* x, vip_t* v, backend_t* b) noexcept
         say_dial(w, b, b"epoll: ", EMFILE)
         return REACH_FAILED
     timer_arm(w.rs.wheel, &s.timer, w.rs.now_ms + v.pool.connect_ms)
-    # On the same host the handshake has ended when connect(2) returns.
-    return server_step(w, s, v) if b.loopback else REACH_WAIT
+    # On the same host the handshake has ended when connect(2) returns, or its accept
+    # queue is full: only its name tells.
+    if not b.loopback or getpeername(fd, <sockaddr*>&name, &size) == -1:
+        return REACH_WAIT
+    return server_step(w, s, v)
 
 
 cdef backend_t* backend_of(vip_t* v, const server_t* s) noexcept nogil:

@@ -34,6 +34,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int accept4(int fd, sockaddr* addr, socklen_t* size, int flags)
     int connect(int fd, const sockaddr* addr, socklen_t size)
     int shutdown(int fd, int how)
+    int getpeername(int fd, sockaddr* addr, socklen_t* size)
     int getsockname(int fd, sockaddr* addr, socklen_t* size)
     int getsockopt(int fd, int level, int name, void* value, socklen_t* size)
     int setsockopt(int fd, int level, int name, const void* value, socklen_t size)
