@@ -73,7 +73,12 @@ def test_verdict_is_forgotten_when_its_time_is_over() -> None:
     with Web(echo, ttl_s=0.2) as web:
         client = web.client()
         served(client, request())
-        wait_until(lambda: served(client, request()) or len(web.asked) == 2)
+
+        def asked_anew() -> bool:
+            served(client, request())
+            return len(web.asked) == 2
+
+        wait_until(asked_anew)
 
 
 def test_verdict_without_a_time_to_live_is_for_one_request() -> None:
