@@ -185,13 +185,20 @@ cdef ssize_t read_some(mover_t* m, transport_t* t) noexcept nogil:
     cdef size_t got = 0
     cdef ssize_t n
 
+    if t.failed:
+        return t.failed
     while got < SCRATCH_BYTES and t.readable:
         n = transport_read(t, m.scratch + got, SCRATCH_BYTES - got)
-        if n <= 0:
-            if got > 0:
-                break
+        if n > 0:
+            got += n
+            continue
+        if got == 0:
             return n
-        got += n
+        if n != -EAGAIN:
+            # No event will come of it again, and of a plain socket's error no errno.
+            t.readable = 1
+            t.failed = <int>n
+        break
     m.stats.copied += got
     return got if got > 0 else -EAGAIN
 

@@ -219,7 +219,7 @@ cdef void exchange_drop(web_t* w, exchange_t* x, DROP reason) noexcept nogil:
 
     if x.state == EX_FLOWING and x.began_us > 0:
         exchange_count(w, x)
-    upstream_leave(w, x, True)
+    upstream_leave(w, x, reset)
     timer_disarm(&x.timer)
     transport_close(&x.down, reset)
     input_drop(w, x)
@@ -262,6 +262,7 @@ cdef void exchange_count(web_t* w, exchange_t* x) noexcept nogil:
         w.rs.stats, x.vip.slot, <VERB>x.verb, x.status, clock_us() - x.began_us,
         x.request.bytes, x.response.bytes,
     )
+    x.began_us = 0  # once
 
 
 # ---- Replies of our own.
@@ -270,7 +271,6 @@ cdef void exchange_count(web_t* w, exchange_t* x) noexcept nogil:
 cdef void exchange_dismiss(web_t* w, exchange_t* x) noexcept nogil:
     if not x.request.done:
         x.keep = 0
-        x.request.done = 1
         x.deaf = 1
         input_drop(w, x)
         x.held = 0

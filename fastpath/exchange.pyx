@@ -101,6 +101,10 @@ from fastpath.web cimport (
 )
 
 
+cdef enum:
+    STEPS_MOST = 256     # of a client who pipelines, before others have their turn
+
+
 cdef void web_open(
     web_t* w, int fd, uint32_t vip, const addr_t* client
 ) noexcept nogil:
@@ -132,7 +136,9 @@ cdef STEP request_run(web_t* w, exchange_t* x) noexcept nogil:
         pending_drop(m, &x.to_up)
     elif carry == CARRY_SOURCE or carry == CARRY_FAULT or carry == CARRY_NO_MEMORY:
         # An end that is too early must look so to the upstream, too.
-        exchange_drop(w, x, DROP_RESET_BY_CLIENT)
+        exchange_drop(
+            w, x, DROP_NO_MEMORY if carry == CARRY_NO_MEMORY else DROP_RESET_BY_CLIENT
+        )
         return STEP_GONE
     return STEP_WAIT
 
@@ -169,10 +175,10 @@ cdef STEP response_run(web_t* w, exchange_t* x) noexcept nogil:
 
 # The response has been sent.
 cdef STEP exchange_done(web_t* w, exchange_t* x) noexcept nogil:
-    if not x.request.done and not x.deaf:
+    if x.up != NULL and x.up.link.wary:
+        x.deaf = 1  # it has answered and gone
+    if not x.deaf and (not x.request.done or x.to_up.first != NULL):
         return STEP_WAIT  # the upstream still takes it
-    if x.to_up.first != NULL and not x.deaf:
-        return STEP_WAIT
     exchange_count(w, x)
     if x.up != NULL:
         if x.up.keep and not x.deaf and not x.upgrade:
@@ -231,10 +237,12 @@ cdef inline STEP flow_step(STEP response, STEP request) noexcept nogil:
 
 cdef void exchange_run(web_t* w, exchange_t* x) noexcept nogil:
     cdef STEP step = STEP_ON
+    cdef int steps = 0
 
-    while step == STEP_ON:
+    while step == STEP_ON and steps < STEPS_MOST:
         step = exchange_step(w, x)
-    if step == STEP_TURN:
+        steps += 1
+    if step == STEP_TURN or step == STEP_ON:
         exchange_queue(w, x)
     if step != STEP_GONE and not x.polled_out and not x.down.writable:
         # Asked for when first needed: most clients take all we have at once.
@@ -352,7 +360,9 @@ cdef void client_timer(web_t* w, exchange_t* x) noexcept nogil:
     elif x.state == EX_HEAD:
         exchange_drop(w, x, DROP_HEADER_TIMEOUT)
     else:
-        exchange_drop(w, x, DROP_IDLE_TIMEOUT)
+        exchange_drop(
+            w, x, DROP_CLOSED if x.state == EX_LINGER else DROP_IDLE_TIMEOUT
+        )
 
 
 cdef void web_timer(web_t* w, timer_t* t) noexcept nogil:

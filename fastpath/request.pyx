@@ -81,13 +81,8 @@ cdef STEP head_refuse(web_t* w, exchange_t* x) noexcept nogil:
     x.began_us = clock_us()
     x.verb = VERB_OTHER
     x.minor = 1
-    x.keep = 0
     x.is_head = 0
-    x.held = 0
-    x.deaf = 1
-    memset(&x.request, 0, sizeof(x.request))
-    x.request.done = 1
-    input_drop(w, x)
+    memset(&x.request, 0, sizeof(x.request))  # not done: who knows what still comes?
     return exchange_say(w, x, fault_status(<FAULT>fault), fault_text(<FAULT>fault))
 
 

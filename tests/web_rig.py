@@ -14,7 +14,7 @@ from typing import Any, Self
 from fastpath import Backend, Engine, Forward, Http, Pool, Reply, Table, Upstream, Vip
 from fastpath.policy import Question
 from fastpath.snapshot import WebStats
-from tests.servers import receive_exactly
+from tests.servers import receive_exactly, send_reset
 from tests.waiting import scaled, wait_until
 
 VIP = ("127.0.0.1", 0)
@@ -118,6 +118,14 @@ class Peer:
         except ConnectionResetError:
             return True
 
+    def end(self) -> None:
+        """Half-close."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Close with an RST."""
+        send_reset(self.socket)
+
     def close(self) -> None:
         """Close the socket."""
         self.socket.close()
@@ -141,6 +149,7 @@ class Web:
         backends: list[tuple[str, int]] | None = None,
         vip: dict[str, Any] | None = None,
         pool: dict[str, Any] | None = None,
+        uplink: dict[str, Any] | None = None,
         workers: int = 1,
         **http: Any,
     ) -> None:
@@ -152,7 +161,7 @@ class Web:
         wanted = backends if backends is not None else [self.upstreams.address]
         to = Pool([Backend(*where) for where in wanted], **(pool or {}))
         self.vip = Vip(*VIP, "tcp", http=Http(key=parts, **http), **(vip or {}))
-        self.upstream = Upstream("up", to)
+        self.upstream = Upstream("up", to, **(uplink or {}))
         self.engine.apply(Table([self.vip], [self.upstream]))
         self.address = self.engine.address(VIP)
         self._stopping = threading.Event()
@@ -172,6 +181,10 @@ class Web:
     def changed_upstream(self) -> Upstream:
         """The upstream with another setting, under the same name."""
         return dataclasses.replace(self.upstream, keepalive=7)
+
+    def refuse(self, status: int) -> Verdict:
+        """Say a word of refusal."""
+        return Reply(status, b"no")
 
     def client(self, *parts: bytes) -> Peer:
         """A new client, which says `parts` at once."""
