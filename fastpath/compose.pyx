@@ -120,7 +120,7 @@ cdef void put_request_line(
 
 
 cdef void put_forwarded_for(
-    out_t* o, const head_t* h, const char* bytes, const addr_t* client
+    out_t* o, const head_t* h, const char* bytes, const addr_t* client, bint fold
 ) noexcept nogil:
     cdef char text[64]
     cdef uint32_t i
@@ -128,7 +128,7 @@ cdef void put_forwarded_for(
     # Several lines become one list: who reads only the first must not be fooled.
     out_put(o, b"X-Forwarded-For: ", 17)
     for i in range(h.count):
-        if h.headers[i].known == H_X_FORWARDED_FOR:
+        if fold and h.headers[i].known == H_X_FORWARDED_FOR:
             put_span(o, bytes, h.headers[i].value)
             out_put(o, b", ", 2)
     if inet_ntop(client.family, client.ip, text, sizeof(text)) != NULL:
@@ -179,6 +179,7 @@ cdef void compose_request(
     cdef bint forwarded = v.forwarded_for and (
         client.family == AF_INET or client.family == AF_INET6
     )
+    cdef bint fold = True  # what the client says; unless the verdict takes it away
     cdef const header_t* header
     cdef uint64_t seen = 0
     cdef uint32_t i
@@ -193,17 +194,17 @@ cdef void compose_request(
             if upgrade and header.known == H_UPGRADE:
                 put_header(o, bytes, header)
             continue
-        if forwarded and header.known == H_X_FORWARDED_FOR:
-            continue
         edit = edit_of(v, bytes, header)
         if edit >= 0:
             seen |= <uint64_t>1 << edit
             if not v.edits[edit].only_absent:
+                fold &= header.known != H_X_FORWARDED_FOR
                 continue
-        put_header(o, bytes, header)
+        if not forwarded or header.known != H_X_FORWARDED_FOR:
+            put_header(o, bytes, header)
     put_edits(o, v, seen)
     if forwarded:
-        put_forwarded_for(o, h, bytes, client)
+        put_forwarded_for(o, h, bytes, client, fold)
     if h.body == BODY_CHUNKED:
         out_put(o, b"Transfer-Encoding: chunked\r\n", 28)
     if upgrade:

@@ -6,7 +6,7 @@ from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from fastpath.carry cimport pending_drop, pending_send
+from fastpath.carry cimport pending_send
 from fastpath.client cimport (
     STEP,
     STEP_GONE,
@@ -37,6 +37,7 @@ from fastpath.upstream cimport (
     REACH_TIMEOUT,
     REACH_WAIT,
     upstream_reach,
+    upstream_repeats,
 )
 from fastpath.verdict cimport (
     asked_t,
@@ -74,6 +75,12 @@ cdef bint exchange_asks(web_t* w, exchange_t* x, asked_t* a) noexcept nogil:
     return True
 
 
+# Its vip is in no table any more: nobody can say what is to be done.
+cdef STEP exchange_orphan(web_t* w, exchange_t* x) noexcept nogil:
+    x.keep = 0
+    return exchange_say(w, x, 503, b"this listener is going away")
+
+
 # Parse the head at the front of the input again: w.head may be another's by now.
 cdef inline void head_again(web_t* w, exchange_t* x) noexcept nogil:
     head_parse_request(&w.head, input_bytes(x), x.input.used, 0)
@@ -86,8 +93,7 @@ cdef STEP exchange_decide(web_t* w, exchange_t* x, uint16_t refused) noexcept no
     cdef asked_t a
 
     if not exchange_asks(w, x, &a):
-        x.keep = 0
-        return exchange_say(w, x, 503, b"this listener is going away")
+        return exchange_orphan(w, x)
     if not refused:
         v = memory_find(&w.memory, &a, acquire_u64(w.epoch), w.rs.now_ms)
     if v == NULL:
@@ -100,10 +106,14 @@ cdef STEP exchange_decide(web_t* w, exchange_t* x, uint16_t refused) noexcept no
 
 # Ask Python; wait for the answer.
 cdef STEP exchange_ask(web_t* w, exchange_t* x, uint16_t refused) noexcept nogil:
+    cdef http_t* http = http_of(w, x)
     cdef uint32_t size = w.head.size
-    cdef question_t* q = <question_t*>malloc(sizeof(question_t) + size)
+    cdef question_t* q
     cdef letter_t letter
 
+    if http == NULL:
+        return exchange_orphan(w, x)
+    q = <question_t*>malloc(sizeof(question_t) + size)
     if q == NULL:
         return exchange_say(w, x, 503, b"out of memory")
     x.asks += 1
@@ -126,7 +136,7 @@ cdef STEP exchange_ask(web_t* w, exchange_t* x, uint16_t refused) noexcept nogil
         return exchange_say(w, x, 503, b"too many requests wait for a decision")
     web_stats(w.rs.stats, x.vip.slot).asked += 1
     x.state = EX_PARKED
-    exchange_until(w, x, http_of(w, x).park_ms)
+    exchange_until(w, x, http.park_ms)
     return STEP_WAIT
 
 
@@ -150,8 +160,7 @@ cdef exchange_t* decide_answered(
         step = exchange_ask(w, x, 0)
     elif not exchange_asks(w, x, &asked):
         verdict_release(a.verdict)
-        x.keep = 0
-        step = exchange_say(w, x, 503, b"this listener is going away")
+        step = exchange_orphan(w, x)
     else:
         if a.ttl_ms > 0:
             memory_keep(
@@ -233,21 +242,13 @@ cdef STEP exchange_send(web_t* w, exchange_t* x) noexcept nogil:
     return STEP_ON
 
 
-# Whether the request can be sent once more.
-cdef bint exchange_repeatable(const exchange_t* x) noexcept nogil:
-    return x.held > 0 and x.request.done and not x.upgrade
-
-
 # A kept connection had ended: once more, on a new one.
 cdef STEP exchange_replay(web_t* w, exchange_t* x) noexcept nogil:
     upstream_leave(w, x, False)
-    if x.replayed or not x.idempotent or not x.verdict.replay or (
-        not exchange_repeatable(x)
-    ):
+    if not upstream_repeats(x):
         return exchange_fail(w, x, 502, b"EOF")
     x.replayed = 1
     x.deaf = 0
-    pending_drop(&w.rs.mover, &x.to_up)
     web_stats(w.rs.stats, x.vip.slot).replayed += 1
     head_again(w, x)
     return exchange_reached(w, x, upstream_reach(w, x, True))
@@ -260,5 +261,6 @@ cdef STEP exchange_ask_on(web_t* w, exchange_t* x) noexcept nogil:
     verdict_release(x.verdict)
     x.verdict = NULL
     x.asked_on = 1
+    x.deaf = 0
     head_again(w, x)
     return exchange_ask(w, x, refused)

@@ -11,6 +11,11 @@ cdef class VerdictBlock:
 cdef class Docket:
     cdef dict blocks             # (verdict, slot, stamp) -> VerdictBlock
     cdef list ended              # Records that nobody asked for yet
+    cdef dict meant              # slot -> vip and its Http.key, as last seen
+
+    # These are the VipBlocks from now on. What is remembered by slot and parts is
+    # withdrawn if either has come to mean something else.
+    cdef note(self, dict blocks, uint64_t* epoch)
 
     # All Questions that wait; `vips` maps slots to keys. `epoch` is the one of now.
     cdef list questions(self, mailbox_t* m, dict vips, uint64_t epoch)

@@ -13,6 +13,7 @@ from fastpath.head cimport (
     head_t,
     span_t,
 )
+from fastpath.linux.atomic cimport release_u64
 from fastpath.linux.file cimport close
 from fastpath.linux.socket cimport AF_INET, AF_INET6
 from fastpath.mailbox cimport (
@@ -30,6 +31,7 @@ from fastpath.policy import Forward, Question, Record, Reply
 
 MAX_TTL_S = 1e9
 VERDICTS_MOST = 4096
+SHELVED_MOST = 16384  # bytes of a reply that is worth to be kept compiled
 
 
 cdef str text_of(const char* bytes, span_t s):
@@ -109,6 +111,8 @@ cdef docket_letter(
     cdef answer_t* answer
     cdef int parts = parts_of(names, key)
 
+    if not ttl_s >= 0:
+        raise ValueError(f"a verdict cannot live for {ttl_s} s")
     _, index, generation, asks, epoch = question.ticket
     answer = <answer_t*>calloc(1, sizeof(answer_t))
     if answer == NULL:
@@ -260,6 +264,16 @@ cdef class Docket:
     def __cinit__(self):
         self.blocks = {}
         self.ended = []
+        self.meant = {}
+
+    cdef note(self, dict blocks, uint64_t* epoch):
+        meant = {
+            block.slot: (key, block.spec.http.key) for key, block in blocks.items()
+            if getattr(block.spec, "http", None) is not None
+        }
+        if any([self.meant.get(slot, said) != said for slot, said in meant.items()]):
+            release_u64(epoch, epoch[0] + 1)
+        self.meant.update(meant)
 
     cdef list questions(self, mailbox_t* m, dict vips, uint64_t epoch):
         cdef letter_t letter
@@ -294,6 +308,8 @@ cdef class Docket:
         if isinstance(verdict, Forward):
             upstream = vips[(f"@{verdict.upstream}", 0)]
             slot, stamp = upstream.slot, upstream.stamp
+        elif len(verdict.body) > SHELVED_MOST:
+            return VerdictBlock(verdict)
         known = self.blocks.get((verdict, slot, stamp))
         if known is None:
             known = VerdictBlock(verdict, slot, stamp)

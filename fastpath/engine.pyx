@@ -180,6 +180,7 @@ cdef class Engine:
                 self._abandon(opened)
                 raise
             gone = [key for key in self.listening if key not in table.vips]
+            self.docket.note(blocks, &self.fleet.epoch)
             return self._publish(blocks, opened, gone)
 
     def _abandon(self, opened):

@@ -12,7 +12,8 @@ cdef void keepset_take(web_t* w, server_t* s) noexcept nogil
 # The one way out of a connection that no exchange has.
 cdef void server_close(web_t* w, server_t* s, bint reset) noexcept nogil
 
-# Take the connection from its exchange: keep it for others, or close it.
+# Take the connection from its exchange: keep it for others, or close it, and lose what
+# it did not take yet.
 cdef void upstream_keep(web_t* w, exchange_t* x) noexcept nogil
 cdef void upstream_leave(web_t* w, exchange_t* x, bint reset) noexcept nogil
 

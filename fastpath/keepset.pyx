@@ -3,6 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport realloc
 
+from fastpath.carry cimport pending_drop
 from fastpath.half cimport spill_put
 from fastpath.linux.atomic cimport sub_u32
 from fastpath.relay cimport relays_vip
@@ -65,6 +66,7 @@ cdef void upstream_leave(web_t* w, exchange_t* x, bint reset) noexcept nogil:
         return
     x.up = NULL
     s.exchange = NULL
+    pending_drop(&w.rs.mover, &x.to_up)
     server_close(w, s, reset)
 
 
@@ -75,7 +77,7 @@ cdef void upstream_keep(web_t* w, exchange_t* x) noexcept nogil:
 
     x.up = NULL
     s.exchange = NULL
-    if v == NULL or v.uplink == NULL or v.uplink.stamp != s.stamp or (
+    if v == NULL or v.uplink == NULL or v.uplink.stamp != s.stamp or s.link.wary or (
         w.keepsets[v.state.slot].count >= v.uplink.keepalive
     ):
         server_close(w, s, False)

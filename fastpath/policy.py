@@ -22,6 +22,19 @@ MAX_REPLY_BYTES = 1 << 20
 MAX_EDITS = 64  # of a verdict; the core keeps one bit for each
 MAX_EDITS_BYTES = 1 << 16
 
+# How long a message is and whom it is for is not said by edits.
+FRAMING = {
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+BODILESS = (204, 304)
+
 Pairs = tuple[tuple[str, str], ...]
 
 
@@ -35,6 +48,7 @@ def _check_pairs(what: str, pairs: Pairs) -> None:
     for name, value in pairs:
         named = isinstance(name, str) and bool(TOKEN.fullmatch(name))
         check(named, f"{what}: {name!r} is no header name")
+        check(name.lower() not in FRAMING, f"{what}: {name} is not for edits")
         valued = isinstance(value, str) and bool(VALUE.fullmatch(value))
         # The value may be a secret.
         check(valued, f"{what}: the value of {name} has characters that it cannot")
@@ -104,12 +118,13 @@ class Forward:
 
     def __post_init__(self) -> None:
         check_text("upstream", self.upstream)
-        _check_pairs("host", (("Host", self.host),))
+        _check_pairs("host", (("value", self.host),))
         check_count("strip", self.strip, 0, 32768)
         _check_pairs("prefix", (("prefix", self.prefix),))
         check(" " not in self.prefix, "prefix with a space")
         for name in self.remove:
             check(bool(TOKEN.fullmatch(name)), f"{name!r} is no header name")
+            check(name.lower() not in FRAMING, f"remove: {name} is not for edits")
         _check_pairs("set", self.set)
         _check_pairs("default", self.default)
         for name in self.upgrades or ():
@@ -133,6 +148,8 @@ class Reply:
     def __post_init__(self) -> None:
         check_count("status", self.status, 200, 599)
         check(len(self.body) <= MAX_REPLY_BYTES, "reply of more than 1 MiB")
+        bodiless = self.status in BODILESS and self.body
+        check(not bodiless, f"a reply {self.status} has no body")
         _check_pairs("reply", self.headers)
 
 

@@ -57,7 +57,7 @@ cdef bint respond_text(
     compose_text(&o, status, text, x.minor, x.keep, x.is_head)
     x.status = status
     x.answering = 1
-    x.response.bytes += strlen(text) + 1
+    x.response.bytes += 0 if x.is_head else strlen(text) + 1
     x.response.done = 1
     return out_send(w, x, &o)
 
@@ -68,6 +68,7 @@ cdef bint respond_verdict(web_t* w, exchange_t* x, const verdict_t* v) noexcept 
     out_begin(w, &o)
     x.status = v.status
     x.answering = 1
+    x.response.bytes += 0 if x.is_head else v.body.size
     x.response.done = 1
     if v.head.size + v.body.size + 512 > OUT_BYTES:
         # The body goes out of the verdict itself: it is larger than our buffer.
@@ -80,7 +81,6 @@ cdef bint respond_verdict(web_t* w, exchange_t* x, const verdict_t* v) noexcept 
             &w.rs.mover, &x.to_down, &x.down, v.bytes + v.body.at, v.body.size
         ) == 0
     compose_reply(&o, v, x.minor, x.keep, x.is_head)
-    x.response.bytes += v.body.size
     return out_send(w, x, &o)
 
 

@@ -78,8 +78,6 @@ cdef STEP tunnel_run(web_t* w, exchange_t* x) noexcept nogil:
     cdef uint64_t before = x.request.bytes + x.response.bytes
     cdef CARRY up, down
 
-    if x.up.link.shut == SHUT_LATER:
-        transport_shut(&x.up.link)
     up = tunnel_carry(m, &x.request, &x.down, &x.up.link, &x.to_up)
     if up != CARRY_WAIT and up != CARRY_MORE and up != CARRY_DONE:
         return tunnel_failed(w, x, up, True)

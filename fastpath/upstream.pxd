@@ -13,6 +13,13 @@ cdef enum REACH:
 # The upstream that the exchange's verdict means, or NULL if the table has another now.
 cdef vip_t* upstream_of(web_t* w, const exchange_t* x) noexcept nogil
 
+# Whether the request can be sent once more, if a kept connection turns out to have
+# ended: all of it is still here, and twice does no more than once.
+cdef inline bint upstream_repeats(const exchange_t* x) noexcept nogil:
+    return x.idempotent and x.verdict.replay and not x.replayed and (
+        x.held > 0 and x.request.done and not x.upgrade
+    )
+
 # Get the exchange a connection: a kept one, unless `fresh`, or a new one.
 cdef REACH upstream_reach(web_t* w, exchange_t* x, bint fresh) noexcept nogil
 

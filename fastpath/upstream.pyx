@@ -252,7 +252,7 @@ cdef server_t* upstream_kept(web_t* w, exchange_t* x, vip_t* v) noexcept nogil:
     while k.newest != SLAB_NONE:
         s = server_at(w, k.newest)
         if s.stamp == v.uplink.stamp and (
-            x.idempotent or transport_idle_ok(&s.link)
+            upstream_repeats(x) or transport_idle_ok(&s.link)
         ):
             keepset_take(w, s)
             return s

@@ -18,7 +18,7 @@ FLOORS = """
     linux openssl errors checks policy tlsspec spec snapshot rendezvous matching ring
     rounds timer addr pem tls refusal wire transport stats pipe poller mailbox limit
     registry listener field target framing chunks head verdict compose table assembly
-    balancer half relay dial flow slab web keepset carry upstream respond client decide
+    balancer half relay dial flow slab web carry keepset upstream respond client decide
     request tunnel exchange docket fleet accept worker tally engine
 """.split()
 

@@ -62,6 +62,7 @@ class Peer:
         self.socket = connection
         self.socket.settimeout(scaled(5))
         self.left = b""  # read already, of what comes next
+        self.names: list[str] = []  # of all headers of the last head
 
     def say(self, *parts: bytes) -> None:
         """Send, each part by itself."""
@@ -76,7 +77,8 @@ class Peer:
             self.left += more
         head, _, self.left = self.left.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
-        pairs = (line.partition(": ") for line in lines)
+        pairs = [line.partition(": ") for line in lines]
+        self.names = [name.lower() for name, _, _ in pairs]
         return first, {name.lower(): value for name, _, value in pairs}
 
     def exactly(self, size: int) -> bytes:
@@ -181,6 +183,10 @@ class Web:
     def changed_upstream(self) -> Upstream:
         """The upstream with another setting, under the same name."""
         return dataclasses.replace(self.upstream, keepalive=7)
+
+    def question(self) -> Question:
+        """The last question, once there is one."""
+        return wait_until(lambda: self.asked[-1:], what="a question")[0]
 
     def refuse(self, status: int) -> Verdict:
         """Say a word of refusal."""
