@@ -30,7 +30,8 @@ cdef enum FAULT:
     FAULT_TOO_LONG           # a line behind the first -> 431
     FAULT_TOO_LARGE          # the head -> 431
     FAULT_TOO_MANY           # headers, or names in Connection -> 431
-    FAULT_LENGTH             # Content-Length: odd, or two of them (even two equal)
+    FAULT_LENGTH             # Content-Length: odd, two of them (even two equal),
+                             # or of a body in a 1xx
     FAULT_CODING             # Transfer-Encoding: one that is not "chunked" -> 501
     FAULT_BOTH               # Content-Length and Transfer-Encoding
     FAULT_HOST               # HTTP/1.1 request without Host, two of them, or an odd one
@@ -38,7 +39,7 @@ cdef enum FAULT:
     FAULT_CHUNK              # chunk size line or the line end behind a chunk
     FAULT_TRAILER            # one that may be in a head only
     FAULT_CODINGS            # Transfer-Encoding: empty, a list, "identity", two of
-                             # them, or in HTTP/1.0 -> 400
+                             # them, or in HTTP/1.0 or a 1xx -> 400
     FAULT_LONG_TARGET        # the first line is too long -> 414
     FAULT_UPGRADE            # request with a body that has an Upgrade, or is CONNECT:
                              # others take the body for the new protocol, and do not
@@ -84,8 +85,11 @@ cdef void framing_read_header(head_t* h, const char* bytes, uint16_t at) noexcep
 # Note what the Connection lines say, and mark the headers that they name.
 cdef void framing_read_connection(head_t* h, const char* bytes) noexcept nogil
 
-# Set h.body, for a message that may have one.
+# Set h.body of a request.
 cdef void framing_read_body(head_t* h) noexcept nogil
+
+# Set h.body of a response, by its status; `to_head`: it answers a HEAD request.
+cdef void framing_read_response_body(head_t* h, bint to_head) noexcept nogil
 
 # Status line number for a fault of a request: 400, 414, 431, 501 or 505.
 cdef int fault_status(FAULT fault) noexcept nogil

@@ -247,6 +247,22 @@ cdef void framing_read_body(head_t* h) noexcept nogil:
         h.body = BODY_SIZED
 
 
+cdef void framing_read_response_body(head_t* h, bint to_head) noexcept nogil:
+    framing_read_body(h)
+    if h.status < 200 and h.body != BODY_NONE:
+        # RFC 9110, 8.6; RFC 9112, 6.1. Of some 1xx, llhttp would read the body.
+        h.fault = FAULT_CODINGS if h.body == BODY_CHUNKED else FAULT_LENGTH
+    elif h.status == 204 and h.body != BODY_NONE:
+        # Who claims a body there may send one: it must not pass for what comes next.
+        h.body = BODY_NONE
+        h.keep_alive = 0
+    elif to_head or h.status < 200 or h.status == 204 or h.status == 304:
+        h.body = BODY_NONE
+    elif h.body == BODY_NONE and not h.seen & 1 << H_CONTENT_LENGTH:
+        h.body = BODY_TO_EOF
+        h.keep_alive = 0
+
+
 cdef int fault_status(FAULT fault) noexcept nogil:
     if fault == FAULT_VERSION:
         return 505

@@ -25,6 +25,7 @@ from fastpath.framing cimport (
     framing_read_body,
     framing_read_connection,
     framing_read_header,
+    framing_read_response_body,
 )
 from fastpath.linux.bytes cimport memrchr
 from fastpath.target cimport (
@@ -273,12 +274,7 @@ cdef int head_parse_response(
     if whole != 1:
         return whole
     framing_read_connection(h, bytes)
-    if to_head or h.status < 200 or h.status == 204 or h.status == 304:
-        return -1 if h.fault else 1
-    framing_read_body(h)
-    if h.body == BODY_NONE and not h.seen & 1 << H_CONTENT_LENGTH:
-        h.body = BODY_TO_EOF
-        h.keep_alive = 0
+    framing_read_response_body(h, to_head)
     return -1 if h.fault else 1
 
 

@@ -127,7 +127,9 @@ def requests(draw: Draw) -> bytes:
 def responses(draw: Draw) -> bytes:
     """A response, mostly a good one."""
     status = draw(
-        st.sampled_from([b"200", b"404", b"204", b"304", b"100", b"101", b"599"])
+        st.sampled_from(
+            [b"200", b"404", b"204", b"304", b"100", b"101", b"142", b"599"]
+        )
     )
     reason = draw(st.sampled_from([b"", b" ", b" OK", b" Not  Found", b" \xe4\t!"]))
     version = draw(st.sampled_from([b"HTTP/1.1 ", b"HTTP/1.1 ", b"HTTP/1.0 "]))

@@ -25,6 +25,8 @@ LLHTTP_METHODS = frozenset(
     b" PROPPATCH SEARCH UNLOCK BIND REBIND UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE"
     b" M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PATCH PURGE MKCALENDAR LINK UNLINK".split()
 )
+# It reads a body behind any other 1xx; RFC 9112, 6.3 has none.
+LLHTTP_INTERIM = (b"100", b"101", b"102", b"103")
 BODY_MOST = 1 << 16  # longer ones are compared by their heads only
 Headers = list[tuple[bytes, bytes]]
 
@@ -94,13 +96,16 @@ def llhttp_message(data: bytes, request: bool) -> Message:
     Raises:
         HttpParserError: it refuses.
     """
-    method = data.split(b" ", 1)[0]
-    unknown = request and method not in LLHTTP_METHODS
-    llhttp = Llhttp(b"POST" + data[len(method) :] if unknown else data, request)
+    start, method = len(b"HTTP/1.x "), data.split(b" ", 1)[0]
+    first = method if request else data[start : start + 3]
+    if request and method not in LLHTTP_METHODS:
+        data = b"POST" + data[len(method) :]
+    elif not request and first.startswith(b"1") and first not in LLHTTP_INTERIM:
+        data = data[:start] + LLHTTP_INTERIM[-1] + data[start + 3 :]
+    llhttp = Llhttp(data, request)
     assert llhttp.head, "llhttp wants more"
     assert llhttp.ended <= 1, "llhttp sees several messages"
-    if unknown:
-        llhttp.message.first = (method, *llhttp.message.first[1:])
+    llhttp.message.first = (first, *llhttp.message.first[1:])
     return llhttp.message
 
 

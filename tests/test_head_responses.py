@@ -116,7 +116,7 @@ BODIES = {
     "100": (b"HTTP/1.1 100 Continue", [], False, "none", 0),
     "101": (b"HTTP/1.1 101 X", [], False, "none", 0),
     "103": (b"HTTP/1.1 103 Early Hints", [b"Link: x"], False, "none", 0),
-    "199, sized": (b"HTTP/1.1 199 X", [b"Content-Length: 7"], False, "none", 7),
+    "199": (b"HTTP/1.1 199 X", [b"Content-Length: 0"], False, "none", 0),
     "204": (b"HTTP/1.1 204 X", [], False, "none", 0),
     "204, sized": (b"HTTP/1.1 204 X", [b"Content-Length: 0"], False, "none", 0),
     "204, chunked": (
@@ -145,6 +145,7 @@ def test_body_is_so_long(
 
 
 SIZED = b"Content-Length: 1"
+CHUNKED = b"Transfer-Encoding: chunked"
 KEPT = {
     "new": (OK, [SIZED], True),
     "new, close": (OK, [SIZED, b"Connection: x, Close"], False),
@@ -157,6 +158,10 @@ KEPT = {
         False,
     ),
     "no body": (b"HTTP/1.1 204 X", [], True),
+    "no body, of no bytes": (b"HTTP/1.1 204 X", [b"Content-Length: 0"], True),
+    "no body that may come all the same": (b"HTTP/1.1 204 X", [SIZED], False),
+    "no body, chunked": (b"HTTP/1.1 204 X", [CHUNKED], False),
+    "not modified": (b"HTTP/1.1 304 X", [SIZED], True),
 }
 
 
@@ -209,6 +214,14 @@ def test_transfer_encoding_in_http_1_0_is_refused() -> None:
     # 6.1
     lines = [b"Transfer-Encoding: chunked"]
     assert outcome(response(*lines, line=b"HTTP/1.0 200 OK")) == "codings"
+
+
+@pytest.mark.parametrize("status", [b"100", b"101", b"103", b"199"])
+def test_body_of_an_informational_response_is_refused(status: bytes) -> None:
+    # 6.1; RFC 9110, 8.6
+    line = b"HTTP/1.1 " + status + b" X"
+    assert outcome(response(SIZED, line=line)) == "length"
+    assert outcome(response(CHUNKED, line=line)) == "codings"
 
 
 def test_headers_about_requests_mean_nothing_in_a_response() -> None:
