@@ -17,9 +17,11 @@ from tests import servers
 from tests.leaks import Holdings, leaked_since, lost_since
 from tests.waiting import PAUSE_S, scaled
 
-# A test file that imports the core itself; it runs again on the debug and on the
-# sanitizer build.
-CORE_IMPORT = re.compile(r"^\s*(?:from|import) fastpath\b", re.MULTILINE)
+# A test file that imports the core itself, or what others do so for it; it runs again
+# on the debug and on the sanitizer build.
+CORE_IMPORT = re.compile(
+    r"^\s*(?:from|import) (?:fastpath|tests\.(?:relay_tools|web_rig))\b", re.MULTILINE
+)
 
 # What a shell sets for its own comfort must not reach the programs under test: without
 # buffers, Python forgives a broken pipe that it otherwise ends with 120 for.
