@@ -101,8 +101,6 @@ def decide(
     """Say what becomes of a request, or which credential is missing to say it."""
     if question.target == "*":
         return Verdict(replies.of_asterisk(question.method))
-    if question.method == "CONNECT":
-        return Verdict(replies.NOT_FOUND, (":method",), REMEMBER_S)
     route = settings.router.route(question.path)
     match route:
         case Malformed():
