@@ -5,6 +5,7 @@ from libc.stdint cimport uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, strlen
 
+from fastpath.field cimport same
 from fastpath.head cimport (
     BODY_CHUNKED,
     H_CONNECTION,
@@ -57,23 +58,6 @@ cdef void put_header(out_t* o, const char* bytes, const header_t* h) noexcept no
     o.size += size
 
 
-cdef inline char lower(char c) noexcept nogil:
-    return c | 0x20 if b"A" <= c <= b"Z" else c
-
-
-cdef bint is_name(
-    const char* name, uint32_t size, const char* wanted, uint32_t wanted_size
-) noexcept nogil:
-    cdef uint32_t i
-
-    if size != wanted_size:
-        return False
-    for i in range(size):
-        if lower(name[i]) != wanted[i]:
-            return False
-    return True
-
-
 # Index of the edit about this header, or -1.
 cdef int edit_of(
     const verdict_t* v, const char* bytes, const header_t* h
@@ -86,8 +70,8 @@ cdef int edit_of(
         return -1
     for i in range(v.edit_count):
         e = &v.edits[i]
-        if is_name(
-            bytes + h.name.at, h.name.size, verdict_text(v, e.name), e.name.size
+        if h.name.size == e.name.size and same(
+            bytes + h.name.at, h.name.size, verdict_text(v, e.name)
         ):
             return <int>i
     return -1
@@ -156,7 +140,9 @@ cdef bint upgrade_allowed(
         end = at
         while allowed[end] != b",":
             end += 1
-        if is_name(bytes + asked.at, asked.size, allowed + at, end - at):
+        if asked.size == end - at and same(
+            bytes + asked.at, asked.size, allowed + at
+        ):
             return True
         at = end + 1
     return False

@@ -1,7 +1,7 @@
 # How a relay gets its backend.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from fastpath.addr cimport addr_t
-from fastpath.mailbox cimport LETTER
+from fastpath.registry cimport backend_state_t
 from fastpath.relay cimport relay_t, relays_t, side_t
 from fastpath.table cimport vip_t
 
@@ -11,8 +11,14 @@ cdef int vip_admit(
     const vip_t* v, uint64_t source, uint64_t now_ms, uint8_t* by_source
 ) noexcept nogil
 
-# Tell Python about the backend in `slot`; counted if there is no room.
-cdef void dial_tell(relays_t* rs, LETTER kind, uint32_t slot) noexcept nogil
+# A dial to `backend` failed, or stands since now: count it, and tell Python what that
+# changed. `v` may be NULL.
+cdef void dial_note_failure(
+    relays_t* rs, const vip_t* v, backend_state_t* backend
+) noexcept nogil
+cdef void dial_note_success(
+    relays_t* rs, backend_state_t* backend, uint64_t began_us
+) noexcept nogil
 
 # Relay the client `fd`, which is the relay's from now on whatever happens.
 cdef void dial_open(

@@ -126,6 +126,34 @@ cdef void dial_tell(relays_t* rs, LETTER kind, uint32_t slot) noexcept nogil:
         rs.stats.notices_lost += 1
 
 
+cdef void dial_note_failure(
+    relays_t* rs, const vip_t* v, backend_state_t* backend
+) noexcept nogil:
+    cdef VERDICT_ON_BACKEND verdict = BACKEND_AS_BEFORE
+
+    backend_stats(rs.stats, backend.slot).failures += 1
+    if v != NULL:
+        verdict = balancer_failed(v.pool, backend, rs.now_ms)
+    if verdict == BACKEND_EJECTED:
+        backend_stats(rs.stats, backend.slot).ejections += 1
+        dial_tell(rs, LETTER_EJECTED, backend.slot)
+    else:
+        dial_tell(rs, LETTER_CONNECT_FAILED, backend.slot)
+
+
+cdef void dial_note_success(
+    relays_t* rs, backend_state_t* backend, uint64_t began_us
+) noexcept nogil:
+    cdef backend_stats_t* stats = backend_stats(rs.stats, backend.slot)
+    cdef uint64_t took_us = clock_us() - began_us
+
+    stats.connects += 1
+    stats.connect_us += took_us
+    stats.connects_in[histogram_bucket(took_us)] += 1
+    if balancer_succeeded(backend, rs.now_ms) == BACKEND_RECOVERED:
+        dial_tell(rs, LETTER_RECOVERED, backend.slot)
+
+
 cdef int vip_admit(
     const vip_t* v, uint64_t source, uint64_t now_ms, uint8_t* by_source
 ) noexcept nogil:
@@ -230,7 +258,6 @@ cdef void dial_failed(
     relays_t* rs, relay_t* r, const vip_t* v, DROP reason
 ) noexcept nogil:
     cdef backend_state_t* backend = r.backend
-    cdef VERDICT_ON_BACKEND verdict = BACKEND_AS_BEFORE
 
     end_close(&r.end[SIDE_UP], False)
     r.end[SIDE_UP].flags = 0
@@ -240,14 +267,7 @@ cdef void dial_failed(
     if r.tries < 3:
         r.tried[r.tries] = backend.slot
     r.tries += 1
-    backend_stats(rs.stats, backend.slot).failures += 1
-    if v != NULL:
-        verdict = balancer_failed(v.pool, backend, rs.now_ms)
-    if verdict == BACKEND_EJECTED:
-        backend_stats(rs.stats, backend.slot).ejections += 1
-        dial_tell(rs, LETTER_EJECTED, backend.slot)
-    else:
-        dial_tell(rs, LETTER_CONNECT_FAILED, backend.slot)
+    dial_note_failure(rs, v, backend)
     # The last touch: the slot of a backend without relays may be given to another.
     sub_u32(&backend.active, 1)
 
@@ -297,17 +317,11 @@ cdef int dial_at_once(relays_t* rs, relay_t* r, uint32_t timeout_ms) noexcept no
 
 # The backend has answered. Return False if the relay is no more.
 cdef bint dial_connected(relays_t* rs, relay_t* r) noexcept nogil:
-    cdef backend_stats_t* stats = backend_stats(rs.stats, r.backend.slot)
-    cdef uint64_t took_us = clock_us() - r.dialled_us
     cdef const vip_t* v = relays_vip(rs, r.vip.slot)
 
     r.state = RELAY_FLOWING
     r.active_ms = rs.now_ms
-    stats.connects += 1
-    stats.connect_us += took_us
-    stats.connects_in[histogram_bucket(took_us)] += 1
-    if balancer_succeeded(r.backend, rs.now_ms) == BACKEND_RECOVERED:
-        dial_tell(rs, LETTER_RECOVERED, r.backend.slot)
+    dial_note_success(rs, r.backend, r.dialled_us)
     if r.end[SIDE_UP].writable == END_HOPED:
         r.end[SIDE_UP].writable = END_WRITABLE
     # The timer stands at the connect deadline; it looks further from there.

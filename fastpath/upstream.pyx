@@ -6,36 +6,16 @@ is asked first.
 """
 
 from libc.errno cimport EAGAIN, EINPROGRESS, EMFILE, EPROTO, errno
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t
 from libc.stdio cimport snprintf
 from libc.string cimport strlen
 
-from fastpath.balancer cimport (
-    BACKEND_AS_BEFORE,
-    BACKEND_EJECTED,
-    BACKEND_RECOVERED,
-    VERDICT_ON_BACKEND,
-    balancer_failed,
-    balancer_pick,
-    balancer_succeeded,
-    pick_t,
-)
-from fastpath.dial cimport dial_tell
-from fastpath.keepset cimport (
-    keepset_take,
-    server_at,
-    server_close,
-    upstream_leave,
-)
+from fastpath.balancer cimport balancer_pick, pick_t
+from fastpath.dial cimport dial_note_failure, dial_note_success
+from fastpath.keepset cimport keepset_take, server_at, server_close, upstream_leave
 from fastpath.linux.atomic cimport add_u32
 from fastpath.linux.clock cimport clock_us
-from fastpath.linux.file cimport (
-    EPOLLET,
-    EPOLLIN,
-    EPOLLOUT,
-    EPOLLRDHUP,
-    close,
-)
+from fastpath.linux.file cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, close
 from fastpath.linux.socket cimport (
     AF_INET,
     AF_INET6,
@@ -58,22 +38,11 @@ from fastpath.linux.socket cimport (
 )
 from fastpath.linux.text cimport error_text
 from fastpath.listener cimport socket_keepalive
-from fastpath.mailbox cimport (
-    LETTER_CONNECT_FAILED,
-    LETTER_EJECTED,
-    LETTER_RECOVERED,
-)
 from fastpath.poller cimport TAG_SERVER, poller_add, tag_make
 from fastpath.registry cimport backend_state_t
 from fastpath.relay cimport relays_vip
 from fastpath.slab cimport SLAB_NONE, slab_take
-from fastpath.stats cimport (
-    backend_stats,
-    backend_stats_t,
-    histogram_bucket,
-    vip_stats,
-    web_stats,
-)
+from fastpath.stats cimport vip_stats, web_stats
 from fastpath.table cimport backend_sockaddr, backend_t, uplink_t
 from fastpath.timer cimport TIMER_SERVER, timer_arm, timer_disarm
 from fastpath.tls cimport tls_session
@@ -85,13 +54,7 @@ from fastpath.transport cimport (
     transport_start_client,
     transport_why,
 )
-from fastpath.web cimport (
-    SV_BUSY,
-    SV_CONNECTING,
-    SV_HANDSHAKE,
-    TRIES_MOST,
-    keepset_t,
-)
+from fastpath.web cimport SV_BUSY, SV_CONNECTING, SV_HANDSHAKE, TRIES_MOST, keepset_t
 
 cdef enum:
     KEEPALIVE_S = 30        # TCP probes to an upstream, as kubectl's
@@ -145,21 +108,12 @@ cdef void say_dial(
 
 # The backend did not answer: count it, and remember not to try it again.
 cdef void server_failed(web_t* w, exchange_t* x, server_t* s) noexcept nogil:
-    cdef vip_t* v = relays_vip(w.rs, s.upstream.slot)
     cdef backend_state_t* b = s.backend
-    cdef VERDICT_ON_BACKEND verdict = BACKEND_AS_BEFORE
 
     if x.tries < TRIES_MOST:
         x.tried[x.tries] = b.slot
         x.tries += 1
-    backend_stats(w.rs.stats, b.slot).failures += 1
-    if v != NULL:
-        verdict = balancer_failed(v.pool, b, w.rs.now_ms)
-    if verdict == BACKEND_EJECTED:
-        backend_stats(w.rs.stats, b.slot).ejections += 1
-        dial_tell(w.rs, LETTER_EJECTED, b.slot)
-    else:
-        dial_tell(w.rs, LETTER_CONNECT_FAILED, b.slot)
+    dial_note_failure(w.rs, relays_vip(w.rs, s.upstream.slot), b)
     upstream_leave(w, x, False)
 
 
@@ -314,14 +268,7 @@ cdef REACH server_handshake(web_t* w, server_t* s) noexcept nogil:
 
 
 cdef REACH server_ready(web_t* w, server_t* s) noexcept nogil:
-    cdef backend_stats_t* stats = backend_stats(w.rs.stats, s.backend.slot)
-    cdef uint64_t took_us = clock_us() - s.began_us
-
-    stats.connects += 1
-    stats.connect_us += took_us
-    stats.connects_in[histogram_bucket(took_us)] += 1
-    if balancer_succeeded(s.backend, w.rs.now_ms) == BACKEND_RECOVERED:
-        dial_tell(w.rs, LETTER_RECOVERED, s.backend.slot)
+    dial_note_success(w.rs, s.backend, s.began_us)
     timer_disarm(&s.timer)
     s.state = SV_BUSY
     return REACH_READY

@@ -8,6 +8,7 @@ makes room. Withdrawing everything is one number: the epoch.
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
+from fastpath.field cimport same
 from fastpath.head cimport header_t, span_t
 from fastpath.linux.atomic cimport add_u32, sub_u32_acq
 
@@ -68,23 +69,6 @@ cdef void put_part(writer_t* w, const char* bytes, uint32_t size) noexcept nogil
     put(w, bytes, size)
 
 
-cdef bint same_name(
-    const char* bytes, span_t name, const char* lower, uint32_t size
-) noexcept nogil:
-    cdef uint32_t i
-    cdef char c
-
-    if name.size != size:
-        return False
-    for i in range(size):
-        c = bytes[name.at + i]
-        if b"A" <= c <= b"Z":
-            c |= 0x20
-        if c != lower[i]:
-            return False
-    return True
-
-
 # All values of a header, or that there is none.
 cdef void put_header(writer_t* w, const asked_t* a, const part_t* part) noexcept nogil:
     cdef const header_t* h
@@ -93,7 +77,9 @@ cdef void put_header(writer_t* w, const asked_t* a, const part_t* part) noexcept
 
     for i in range(a.head.count):
         h = &a.head.headers[i]
-        if same_name(a.bytes, h.name, part.name, part.size):
+        if h.name.size == part.size and same(
+            a.bytes + h.name.at, part.size, part.name
+        ):
             put_part(w, a.bytes + h.value.at, h.value.size)
     put(w, <const char*>&none, sizeof(none))
 
