@@ -7,7 +7,7 @@ from libc.stdint cimport uint64_t
 from fastpath.addr cimport addr_t
 from fastpath.client cimport web_retire
 from fastpath.dial cimport dial_open
-from fastpath.exchange cimport web_open
+from fastpath.events cimport web_open
 from fastpath.fleet cimport ACCEPTS_MOST, PAUSE_MS
 from fastpath.linux.atomic cimport acquire_ptr, load_u64
 from fastpath.linux.file cimport EPOLLIN, O_CLOEXEC, O_RDONLY, close, open as open_file

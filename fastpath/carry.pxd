@@ -50,6 +50,13 @@ cdef CARRY body_carry(
     spill_t** surplus,
 ) noexcept nogil
 
+# Carry on by way of `kept`, where the bytes stay: what fits can be sent a second time.
+# CARRY_MORE: it is full.
+cdef CARRY body_hold(
+    mover_t* m, body_t* b, transport_t* source, transport_t* target, pending_t* p,
+    spill_t* kept,
+) noexcept nogil
+
 # Carry everything, without an end but the source's: then ours is shut towards the
 # target. For tunnels; `b` counts, and is done when the end was passed on.
 cdef CARRY tunnel_carry(

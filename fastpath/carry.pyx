@@ -250,6 +250,43 @@ cdef CARRY body_carry(
                 return CARRY_NO_MEMORY
 
 
+cdef CARRY body_hold(
+    mover_t* m, body_t* b, transport_t* source, transport_t* target, pending_t* p,
+    spill_t* kept,
+) noexcept nogil:
+    cdef char* at
+    cdef size_t room
+    cdef ssize_t n
+    cdef int flushed
+
+    while True:
+        flushed = pending_flush(m, p, target)
+        if flushed < 0:
+            m.error = -flushed
+            return CARRY_TARGET
+        if flushed == 0:
+            return CARRY_WAIT
+        if b.done:
+            return CARRY_DONE
+        at = kept.bytes + kept.first + kept.used
+        room = SCRATCH_BYTES - kept.first - kept.used
+        if room == 0:
+            return CARRY_MORE
+        if not source.readable:
+            return CARRY_WAIT
+        n = transport_read(source, at, room)
+        if n == -EAGAIN:
+            return CARRY_WAIT
+        if n <= 0:
+            m.error = <int>-n
+            return CARRY_SOURCE
+        kept.used += n
+        m.stats.copied += n
+        n = body_send(m, b, p, target, at, n)
+        if n < 0:
+            return carry_failed(m, n)
+
+
 cdef CARRY tunnel_carry(
     mover_t* m, body_t* b, transport_t* source, transport_t* target, pending_t* p
 ) noexcept nogil:

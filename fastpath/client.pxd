@@ -64,6 +64,10 @@ cdef void exchange_count(web_t* w, exchange_t* x) noexcept nogil
 
 # The last response was sent: close, without taking it back.
 cdef STEP exchange_end(web_t* w, exchange_t* x) noexcept nogil
+# Read what nobody wants until the client has seen our end, or has sent too much.
+cdef STEP exchange_linger(web_t* w, exchange_t* x) noexcept nogil
+# Nothing of an exchange can go on now.
+cdef void exchange_stall(web_t* w, exchange_t* x) noexcept nogil
 
 # ---- What the client sent and nobody took yet.
 

@@ -1,6 +1,6 @@
 """A client's connection: its memory, its deadlines, replies of our own, its end."""
 
-from libc.errno cimport ENOMEM
+from libc.errno cimport EAGAIN, ENOMEM
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -9,7 +9,7 @@ from fastpath.addr cimport addr_t
 from fastpath.balancer cimport source_hash
 from fastpath.carry cimport pending_drop
 from fastpath.dial cimport vip_admit
-from fastpath.half cimport spill_put
+from fastpath.half cimport SCRATCH_BYTES, spill_put
 from fastpath.keepset cimport (
     upstream_fini,
     upstream_leave,
@@ -57,13 +57,19 @@ from fastpath.stats cimport (
 )
 from fastpath.table cimport http_t, vip_t
 from fastpath.timer cimport TIMER_EXCHANGE, timer_arm, timer_disarm
-from fastpath.transport cimport transport_close, transport_open, transport_shut
+from fastpath.transport cimport (
+    transport_close,
+    transport_open,
+    transport_read,
+    transport_shut,
+)
 from fastpath.verdict cimport memory_fini, memory_init, verdict_release
 from fastpath.web cimport (
     RECORDS_MOST,
     EX_FLOWING,
     EX_IDLE,
     EX_LINGER,
+    LINGER_BYTES,
     LINGER_MS,
     OUT_BYTES,
     exchange_t,
@@ -149,6 +155,17 @@ cdef void exchange_idle(web_t* w, exchange_t* x) noexcept nogil:
     exchange_until(w, x, http.idle_ms if http != NULL else 1)
 
 
+# Nothing can go on now. If it is the client who is waited for, it has so long.
+cdef void exchange_stall(web_t* w, exchange_t* x) noexcept nogil:
+    cdef http_t* http = http_of(w, x)
+    cdef bint sending = not (x.request.done or x.deaf) and x.to_up.first == NULL
+
+    if x.to_down.first == NULL and not sending:
+        x.deadline_ms = 0
+    elif x.deadline_ms == 0 and http != NULL:
+        exchange_until(w, x, http.stall_ms)
+
+
 # ---- Open and drop.
 
 cdef exchange_t* exchange_open(
@@ -212,8 +229,9 @@ cdef void exchange_clear(web_t* w, exchange_t* x) noexcept nogil:
 
 
 cdef void exchange_drop(web_t* w, exchange_t* x, DROP reason) noexcept nogil:
-    cdef bint reset = reason != DROP_CLOSED and reason != DROP_IDLE_TIMEOUT and (
-        reason != DROP_HEADER_TIMEOUT
+    cdef bint reset = reason != DROP_CLOSED and reason != DROP_HEADER_TIMEOUT and (
+        # Who stalls amid a response must not take it for whole.
+        reason != DROP_IDLE_TIMEOUT or x.state == EX_FLOWING
     )
     cdef vip_stats_t* stats = vip_stats(w.rs.stats, x.vip.slot)
 
@@ -317,6 +335,20 @@ cdef STEP exchange_end(web_t* w, exchange_t* x) noexcept nogil:
     x.state = EX_LINGER
     exchange_until(w, x, LINGER_MS)
     return STEP_ON
+
+
+cdef STEP exchange_linger(web_t* w, exchange_t* x) noexcept nogil:
+    cdef ssize_t n = 1
+
+    while x.down.readable and x.lingered < LINGER_BYTES:
+        n = transport_read(&x.down, w.rs.mover.scratch, SCRATCH_BYTES)
+        if n <= 0:
+            break
+        x.lingered += <uint32_t>n
+    if n == -EAGAIN or (n > 0 and x.lingered < LINGER_BYTES):
+        return STEP_WAIT
+    exchange_drop(w, x, DROP_CLOSED)
+    return STEP_GONE
 
 
 # ---- Tables.

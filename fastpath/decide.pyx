@@ -22,7 +22,8 @@ from fastpath.client cimport (
     input_drop,
 )
 from fastpath.compose cimport compose_request, out_put, out_t, upgrade_allowed
-from fastpath.head cimport head_parse_request
+from fastpath.half cimport SCRATCH_BYTES
+from fastpath.head cimport BODY_SIZED, head_parse_request
 from fastpath.keepset cimport upstream_leave
 from fastpath.linux.atomic cimport acquire_u64
 from fastpath.mailbox cimport LETTER_QUESTION, letter_t, mailbox_push
@@ -154,6 +155,7 @@ cdef exchange_t* decide_answered(
         free(a)
         return NULL
     head_again(w, x)
+    x.deadline_ms = 0
     if not current:
         # Decided under what was withdrawn meanwhile.
         verdict_release(a.verdict)
@@ -168,7 +170,6 @@ cdef exchange_t* decide_answered(
                 w.rs.now_ms + a.ttl_ms,
             )
         x.verdict = a.verdict
-        x.deadline_ms = 0
         step = exchange_obey(w, x)
     free(a)
     return x if step == STEP_ON else NULL
@@ -235,8 +236,8 @@ cdef STEP exchange_send(web_t* w, exchange_t* x) noexcept nogil:
         # Told by what reading says: the upstream may have answered before it left.
         x.deaf = 1
         x.up.link.readable = 1
-    if not x.request.done:
-        # The rest is streamed, and what is streamed cannot be sent a second time.
+    if x.request.kind == BODY_SIZED and x.request.left > SCRATCH_BYTES - x.held:
+        # Too large to be sent a second time: streamed from here.
         input_drop(w, x)
         x.held = 0
     return STEP_ON

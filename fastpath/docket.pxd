@@ -10,7 +10,7 @@ cdef class VerdictBlock:
 # What Python has of an engine's requests.
 cdef class Docket:
     cdef dict blocks             # (verdict, slot, stamp) -> VerdictBlock
-    cdef list ended              # Records that nobody asked for yet
+    cdef object ended            # deque of the last Records that nobody asked for yet
     cdef dict meant              # slot -> vip and its Http.key, as last seen
 
     # These are the VipBlocks from now on. What is remembered by slot and parts is

@@ -1,5 +1,6 @@
 """Python's side of verdicts: questions as values, verdicts compiled into one block."""
 
+from collections import deque
 from http import HTTPStatus
 
 from libc.stdlib cimport calloc, free
@@ -25,7 +26,7 @@ from fastpath.mailbox cimport (
 )
 from fastpath.table cimport VipBlock
 from fastpath.verdict cimport edit_t, text_t, verdict_hold, verdict_release
-from fastpath.web cimport answer_t, question_t, record_t
+from fastpath.web cimport RECORDS_MOST, answer_t, question_t, record_t
 
 from fastpath.policy import Forward, Question, Record, Reply
 
@@ -263,7 +264,7 @@ cdef class Docket:
 
     def __cinit__(self):
         self.blocks = {}
-        self.ended = []
+        self.ended = deque(maxlen=RECORDS_MOST)
         self.meant = {}
 
     cdef note(self, dict blocks, uint64_t* epoch):
@@ -298,7 +299,8 @@ cdef class Docket:
             questions.append(question_of(q, vips[q.vip], epoch))
 
     cdef list records(self):
-        records, self.ended = self.ended, []
+        records = list(self.ended)
+        self.ended.clear()
         return records
 
     cdef VerdictBlock take(self, verdict, dict vips):

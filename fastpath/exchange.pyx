@@ -2,10 +2,8 @@
 every event of either side calls. It stops when both directions wait.
 """
 
-from libc.errno cimport EAGAIN
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
-from fastpath.addr cimport addr_t
 from fastpath.carry cimport (
     CARRY,
     CARRY_FAULT,
@@ -13,7 +11,9 @@ from fastpath.carry cimport (
     CARRY_NO_MEMORY,
     CARRY_SOURCE,
     CARRY_TARGET,
+    CARRY_WAIT,
     body_carry,
+    body_hold,
     pending_drop,
 )
 from fastpath.client cimport (
@@ -28,33 +28,15 @@ from fastpath.client cimport (
     exchange_end,
     exchange_fail,
     exchange_idle,
-    exchange_open,
-    exchange_say,
+    exchange_linger,
+    exchange_stall,
+    input_drop,
     input_take,
 )
-from fastpath.decide cimport (
-    decide_answered,
-    exchange_ask_on,
-    exchange_reached,
-    exchange_replay,
-)
-from fastpath.half cimport SCRATCH_BYTES, mover_t, spill_t
-from fastpath.keepset cimport (
-    upstream_idle_event,
-    upstream_idle_timer,
-    upstream_keep,
-    upstream_leave,
-)
-from fastpath.linux.file cimport (
-    EPOLLERR,
-    EPOLLET,
-    EPOLLHUP,
-    EPOLLIN,
-    EPOLLOUT,
-    EPOLLRDHUP,
-)
-from fastpath.linux.socket cimport MSG_DONTWAIT, MSG_PEEK, recv
-from fastpath.mailbox cimport letter_t
+from fastpath.decide cimport exchange_ask_on, exchange_replay
+from fastpath.half cimport mover_t, spill_t
+from fastpath.keepset cimport upstream_keep, upstream_leave
+from fastpath.linux.file cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from fastpath.poller cimport TAG_CLIENT, poller_change, tag_make
 from fastpath.request cimport exchange_head
 from fastpath.respond cimport (
@@ -70,33 +52,16 @@ from fastpath.respond cimport (
     RESPOND_UPGRADED,
     respond_run,
 )
-from fastpath.slab cimport SLAB_NONE, slab_at, slab_find, slab_give, slot_t
-from fastpath.stats cimport (
-    DROP_CLOSED,
-    DROP_HEADER_TIMEOUT,
-    DROP_IDLE_TIMEOUT,
-    DROP_NO_MEMORY,
-    DROP_RESET_BY_BACKEND,
-    DROP_RESET_BY_CLIENT,
-    web_stats,
-)
-from fastpath.timer cimport TIMER_EXCHANGE, timer_arm, timer_t
-from fastpath.transport cimport transport_read
+from fastpath.slab cimport SLAB_NONE, slab_at
+from fastpath.stats cimport DROP_NO_MEMORY, DROP_RESET_BY_BACKEND, DROP_RESET_BY_CLIENT
 from fastpath.tunnel cimport exchange_tunnel, tunnel_run
-from fastpath.upstream cimport REACH, REACH_WAIT, upstream_go_on, upstream_late
 from fastpath.web cimport (
     EX_FLOWING,
     EX_HEAD,
     EX_IDLE,
     EX_LINGER,
-    EX_PARKED,
-    EX_REACHING,
     EX_TUNNEL,
-    LINGER_BYTES,
-    SV_BUSY,
-    SV_IDLE,
     exchange_t,
-    server_t,
     web_t,
 )
 
@@ -105,28 +70,35 @@ cdef enum:
     STEPS_MOST = 256     # of a client who pipelines, before others have their turn
 
 
-cdef void web_open(
-    web_t* w, int fd, uint32_t vip, const addr_t* client
-) noexcept nogil:
-    cdef exchange_t* x = exchange_open(w, fd, vip, client)
-
-    if x != NULL:
-        exchange_run(w, x)
-
-
 # ---- Both directions.
+
+# A body that may have to be sent once more, see exchange_replay and exchange_ask_on.
+cdef CARRY request_hold(web_t* w, exchange_t* x) noexcept nogil:
+    cdef uint64_t before = x.request.bytes
+    cdef CARRY carry = body_hold(
+        &w.rs.mover, &x.request, &x.down, &x.up.link, &x.to_up, x.input
+    )
+
+    x.held += <uint32_t>(x.request.bytes - before)
+    if carry == CARRY_MORE:
+        input_drop(w, x)
+        x.held = 0
+    return carry
+
 
 cdef STEP request_run(web_t* w, exchange_t* x) noexcept nogil:
     cdef mover_t* m = &w.rs.mover
     cdef spill_t* surplus = NULL
-    cdef CARRY carry
+    cdef CARRY carry = CARRY_WAIT
 
     if x.deaf or x.up == NULL or (x.request.done and x.to_up.first == NULL):
         return STEP_WAIT
-    carry = body_carry(m, &x.request, &x.down, &x.up.link, &x.to_up, &surplus)
+    if x.held > 0:
+        carry = request_hold(w, x)
+    if x.held == 0:
+        carry = body_carry(m, &x.request, &x.down, &x.up.link, &x.to_up, &surplus)
     if surplus != NULL:
-        # The next request, pipelined. Nothing of this one is held: it was streamed.
-        x.input = surplus
+        x.input = surplus  # the next request, pipelined
     if carry == CARRY_MORE:
         return STEP_TURN
     if carry == CARRY_TARGET:
@@ -196,21 +168,7 @@ cdef STEP exchange_done(web_t* w, exchange_t* x) noexcept nogil:
     return exchange_end(w, x)
 
 
-cdef STEP linger_run(web_t* w, exchange_t* x) noexcept nogil:
-    cdef ssize_t n = 1
-
-    while x.down.readable and x.lingered < LINGER_BYTES:
-        n = transport_read(&x.down, w.rs.mover.scratch, SCRATCH_BYTES)
-        if n <= 0:
-            break
-        x.lingered += <uint32_t>n
-    if n == -EAGAIN or (n > 0 and x.lingered < LINGER_BYTES):
-        return STEP_WAIT
-    exchange_drop(w, x, DROP_CLOSED)
-    return STEP_GONE
-
-
-# ---- Events.
+# ---- Turns.
 
 cdef STEP exchange_step(web_t* w, exchange_t* x) noexcept nogil:
     cdef STEP sent
@@ -227,7 +185,7 @@ cdef STEP exchange_step(web_t* w, exchange_t* x) noexcept nogil:
     if x.state == EX_TUNNEL:
         return tunnel_run(w, x)
     if x.state == EX_LINGER:
-        return linger_run(w, x)
+        return exchange_linger(w, x)
     return STEP_WAIT
 
 
@@ -244,6 +202,8 @@ cdef void exchange_run(web_t* w, exchange_t* x) noexcept nogil:
         steps += 1
     if step == STEP_TURN or step == STEP_ON:
         exchange_queue(w, x)
+    elif step == STEP_WAIT and x.state == EX_FLOWING:
+        exchange_stall(w, x)
     if step != STEP_GONE and not x.polled_out and not x.down.writable:
         # Asked for when first needed: most clients take all we have at once.
         x.polled_out = 1
@@ -263,126 +223,3 @@ cdef void exchange_queue(web_t* w, exchange_t* x) noexcept nogil:
     else:
         (<exchange_t*>slab_at(&w.exchanges, w.run_last)).next = x.slot.index
     w.run_last = x.slot.index
-
-
-cdef void web_run(web_t* w) noexcept nogil:
-    cdef uint32_t last = w.run_last
-    cdef uint32_t index = SLAB_NONE
-    cdef exchange_t* x
-
-    # Those queued meanwhile wait for the next turn of the loop.
-    while w.run_first != SLAB_NONE and index != last:
-        index = w.run_first
-        x = <exchange_t*>slab_at(&w.exchanges, index)
-        w.run_first = x.next
-        if w.run_first == SLAB_NONE:
-            w.run_last = SLAB_NONE
-        x.queued = 0
-        if x.down.fd == -1:
-            slab_give(&w.exchanges, x)
-        else:
-            exchange_run(w, x)
-
-
-# The client has ended its side. While it waits for a response that means that it has
-# gone: a watch would otherwise stay for ever. What it pipelined before is served.
-cdef bint client_left(exchange_t* x) noexcept nogil:
-    cdef char byte
-
-    if x.state != EX_PARKED and x.state != EX_REACHING and x.state != EX_FLOWING:
-        return False
-    if x.state == EX_FLOWING and not x.request.done:
-        return False  # reading the body will tell
-    return x.down.ssl != NULL or recv(
-        x.down.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT
-    ) == 0
-
-
-cdef void web_client_event(
-    web_t* w, uint32_t index, uint32_t generation, uint32_t events
-) noexcept nogil:
-    cdef exchange_t* x = <exchange_t*>slab_find(&w.exchanges, index, generation)
-
-    if x == NULL or x.down.fd == -1:
-        return  # of one that this very batch has ended
-    if events & EPOLLERR:
-        exchange_drop(w, x, DROP_RESET_BY_CLIENT)
-        return
-    if events & EPOLLOUT:
-        x.down.writable = 1
-    if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP):
-        x.down.readable = 1
-    if events & (EPOLLRDHUP | EPOLLHUP):
-        x.down.wary = 1
-        if client_left(x):
-            exchange_drop(w, x, DROP_RESET_BY_CLIENT)
-            return
-    exchange_run(w, x)
-
-
-cdef void web_server_event(
-    web_t* w, uint32_t index, uint32_t generation, uint32_t events
-) noexcept nogil:
-    cdef server_t* s = <server_t*>slab_find(&w.servers, index, generation)
-    cdef exchange_t* x
-
-    if s == NULL:
-        return
-    x = s.exchange  # what is called below may let go of the server
-    s.link.readable = 1
-    if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-        s.link.wary = 1
-    if events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
-        s.link.writable = 1
-    if s.state == SV_IDLE:
-        upstream_idle_event(w, s)
-    elif s.state == SV_BUSY:
-        exchange_run(w, x)
-    else:
-        server_arrived(w, x, upstream_go_on(w, s))
-
-
-cdef void server_arrived(web_t* w, exchange_t* x, REACH reach) noexcept nogil:
-    w.head_of = NULL
-    if reach != REACH_WAIT and exchange_reached(w, x, reach) == STEP_ON:
-        exchange_run(w, x)
-
-
-cdef void client_timer(web_t* w, exchange_t* x) noexcept nogil:
-    if x.deadline_ms == 0:
-        return  # nothing to wait for now; armed again when there is
-    if x.deadline_ms > w.rs.now_ms:
-        timer_arm(w.rs.wheel, &x.timer, x.deadline_ms)
-    elif x.state == EX_PARKED:
-        web_stats(w.rs.stats, x.vip.slot).unanswered += 1
-        if exchange_say(w, x, 503, b"no decision in time") == STEP_ON:
-            exchange_run(w, x)
-    elif x.state == EX_HEAD:
-        exchange_drop(w, x, DROP_HEADER_TIMEOUT)
-    else:
-        exchange_drop(
-            w, x, DROP_CLOSED if x.state == EX_LINGER else DROP_IDLE_TIMEOUT
-        )
-
-
-cdef void web_timer(web_t* w, timer_t* t) noexcept nogil:
-    cdef char* slot = <char*>t - sizeof(slot_t)
-    cdef server_t* s
-    cdef exchange_t* x
-
-    if t.kind == TIMER_EXCHANGE:
-        client_timer(w, <exchange_t*>slot)
-        return
-    s = <server_t*>slot
-    x = s.exchange
-    if x == NULL or s.state == SV_BUSY:
-        upstream_idle_timer(w, s)
-    else:
-        server_arrived(w, x, upstream_late(w, s))
-
-
-cdef void web_answer(web_t* w, const letter_t* letter) noexcept nogil:
-    cdef exchange_t* x = decide_answered(w, letter)
-
-    if x != NULL:
-        exchange_run(w, x)

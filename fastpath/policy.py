@@ -62,6 +62,7 @@ class Http:
     header_timeout_s: float = 60.0  # from its first byte to a whole head
     idle_timeout_s: float = 3600.0  # between requests
     park_timeout_s: float = 120.0  # for Python's verdict; then 503
+    stall_timeout_s: float = 3600.0  # no byte sent or taken amid a body; 0 = none
     gateway_status: int = 0  # for upstreams that fail; 0 = 502, 503 and 504
     log: bool = False  # a record of each exchange, see Engine.records
 
@@ -73,6 +74,7 @@ class Http:
         longest = 2_000_000
         for name in ("header_timeout_s", "idle_timeout_s", "park_timeout_s"):
             check_seconds(name, getattr(self, name), longest, zero=False)
+        check_seconds("stall_timeout_s", self.stall_timeout_s, longest, zero=True)
         if self.gateway_status:
             check_count("gateway status", self.gateway_status, 500, 599)
 

@@ -59,6 +59,7 @@ cdef struct http_t:
     uint32_t  header_ms
     uint32_t  idle_ms
     uint32_t  park_ms
+    uint32_t  stall_ms           # 0 = none
     uint16_t  gateway_status     # 0 = 502, 503 and 504
     uint8_t   log                # a record of each exchange
     uint8_t   part_count

@@ -300,6 +300,7 @@ cdef class VipBlock:
         http.header_ms = _ms(spec.header_timeout_s)
         http.idle_ms = _ms(spec.idle_timeout_s)
         http.park_ms = _ms(spec.park_timeout_s)
+        http.stall_ms = _ms(spec.stall_timeout_s)
         http.gateway_status = spec.gateway_status
         http.log = spec.log
         self.kept = [name.encode() for name in spec.key]

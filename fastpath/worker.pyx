@@ -24,9 +24,10 @@ from fastpath.client cimport (
 )
 from fastpath.dial cimport dial_event, dial_timer
 from fastpath.docket cimport letter_burn
-from fastpath.exchange cimport (
+from fastpath.events cimport (
     web_answer,
     web_client_event,
+    web_reset_backend,
     web_run,
     web_server_event,
     web_timer,
@@ -244,6 +245,8 @@ cdef void worker_resets(worker_t* w) noexcept nogil:
     for i in range(w.reset_count):
         if w.resets[i].slot == SLOT_ALL and w.resets[i].next == 0:
             web_reset(&w.web)
+        elif w.resets[i].next == 0:
+            web_reset_backend(&w.web, w.resets[i].slot)
         w.resets[i].next = relays_reset(
             &w.relays, w.resets[i].slot, w.resets[i].next, RESET_STEP
         )

@@ -4,18 +4,31 @@
 listens and then answers one command a line with one line of JSON.
 """
 
+import contextlib
 import json
 import os
 import re
 import resource
+import select
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from fastpath import Backend, Engine, Pool, Stats, Table, Vip
+from fastpath import (
+    Backend,
+    Engine,
+    EngineError,
+    Http,
+    Pool,
+    Reply,
+    Stats,
+    Table,
+    Vip,
+)
 from tests.waiting import scaled
 
 # Nothing can be said about memory where the sanitizer keeps what was freed.
@@ -148,6 +161,14 @@ def apply_changes(engine: Engine, vip: Vip, count: int) -> int:
     return engine.apply(Table([vip]))
 
 
+def answer_all(engine: Engine) -> None:
+    """Say yes to every request, once and for all paths."""
+    with contextlib.suppress(EngineError, OSError):  # it was closed
+        while select.select([engine.questions_fileno()], [], []):
+            for question in engine.questions():
+                engine.answer(question, Reply(200, b"yes"), ttl_s=60.0, key=())
+
+
 def serve(
     backends: list[list[Any]],
     nofile: int = 0,
@@ -155,17 +176,21 @@ def serve(
     workers: int = 1,
     splice: bool = True,
     deadly_sigpipe: bool = False,
+    http: bool = False,
     **vip_options: Any,
 ) -> None:
     """Run an engine within limits until standard input ends."""
     if deadly_sigpipe:  # Python ignores it; who embeds us may not
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     pool = Pool(tuple(Backend(host, port) for host, port in backends))
-    vip = Vip("127.0.0.1", 0, "tcp", pool, **vip_options)
+    how = {"http": Http()} if http else {"pool": pool}
+    vip = Vip("127.0.0.1", 0, "tcp", **how, **vip_options)
     if nofile:
         resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
     with Engine(workers=workers, splice=splice) as engine:
         engine.apply(Table([vip]))
+        if http:
+            threading.Thread(target=answer_all, args=[engine], daemon=True).start()
         say(engine.address(vip))
         if data_bytes:
             most = memory("self", "VmData") + data_bytes

@@ -19,6 +19,7 @@ from tests.engine_process import SANITIZED, EngineProcess
 from tests.relay_tools import Listening, echoes, fill
 from tests.servers import EchoServer, receive_exactly
 from tests.waiting import scaled, wait_until
+from tests.web_rig import VIP, Peer, Web
 
 pytestmark = pytest.mark.adversity
 
@@ -134,6 +135,58 @@ def test_vip_that_is_applied_without_descriptors_is_an_error_and_no_end() -> Non
                 Engine(workers=1)
         assert echoes(engine.address(vip))
         engine.apply(Table([vip, Vip("127.0.0.2", 0, "tcp", pool)]))
+
+
+GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def asks(address: tuple[str, int]) -> Peer | None:
+    """A client of an HTTP vip that was answered, or None for one that was reset."""
+    client = Peer(socket.create_connection(address, scaled(10)))
+    try:
+        client.say(GET)
+        assert client.sized() == ("HTTP/1.1 200 OK", b"yes")
+    except (ConnectionResetError, BrokenPipeError):
+        client.close()
+        return None
+    return client
+
+
+def test_client_of_http_without_a_descriptor_is_reset_and_harms_nobody() -> None:
+    with (
+        EngineProcess(nofile=NOFILE, http=True) as engine,
+        contextlib.ExitStack() as stack,
+    ):
+        clients: list[Peer] = []
+        while client := asks(engine.address):
+            clients.append(stack.enter_context(contextlib.closing(client)))
+        assert 10 <= len(clients) <= NOFILE
+        assert asks(engine.address) is None
+        assert engine.drops == {"no_descriptors": 2}
+        for client in clients:
+            client.say(GET)
+            assert client.sized()[1] == b"yes"
+        clients[0].close()
+        wait_until(lambda: engine.active == len(clients) - 1)
+        again = asks(engine.address)
+        assert again is not None
+        again.close()
+
+
+def test_request_without_a_descriptor_for_its_upstream_is_told_so() -> None:
+    with Web() as web:
+        client = web.client(GET[:5])
+        wait_until(lambda: web.engine.stats().vips[VIP].active == 1)
+        with no_more_descriptors():
+            client.say(GET[5:])
+            first, body = client.sized()
+            assert first == "HTTP/1.1 502 Bad Gateway"
+            assert b"too many open files" in body
+        client.say(GET)
+        upstream = web.upstreams.accept()
+        upstream.head()
+        upstream.say(b"HTTP/1.1 204 No Content\r\n\r\n")
+        assert client.head()[0] == "HTTP/1.1 204 No Content"
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ FLOORS = """
     rounds timer addr pem tls refusal wire transport stats pipe poller mailbox limit
     registry listener field target framing chunks head verdict compose table assembly
     balancer half relay dial flow slab web carry keepset upstream respond client decide
-    request tunnel exchange docket fleet accept worker tally engine
+    request tunnel exchange events docket fleet accept worker tally engine
 """.split()
 
 MOST_LINES = 400

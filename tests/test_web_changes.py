@@ -82,6 +82,38 @@ def test_request_sent_again_under_another_verdict_is_whole() -> None:
         assert [question.refused for question in web.asked] == [0, 401]
 
 
+def test_body_that_still_comes_goes_on_to_the_second_upstream() -> None:
+    refused = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
+    half = len(LARGE) // 2
+    with Web(lambda _: Forward("up", ask_on=401)) as web:
+        client = web.client(LARGE[:half])
+        first = web.upstreams.accept()
+        first.head()
+        first.say(refused)
+        second = web.upstreams.accept()
+        client.say(LARGE[half:] + get())
+        assert second.sized() == ("PUT /x HTTP/1.1", b"b" * 60_000)
+        second.say(OK)
+        assert client.sized()[1] == b"ok"
+        assert second.head()[0] == "GET /x HTTP/1.1"  # what was pipelined is not lost
+
+
+def test_body_too_large_to_be_kept_is_refused_as_the_upstream_says() -> None:
+    size = 100_000
+    head = b"PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with Web(lambda _: Forward("up", ask_on=401)) as web:
+        client = web.client(head + b"%x\r\n" % size + b"b" * size)
+        first = web.upstreams.accept()
+        first.head()
+        assert first.exactly(7 + size)[7:] == b"b" * size
+        first.say(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+        assert client.sized()[0] == "HTTP/1.1 401 Unauthorized"
+        client.say(b"\r\n0\r\n\r\n")
+        assert first.exactly(7) == b"\r\n0\r\n\r\n"
+        assert web.upstreams.nobody_waits()
+        assert len(web.asked) == 1
+
+
 FORWARDED = {
     "appended": (Forward("up", forwarded_for=True), "1.1.1.1, 127.0.0.1"),
     "removed-then-appended": (

@@ -1,12 +1,18 @@
 """Clients of HTTP that are slow, silent or gone; drains and resets."""
 
+import contextlib
+import dataclasses
+import time
+
 import pytest
 
-from fastpath import Reply, Table
+from fastpath import Backend, Pool, Reply, Table
+from tests.relay_tools import blackhole
 from tests.waiting import wait_until
-from tests.web_rig import VIP, Web, forward
+from tests.web_rig import VIP, Peer, Upstreams, Web, forward
 
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+PUT = b"PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 WATCH = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
 
@@ -88,6 +94,46 @@ def test_reset_drops_clients_of_http_too() -> None:
         web.wait_dropped("reset_by_admin")
 
 
+@pytest.mark.parametrize("when", ["kept", "connecting", "waiting", "posted", "begun"])
+def test_reset_of_a_backend_lets_go_of_its_exchanges(when: str) -> None:
+    request = GET.replace(b"GET", b"POST") if when == "posted" else GET
+    with contextlib.ExitStack() as stack:
+        other = stack.enter_context(contextlib.closing(Upstreams()))
+        hole = stack.enter_context(blackhole())
+        web = stack.enter_context(Web())
+        to = hole if when == "connecting" else web.upstreams.address
+        both = [Backend(*to), Backend(*other.address, tier=1)]
+        upstream = dataclasses.replace(web.upstream, pool=Pool(both))
+        web.engine.apply(Table([web.vip], [upstream]))
+        client = web.client(request)
+        if when == "connecting":
+            wait_until(lambda: web.engine.stats().backends[hole].active == 1)
+        else:
+            peer = web.upstreams.accept()
+            peer.head()
+            if when == "kept":
+                peer.say(OK)
+                client.sized()
+            elif when == "begun":
+                peer.say(WATCH)
+                client.head()
+        web.engine.set_health(to, "dead")
+        web.engine.reset(to)
+        if when != "connecting":
+            assert peer.ended()
+        if when in ("connecting", "waiting"):
+            instead = other.accept()
+            assert instead.head()[0] == "GET /x HTTP/1.1"
+            instead.say(OK)
+            assert client.sized()[1] == b"ok"
+        elif when == "posted":
+            assert client.sized()[0] == "HTTP/1.1 502 Bad Gateway"
+        elif when == "begun":
+            with pytest.raises(ConnectionResetError):
+                client.rest()
+        assert web.engine.stats().backends[to].active == 0
+
+
 def test_vip_that_leaves_the_table_finishes_what_it_has() -> None:
     with Web() as web:
         client = web.client(GET)
@@ -113,6 +159,65 @@ def test_client_that_stops_reading_holds_up_its_upstream_and_nobody_else() -> No
         assert spills <= 4
         web.exchange(GET, OK)
         assert len(client.exactly(1 << 20)) == 1 << 20  # and goes on when read again
+
+
+def test_upload_that_stalls_is_given_up() -> None:
+    with Web(stall_timeout_s=0.3) as web:
+        client = web.client(PUT + b"12345")
+        upstream = web.upstreams.accept()
+        upstream.head()
+        assert upstream.exactly(5) == b"12345"
+        with pytest.raises(ConnectionResetError):
+            client.rest()
+        assert upstream.ended()
+        web.wait_dropped("idle_timeout")
+
+
+def test_upload_that_moves_is_not_given_up() -> None:
+    with Web(stall_timeout_s=0.5) as web:
+        client = web.client(PUT)
+        upstream = web.upstreams.accept()
+        for byte in b"1234567890":
+            time.sleep(0.1)
+            client.say(bytes([byte]))
+        assert upstream.sized()[1] == b"1234567890"
+        upstream.say(OK)
+        assert client.sized()[1] == b"ok"
+
+
+def goes_on(upstream: Peer) -> bool:
+    """Send more of a body; return whether the connection is there."""
+    try:
+        upstream.say(b"x" * 65536)
+    except (ConnectionResetError, BrokenPipeError):
+        return False
+    return True
+
+
+def test_response_that_nobody_reads_is_given_up() -> None:
+    with Web(stall_timeout_s=0.3) as web:
+        client = web.client(GET)
+        upstream = web.upstreams.accept()
+        upstream.head()
+        upstream.say(b"HTTP/1.1 200 OK\r\n\r\n")  # to the end: a FIN would look whole
+        client.head()
+        wait_until(lambda: goes_on(upstream) is False)  # that it goes on saves nobody
+        with pytest.raises(ConnectionResetError):
+            client.rest()
+        web.wait_dropped("idle_timeout")
+
+
+def test_who_waits_for_the_upstream_does_not_stall() -> None:
+    with Web(stall_timeout_s=0.1) as web:
+        client = web.client(GET)
+        upstream = web.upstreams.accept()
+        upstream.head()
+        time.sleep(0.3)
+        upstream.say(WATCH)
+        time.sleep(0.3)
+        upstream.say(b"0\r\n\r\n")
+        client.head()
+        assert client.exactly(15) == b"5\r\nhello\r\n0\r\n\r\n"
 
 
 def test_reply_goes_to_a_client_that_sends_more_than_asked() -> None:
