@@ -14,7 +14,7 @@ DEBUG = os.environ.get("FASTPATH_DEBUG") == "1"
 SANITIZE = os.environ.get("FASTPATH_SANITIZE") == "1"
 
 # What calls OpenSSL itself. Others call these, and need not be linked with it.
-WITH_OPENSSL = ("pem", "refusal", "tls", "transport", "wire")
+WITH_OPENSSL = ("endpoint", "pem", "refusal", "tls", "transport", "wire")
 
 DIRECTIVES = {
     "language_level": 3,

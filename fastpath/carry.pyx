@@ -200,6 +200,7 @@ cdef ssize_t read_some(mover_t* m, transport_t* t) noexcept nogil:
             t.failed = <int>n
         break
     m.stats.copied += got
+    m.stats.streamed += got
     return got if got > 0 else -EAGAIN
 
 
@@ -282,6 +283,7 @@ cdef CARRY body_hold(
             return CARRY_SOURCE
         kept.used += n
         m.stats.copied += n
+        m.stats.streamed += n
         n = body_send(m, b, p, target, at, n)
         if n < 0:
             return carry_failed(m, n)

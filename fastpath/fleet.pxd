@@ -35,6 +35,9 @@ cdef struct worker_t:
     int          reserve         # owned fd, given up to refuse a client politely
     bint         stopping
     uint64_t     generation      # atomic; of the table in use: the quiescent point
+    bint         streaming       # HTTP moves so much that it pays to rest
+    uint64_t     streamed_ms     # when that was judged, and what had been moved by then
+    uint64_t     streamed
     uint64_t     resume_ms       # when paused listeners are looked at; 0 = none is
     uint32_t     reset_count
     reset_t      resets[RESETS_MOST]

@@ -172,6 +172,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
     uint64_t SSL_CTX_set_options(SSL_CTX* c, uint64_t options)
     int SSL_CTX_set_min_proto_version(SSL_CTX* c, int version)
     void SSL_CTX_set_read_ahead(SSL_CTX* c, int on)
+    void SSL_set_default_read_buffer_len(SSL* ssl, size_t size)
     long SSL_CTX_set_session_cache_mode(SSL_CTX* c, long mode)
     void SSL_CTX_sess_set_new_cb(
         SSL_CTX* c, int (*f)(SSL*, SSL_SESSION*) noexcept nogil
@@ -227,6 +228,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
     int SSL_get_ex_data_X509_STORE_CTX_idx()
     void SSL_set_bio(SSL* s, BIO* reading, BIO* writing)
     BIO* SSL_get_rbio(const SSL* s)
+    BIO* SSL_get_wbio(const SSL* s)
     void SSL_set_connect_state(SSL* s)
     void SSL_set_accept_state(SSL* s)
     int SSL_set_tlsext_host_name(SSL* s, const char* name)

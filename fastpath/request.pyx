@@ -169,6 +169,7 @@ cdef STEP exchange_begin(web_t* w, exchange_t* x) noexcept nogil:
     cdef uint32_t rest = x.input.used - h.size
 
     w.head_of = x
+    w.rs.stats.heads += 1
     x.began_us = clock_us()
     x.verb = verb_of(bytes, h)
     x.minor = h.minor

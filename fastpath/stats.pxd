@@ -81,6 +81,8 @@ cdef struct stats_t:
     uint64_t turns            # of the event loop
     uint64_t rests            # of streams, see worker_rest
     uint64_t copied           # bytes
+    uint64_t streamed         # of them, bodies and tunnels of HTTP
+    uint64_t heads            # of requests
     uint64_t spliced
     uint64_t spills           # buffers held now
     uint64_t notices_lost

@@ -6,8 +6,6 @@ writes a log line. A FIN that no close_notify announced is an end, but not a cle
 somebody on the way may have cut the stream.
 """
 
-import os
-
 from libc.errno cimport ENOMEM, EPROTO
 from libc.string cimport memset
 
@@ -18,23 +16,23 @@ from fastpath.linux.socket cimport (
     shutdown,
 )
 from fastpath.openssl cimport (
-    BIO, BIO_free, ERR_GET_REASON, ERR_clear_error, ERR_peek_error, ERR_peek_last_error,
-    OPENSSL_free, SSL_ERROR_SYSCALL, SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE,
-    SSL_ERROR_ZERO_RETURN, SSL_R_UNEXPECTED_EOF_WHILE_READING, SSL_do_handshake,
-    SSL_free, SSL_free_buffers, SSL_get0_alpn_selected, SSL_get0_param,
-    SSL_get1_peer_certificate, SSL_get_SSL_CTX, SSL_get_error, SSL_get_rbio,
-    SSL_get_version, SSL_has_pending, SSL_new, SSL_peek_ex, SSL_read_ex,
-    SSL_session_reused, SSL_set_accept_state, SSL_set_bio, SSL_set_connect_state,
-    SSL_set_session, SSL_set_tlsext_host_name, SSL_shutdown, SSL_write_ex, X509,
-    X509_VERIFY_PARAM, X509_VERIFY_PARAM_set1_host, X509_VERIFY_PARAM_set1_ip_asc,
-    X509_free, i2d_X509,
+    BIO, BIO_free, ERR_GET_REASON, ERR_clear_error, ERR_peek_error,
+    ERR_peek_last_error, SSL_ERROR_SYSCALL, SSL_ERROR_WANT_READ,
+    SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN, SSL_R_UNEXPECTED_EOF_WHILE_READING,
+    SSL_do_handshake, SSL_free, SSL_free_buffers, SSL_get0_param, SSL_get_SSL_CTX,
+    SSL_get_error, SSL_get_rbio, SSL_get_wbio, SSL_has_pending, SSL_new,
+    SSL_peek_ex, SSL_read_ex, SSL_session_reused, SSL_set_accept_state, SSL_set_bio,
+    SSL_set_connect_state, SSL_set_default_read_buffer_len, SSL_set_session,
+    SSL_set_tlsext_host_name, SSL_shutdown, SSL_write_ex, X509_VERIFY_PARAM,
+    X509_VERIFY_PARAM_set1_host, X509_VERIFY_PARAM_set1_ip_asc,
 )
 from fastpath.refusal cimport refusal_say
-from fastpath.tls cimport ClientContext, ServerContext, tls_forget, tls_session
-from fastpath.wire cimport wire_dry, wire_new
+from fastpath.tls cimport tls_forget
+from fastpath.wire cimport wire_dry, wire_more, wire_new, wire_push
 
 cdef enum:
-    WHY_BYTES = 512       # of a text for Python
+    RECORD_BYTES = 16384  # of TLS, at most
+    LARGE_BYTES = 66560   # four records with all that belongs to them
 
 
 # Errors of an earlier call would be taken for those of the next.
@@ -162,6 +160,16 @@ cdef int transport_handshake(transport_t* t) noexcept nogil:
     return t.failed
 
 
+# OpenSSL holds no buffer now: how large shall the next one be? A large one for each
+# small record would cost more than it saves.
+cdef inline void read_sized(transport_t* t, size_t taken) noexcept nogil:
+    cdef bint large = taken >= (4096 if t.large else RECORD_BYTES)
+
+    if large != t.large:
+        t.large = large
+        SSL_set_default_read_buffer_len(t.ssl, LARGE_BYTES if large else 0)
+
+
 cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcept nogil:
     cdef size_t taken = 0
     cdef size_t got
@@ -176,6 +184,7 @@ cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcep
     while SSL_read_ex(t.ssl, <char*>into + taken, size - taken, &got) == 1:
         taken += got
         if not keeps_more(t.ssl):
+            read_sized(t, taken)
             if wire_dry(SSL_get_rbio(t.ssl)) and not t.wary:
                 t.readable = 0  # as transport_read does it
             return taken
@@ -201,12 +210,14 @@ cdef ssize_t transport_write_tls(
     if t.failed:
         return t.failed
     forget_errors()
-    # One record at a time, of 16 KiB at most.
+    # One record at a time, but not one segment each: that costs TCP as much again.
     while taken < size:
+        wire_more(SSL_get_wbio(t.ssl), size - taken > RECORD_BYTES)
         if SSL_write_ex(t.ssl, <const char*>data + taken, size - taken, &got) != 1:
             result = settle(t, 0, errno)
             if result == -EAGAIN:
                 t.writable = 0
+                wire_push(SSL_get_wbio(t.ssl))
                 return taken
             return <ssize_t>taken if taken > 0 else result
         taken += got
@@ -275,125 +286,3 @@ cdef void transport_why(transport_t* t, char* into, size_t size) noexcept nogil:
     into[0] = 0
     if t.ssl != NULL and t.error != 0:
         refusal_say(t.ssl, t.error, t.handshaking, into, size)
-
-
-cdef class Transport:
-    """A transport for tests, on the descriptor `fd`, which is its own from now on."""
-
-    cdef transport_t t
-    cdef object _context
-
-    def __cinit__(self, int fd):
-        transport_open(&self.t, fd)
-
-    def __init__(self, int fd):
-        os.set_blocking(fd, False)
-
-    def __dealloc__(self):
-        transport_close(&self.t, False)
-
-    def start_client(self, ClientContext context, str name=None, int worker=0):
-        cdef SSL_CTX* c = context.contexts[worker]
-        cdef bytes other = b"" if name is None else name.encode()
-        cdef const char* verified = context.name
-
-        if name is not None:
-            verified = other
-        if transport_start_client(&self.t, c, verified, tls_session(c)) < 0:
-            raise MemoryError
-
-    def start_server(self, ServerContext context, int worker=0):
-        if transport_start_server(&self.t, context.contexts[worker]) < 0:
-            raise MemoryError
-
-    def handshake(self):
-        return self._result(transport_handshake(&self.t)) is not None
-
-    def read(self, size_t size):
-        buffer = bytearray(size)
-        n = self._result(transport_read(&self.t, <char*>buffer, size))
-        return None if n is None else bytes(buffer[:n])
-
-    def write(self, const unsigned char[::1] data):
-        if len(data) == 0:
-            return 0
-        return self._result(transport_write(&self.t, &data[0], len(data)))
-
-    def event(self, bint fin=False):
-        """As when the poller tells of bytes, or also of a FIN."""
-        self.t.readable = 1
-        self.t.writable = 1
-        self.t.wary |= fin
-
-    def shut(self):
-        transport_shut(&self.t)
-
-    def idle_ok(self):
-        return transport_idle_ok(&self.t)
-
-    def close(self, bint reset=False):
-        transport_close(&self.t, reset)
-
-    def fileno(self):
-        return self.t.fd
-
-    @property
-    def why(self):
-        cdef char text[WHY_BYTES]
-
-        transport_why(&self.t, text, WHY_BYTES)
-        return text.decode("ascii", "replace")
-
-    @property
-    def resumed(self):
-        return transport_resumed(&self.t)
-
-    @property
-    def flags(self):
-        """Names of the flags that are up."""
-        up = {
-            "handshaking": self.t.handshaking,
-            "readable": self.t.readable,
-            "writable": self.t.writable,
-            "eof": self.t.eof,
-            "truncated": self.t.truncated,
-            "shut": self.t.shut == 1,
-            "shut later": self.t.shut == SHUT_LATER,
-        }
-        return {name for name, is_up in up.items() if is_up}
-
-    @property
-    def version(self):
-        return SSL_get_version(self.t.ssl).decode() if self.t.ssl != NULL else ""
-
-    @property
-    def alpn(self):
-        cdef const unsigned char* name = NULL
-        cdef unsigned int size = 0
-
-        if self.t.ssl != NULL:
-            SSL_get0_alpn_selected(self.t.ssl, &name, &size)
-        return name[:size].decode() if size > 0 else ""
-
-    def peer_certificate(self):
-        cdef X509* certificate = NULL
-        cdef unsigned char* der = NULL
-        cdef int size
-
-        if self.t.ssl != NULL:
-            certificate = SSL_get1_peer_certificate(self.t.ssl)
-        if certificate == NULL:
-            return None
-        size = i2d_X509(certificate, &der)
-        X509_free(certificate)
-        try:
-            return der[:size]
-        finally:
-            OPENSSL_free(der)
-
-    cdef _result(self, ssize_t n):
-        if n == -EAGAIN:
-            return None
-        if n < 0:
-            raise OSError(-n, self.why or os.strerror(-n))
-        return n

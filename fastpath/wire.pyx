@@ -6,7 +6,9 @@ OpenSSL's own raises SIGPIPE when the peer is gone, and costs more.
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport intptr_t
 
-from fastpath.linux.socket cimport MSG_NOSIGNAL, recv, send
+from fastpath.linux.socket cimport (
+    IPPROTO_TCP, MSG_MORE, MSG_NOSIGNAL, TCP_NODELAY, recv, send, setsockopt,
+)
 from fastpath.openssl cimport (
     BIO_CTRL_EOF, BIO_CTRL_FLUSH, BIO_FLAGS_IN_EOF, BIO_METHOD, BIO_TYPE_SOURCE_SINK,
     BIO_clear_flags, BIO_clear_retry_flags, BIO_get_data, BIO_get_new_index,
@@ -17,7 +19,8 @@ from fastpath.openssl cimport (
 
 
 cdef enum:
-    WIRE_DRY = 0x10000  # a flag of ours, beyond those of OpenSSL
+    WIRE_DRY = 0x10000  # flags of ours, beyond those of OpenSSL
+    WIRE_MORE = 0x20000
 
 
 cdef inline int wire_fd(BIO* b) noexcept nogil:
@@ -50,10 +53,13 @@ cdef int wire_write(
     BIO* b, const char* data, size_t size, size_t* taken
 ) noexcept nogil:
     cdef ssize_t n
+    cdef int flags = MSG_NOSIGNAL
 
+    if BIO_test_flags(b, WIRE_MORE):
+        flags |= MSG_MORE
     BIO_clear_retry_flags(b)
     while True:
-        n = send(wire_fd(b), data, size, MSG_NOSIGNAL)
+        n = send(wire_fd(b), data, size, flags)
         if n >= 0:
             taken[0] = n
             return 1
@@ -88,6 +94,21 @@ cdef BIO_METHOD* METHOD = method_new()
 
 cdef bint wire_dry(const BIO* b) noexcept nogil:
     return BIO_test_flags(b, WIRE_DRY) != 0
+
+
+cdef void wire_more(BIO* b, bint more) noexcept nogil:
+    if more:
+        BIO_set_flags(b, WIRE_MORE)
+    else:
+        BIO_clear_flags(b, WIRE_MORE)
+
+
+cdef void wire_push(BIO* b) noexcept nogil:
+    cdef int on = 1
+
+    if BIO_test_flags(b, WIRE_MORE):
+        BIO_clear_flags(b, WIRE_MORE)
+        setsockopt(wire_fd(b), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
 
 
 cdef BIO* wire_new(int fd) noexcept nogil:

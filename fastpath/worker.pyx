@@ -106,7 +106,7 @@ from fastpath.timer cimport (
 
 cdef enum:
     LETTERS = 1024      # in a mailbox: a burst of clients handed over
-    REST_BYTES = 131072  # spliced in a turn: less is no stream worth waiting for
+    REST_BYTES = 131072  # spliced in a turn, or streamed in a ms: less is not worth it
     REST_NS = 250000    # at 1 GB/s 250 KB gather, which every receive buffer holds
 
 
@@ -322,22 +322,42 @@ cdef int worker_wait(worker_t* w) noexcept nogil:
 # turn moved streams and nothing else, more of them is let gather first, as network
 # cards do with interrupts; a new client or request waits so much longer at most.
 cdef void worker_rest(
-    worker_t* w, uint64_t spliced, uint64_t other
+    worker_t* w, uint64_t spliced, uint64_t streamed, uint64_t other
 ) noexcept nogil:
+    cdef bint streams = worker_streams(w) and w.stats.streamed > streamed
+
     if (
-        w.stats.spliced - spliced >= REST_BYTES
-        and w.stats.copied + w.stats.accepted == other
+        (streams or w.stats.spliced - spliced >= REST_BYTES)
+        and worker_others(w) == other
         and w.relays.run_first == RELAY_NONE
+        and w.web.run_first == SLAB_NONE
         and mailbox_depth(&w.mailbox) == 0
     ):
         w.stats.rests += 1
         sleep_ns(REST_NS)
 
 
+# What moves that is no stream.
+cdef uint64_t worker_others(const worker_t* w) noexcept nogil:
+    return w.stats.copied - w.stats.streamed + w.stats.accepted + w.stats.heads
+
+
+# Judged by the millisecond: a peer that writes small records wakes us for each.
+cdef bint worker_streams(worker_t* w) noexcept nogil:
+    cdef uint64_t took_ms = w.relays.now_ms - w.streamed_ms
+
+    if took_ms > 0:
+        w.streaming = w.stats.streamed - w.streamed >= took_ms * REST_BYTES
+        w.streamed_ms = w.relays.now_ms
+        w.streamed = w.stats.streamed
+    return w.streaming
+
+
 cdef void worker_turn(worker_t* w) noexcept nogil:
     cdef int n = worker_wait(w)
     cdef uint64_t spliced = w.stats.spliced
-    cdef uint64_t other = w.stats.copied + w.stats.accepted
+    cdef uint64_t streamed = w.stats.streamed
+    cdef uint64_t other = worker_others(w)
     cdef int i
 
     w.relays.now_ms = clock_us() // 1000
@@ -353,7 +373,7 @@ cdef void worker_turn(worker_t* w) noexcept nogil:
         accept_resume(w)
     relays_run(&w.relays)
     web_run(&w.web)
-    worker_rest(w, spliced, other)
+    worker_rest(w, spliced, streamed, other)
 
 
 cdef void worker_loop(worker_t* w) noexcept nogil:

@@ -16,7 +16,7 @@ CORE = ROOT / "fastpath"
 # grows into (ARCHITECTURE.md) stand where they will be.
 FLOORS = """
     linux openssl errors checks policy tlsspec spec snapshot rendezvous matching ring
-    rounds timer addr pem tls refusal wire transport stats pipe poller mailbox limit
+    rounds timer addr pem tls refusal wire transport endpoint stats pipe poller mailbox limit
     registry listener field target framing chunks head verdict compose table assembly
     balancer half relay dial flow slab web carry keepset upstream respond client decide
     request tunnel exchange events docket fleet accept worker tally engine

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastpath.tls import ClientContext, ServerContext
-from fastpath.transport import Transport
+from fastpath.endpoint import Transport
 from tests.servers import send_reset
 from tests.tls_tools import (
     Certificates,

@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 
 from fastpath.tls import ClientContext, ServerContext
 from fastpath.tlsspec import ClientTls, ServerTls
-from fastpath.transport import Transport
+from fastpath.endpoint import Transport
 from pyproxy.sandbox.certificates import Authority, Pair
 from tests.waiting import scaled
 

@@ -27,6 +27,7 @@ cdef extern from "<sys/socket.h>" nogil:
         MSG_PEEK
         MSG_DONTWAIT
         MSG_NOSIGNAL
+        MSG_MORE
         SHUT_WR
     int socket(int domain, int type, int protocol)
     int bind(int fd, const sockaddr* addr, socklen_t size)
