@@ -16,10 +16,10 @@ CORE = ROOT / "fastpath"
 # grows into (ARCHITECTURE.md) stand where they will be.
 FLOORS = """
     linux openssl errors checks policy tlsspec spec snapshot rendezvous matching ring
-    rounds timer addr pem tls refusal wire transport endpoint stats pipe poller mailbox limit
-    registry listener field target framing chunks head verdict compose table assembly
-    balancer half relay dial flow slab web carry keepset upstream respond client decide
-    request tunnel exchange events docket fleet accept worker tally engine
+    rounds timer addr pem tls refusal wire transport endpoint stats pipe poller mailbox
+    limit registry listener field target framing chunks head verdict compose table
+    assembly balancer half relay dial flow slab web carry keepset upstream respond
+    client decide request tunnel exchange events docket fleet accept worker tally engine
 """.split()
 
 MOST_LINES = 400

@@ -23,9 +23,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from fastpath.endpoint import Transport
 from fastpath.tls import ClientContext, ServerContext
 from fastpath.tlsspec import ClientTls, ServerTls
-from fastpath.endpoint import Transport
 from pyproxy.sandbox.certificates import Authority, Pair
 from tests.waiting import scaled
 
