@@ -26,7 +26,7 @@ cdef dict build(table, dict old_blocks, dict listening, Registry registry, int w
         by_source = vip.max_connections_per_source or vip.max_new_per_s_per_source
         pool = pool_of(old, vip, registry)
         slot = registry.take_vip(key, bool(by_source))
-        blocks[key] = VipBlock(vip, pool, slot, bound)
+        blocks[key] = VipBlock(vip, pool, slot, (*bound, workers))
         if old is not None:
             set_listeners(vip, fds)
     for upstream in table.upstreams.values():

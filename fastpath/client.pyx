@@ -49,6 +49,7 @@ from fastpath.stats cimport (
     DROP_NO_MEMORY,
     DROP_RESET_BY_ADMIN,
     DROP_RESET_BY_CLIENT,
+    DROP_TLS_HANDSHAKE,
     VERB,
     vip_stats,
     vip_stats_t,
@@ -62,11 +63,13 @@ from fastpath.transport cimport (
     transport_open,
     transport_read,
     transport_shut,
+    transport_start_server,
 )
 from fastpath.verdict cimport memory_fini, memory_init, verdict_release
 from fastpath.web cimport (
     RECORDS_MOST,
     EX_FLOWING,
+    EX_HANDSHAKE,
     EX_IDLE,
     EX_LINGER,
     LINGER_BYTES,
@@ -206,6 +209,13 @@ cdef exchange_t* exchange_open(
         exchange_drop(w, x, DROP_NO_DESCRIPTORS)
         return NULL
     exchange_idle(w, x)
+    if v.http.tls == NULL:
+        return x
+    if transport_start_server(&x.down, v.http.tls[w.worker]) < 0:
+        exchange_drop(w, x, DROP_NO_MEMORY)
+        return NULL
+    x.state = EX_HANDSHAKE
+    exchange_until(w, x, v.http.header_ms)
     return x
 
 
@@ -230,6 +240,8 @@ cdef void exchange_clear(web_t* w, exchange_t* x) noexcept nogil:
 
 cdef void exchange_drop(web_t* w, exchange_t* x, DROP reason) noexcept nogil:
     cdef bint reset = reason != DROP_CLOSED and reason != DROP_HEADER_TIMEOUT and (
+        reason != DROP_TLS_HANDSHAKE  # a reset would take the alert back
+    ) and (
         # Who stalls amid a response must not take it for whole.
         reason != DROP_IDLE_TIMEOUT or x.state == EX_FLOWING
     )

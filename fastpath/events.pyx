@@ -28,6 +28,7 @@ from fastpath.timer cimport TIMER_EXCHANGE, timer_arm, timer_t
 from fastpath.upstream cimport REACH, REACH_WAIT, upstream_go_on, upstream_late
 from fastpath.web cimport (
     EX_FLOWING,
+    EX_HANDSHAKE,
     EX_HEAD,
     EX_LINGER,
     EX_PARKED,
@@ -144,7 +145,7 @@ cdef void client_timer(web_t* w, exchange_t* x) noexcept nogil:
         x.deadline_ms = 0
         if exchange_say(w, x, 503, b"no decision in time") == STEP_ON:
             exchange_run(w, x)
-    elif x.state == EX_HEAD:
+    elif x.state == EX_HEAD or x.state == EX_HANDSHAKE:
         exchange_drop(w, x, DROP_HEADER_TIMEOUT)
     else:
         exchange_drop(

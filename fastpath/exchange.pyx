@@ -38,7 +38,7 @@ from fastpath.half cimport mover_t, spill_t
 from fastpath.keepset cimport upstream_keep, upstream_leave
 from fastpath.linux.file cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from fastpath.poller cimport TAG_CLIENT, poller_change, tag_make
-from fastpath.request cimport exchange_head
+from fastpath.request cimport exchange_handshake, exchange_head
 from fastpath.respond cimport (
     RESPOND,
     RESPOND_ASK,
@@ -57,6 +57,7 @@ from fastpath.stats cimport DROP_NO_MEMORY, DROP_RESET_BY_BACKEND, DROP_RESET_BY
 from fastpath.tunnel cimport exchange_tunnel, tunnel_run
 from fastpath.web cimport (
     EX_FLOWING,
+    EX_HANDSHAKE,
     EX_HEAD,
     EX_IDLE,
     EX_LINGER,
@@ -182,6 +183,8 @@ cdef STEP exchange_step(web_t* w, exchange_t* x) noexcept nogil:
         if x.state == EX_FLOWING:
             return flow_step(response_run(w, x), sent)
         return sent
+    if x.state == EX_HANDSHAKE:
+        return exchange_handshake(w, x)
     if x.state == EX_TUNNEL:
         return tunnel_run(w, x)
     if x.state == EX_LINGER:

@@ -3,7 +3,7 @@
 from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 
 from fastpath.carry cimport body_begin, body_take
 from fastpath.client cimport (
@@ -12,6 +12,7 @@ from fastpath.client cimport (
     STEP_ON,
     STEP_WAIT,
     exchange_drop,
+    exchange_idle,
     exchange_say,
     exchange_until,
     http_of,
@@ -22,9 +23,11 @@ from fastpath.decide cimport exchange_decide
 from fastpath.half cimport SCRATCH_BYTES, spill_get, spill_t
 from fastpath.head cimport FAULT, fault_status, fault_text, head_parse_request, head_t
 from fastpath.linux.clock cimport clock_us
+from fastpath.linux.socket cimport MSG_NOSIGNAL, send
 from fastpath.stats cimport (
     DROP_CLOSED,
     DROP_RESET_BY_CLIENT,
+    DROP_TLS_HANDSHAKE,
     VERB,
     VERB_DELETE,
     VERB_GET,
@@ -34,9 +37,15 @@ from fastpath.stats cimport (
     VERB_PATCH,
     VERB_POST,
     VERB_PUT,
+    web_stats,
 )
 from fastpath.table cimport http_t
-from fastpath.transport cimport transport_read
+from fastpath.transport cimport (
+    transport_handshake,
+    transport_met_http,
+    transport_read,
+    transport_resumed,
+)
 from fastpath.web cimport (
     EX_HEAD,
     EX_IDLE,
@@ -46,6 +55,31 @@ from fastpath.web cimport (
     record_t,
     web_t,
 )
+
+
+# As Go's server says it, to those who forgot the s of https.
+cdef const char* NO_TLS = (
+    b"HTTP/1.0 400 Bad Request\r\n\r\n"
+    b"Client sent an HTTP request to an HTTPS server.\n"
+)
+
+
+cdef STEP exchange_handshake(web_t* w, exchange_t* x) noexcept nogil:
+    cdef int done = transport_handshake(&x.down)
+
+    if done == 1:
+        if transport_resumed(&x.down):
+            web_stats(w.rs.stats, x.vip.slot).resumed += 1
+        exchange_idle(w, x)
+        return STEP_ON
+    if done == -EAGAIN:
+        return STEP_WAIT
+    if transport_met_http(&x.down):
+        send(x.down.fd, NO_TLS, strlen(NO_TLS), MSG_NOSIGNAL)
+    exchange_drop(
+        w, x, DROP_RESET_BY_CLIENT if x.down.eof else DROP_TLS_HANDSHAKE
+    )
+    return STEP_GONE
 
 
 # Read more of a head. 1 = got some, 0 = none now, -1 = ended or failed.

@@ -68,7 +68,7 @@ class WebStats(NamedTuple):
     unrecorded: int  # exchanges whose Record found no room
     replayed: int  # requests sent again, because a kept connection had ended
     reused: int  # upstreams: kept connections used again
-    resumed: int  # upstreams: TLS sessions
+    resumed: int  # TLS sessions
 
 
 class Stats(NamedTuple):

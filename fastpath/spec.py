@@ -19,7 +19,7 @@ from fastpath.checks import (
 )
 from fastpath.errors import TableError
 from fastpath.policy import Http
-from fastpath.tlsspec import ClientTls
+from fastpath.tlsspec import ClientTls, ServerTls
 
 Balance = Literal["random", "two-choices", "least", "round-robin", "ring"]
 RingKey = Literal["source", "5-tuple"]
@@ -146,6 +146,7 @@ class Vip:
     max_new_per_s_per_source: int = 0
     backlog: int = 4096
     http: Http | None = None  # speak HTTP; the pool is not used then
+    tls: ServerTls | None = None  # with clients; for HTTP only
 
     def __post_init__(self) -> None:
         check_text("host of a vip", self.host)
@@ -156,6 +157,10 @@ class Vip:
         check(isinstance(self.pool, Pool), f"{me}: {self.pool!r} is not a Pool")
         http = self.http is None or isinstance(self.http, Http)
         check(http, f"{me}: {self.http!r} is not a Http")
+        tls = self.tls is None or isinstance(self.tls, ServerTls)
+        check(tls, f"{me}: {self.tls!r} is not a ServerTls")
+        plain = f"{me}: TLS without HTTP: relays pass it on as it is"
+        check(self.tls is None or self.http is not None, plain)
         self._check_times(me)
         self._check_limits(me)
 

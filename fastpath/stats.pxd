@@ -21,6 +21,7 @@ cdef enum DROP:
     DROP_RESET_BY_ADMIN       # Engine.reset
     DROP_ENGINE_CLOSED
     DROP_HEADER_TIMEOUT       # a client of HTTP took too long for a head
+    DROP_TLS_HANDSHAKE        # TLS with a client of HTTP did not come about
     DROP_INTERNAL             # cannot happen
     DROP_REASONS              # how many
 

@@ -25,6 +25,7 @@ DROP_NAMES = (
     "reset_by_admin",
     "engine_closed",
     "header_timeout",
+    "tls_handshake",
     "internal",
 )
 VERB_NAMES = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")

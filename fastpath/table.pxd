@@ -60,6 +60,7 @@ cdef struct http_t:
     uint32_t  idle_ms
     uint32_t  park_ms
     uint32_t  stall_ms           # 0 = none
+    SSL_CTX** tls                # by worker, borrowed from the block; NULL = plain
     uint16_t  gateway_status     # 0 = 502, 503 and 504
     uint8_t   log                # a record of each exchange
     uint8_t   part_count

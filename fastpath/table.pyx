@@ -9,7 +9,7 @@ from fastpath.addr cimport addr_is_loopback, addr_parse, addr_to_sockaddr
 from fastpath.linux.socket cimport AF_UNIX, sockaddr_un
 from fastpath.ring cimport ring_fini, ring_hash_bytes, ring_init
 from fastpath.rounds cimport rounds_new
-from fastpath.tls cimport ClientContext
+from fastpath.tls cimport ClientContext, ServerContext
 from fastpath.verdict cimport (
     PART_BODY,
     PART_HEADER,
@@ -254,7 +254,8 @@ cdef _fill_ring(pool_t* pool, tier_t* tier):
 cdef class VipBlock:
     """A vip as workers read it: limits, timeouts and a pool. Or an upstream.
 
-    `bound` is where a vip listens; of an upstream: its stamp and number of workers.
+    `bound` is where a vip listens, and the number of workers; of an upstream, its stamp
+    and the number of workers.
     """
 
     def __cinit__(self, spec, PoolBlock pool, uint32_t slot, tuple bound):
@@ -278,6 +279,8 @@ cdef class VipBlock:
             free(self.vip)
 
     cdef _fill_vip(self, spec, tuple bound):
+        cdef ServerContext context
+
         if not bound[0].startswith(_UNIX):
             addr_parse(&self.vip.addr, bound[0].encode(), bound[1])
         self.vip.idle_ms = _ms(spec.idle_timeout_s)
@@ -291,6 +294,10 @@ cdef class VipBlock:
         self.vip.listen.backlog = spec.backlog
         if spec.http is not None:
             self._fill_http(spec.http)
+        if spec.tls is not None:
+            context = ServerContext(spec.tls, bound[2])
+            self.kept.append(context)
+            self.vip.http.tls = context.contexts
 
     cdef _fill_http(self, spec):
         cdef http_t* http = <http_t*>allocate(1, sizeof(http_t))

@@ -39,6 +39,9 @@ cdef int transport_start_server(transport_t* t, SSL_CTX* context) noexcept nogil
 # may have come with the end of the handshake: read before waiting for an event.
 cdef int transport_handshake(transport_t* t) noexcept nogil
 
+# Whether it failed because the client speaks HTTP without TLS.
+cdef bint transport_met_http(const transport_t* t) noexcept nogil
+
 # transport_read and transport_write where there is TLS.
 cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcept nogil
 cdef ssize_t transport_write_tls(

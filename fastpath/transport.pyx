@@ -18,7 +18,8 @@ from fastpath.linux.socket cimport (
 from fastpath.openssl cimport (
     BIO, BIO_free, ERR_GET_REASON, ERR_clear_error, ERR_peek_error,
     ERR_peek_last_error, SSL_ERROR_SYSCALL, SSL_ERROR_WANT_READ,
-    SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN, SSL_R_UNEXPECTED_EOF_WHILE_READING,
+    SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN, SSL_R_HTTP_REQUEST,
+    SSL_R_UNEXPECTED_EOF_WHILE_READING,
     SSL_do_handshake, SSL_free, SSL_free_buffers, SSL_get0_param, SSL_get_SSL_CTX,
     SSL_get_error, SSL_get_rbio, SSL_get_wbio, SSL_has_pending, SSL_new,
     SSL_peek_ex, SSL_read_ex, SSL_session_reused, SSL_set_accept_state, SSL_set_bio,
@@ -158,6 +159,10 @@ cdef int transport_handshake(transport_t* t) noexcept nogil:
         # It may have been the session that the peer did not like.
         tls_forget(SSL_get_SSL_CTX(t.ssl))
     return t.failed
+
+
+cdef bint transport_met_http(const transport_t* t) noexcept nogil:
+    return ERR_GET_REASON(t.error) == SSL_R_HTTP_REQUEST
 
 
 # OpenSSL holds no buffer now: how large shall the next one be? A large one for each
