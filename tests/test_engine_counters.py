@@ -41,6 +41,7 @@ TESTED = {
     "no_memory": "test_adversity_descriptors",
     "reset_by_admin": "test_engine_drain",
     "header_timeout": "test_web_timeouts",
+    "tls_handshake": "test_web_tls",
     "engine_closed": "",
     "internal": "",
 }

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastpath import Backend, Pool, TableError, Vip
+from fastpath import Backend, Pool, ServerTls, TableError, Vip
 from fastpath.policy import Http
 from fastpath.spec import MAX_BACKENDS, MAX_DURATION_S
 
@@ -200,7 +200,7 @@ def test_values_are_frozen_hashable_and_equal_by_content(made: Any) -> None:
             },
         ),
         (
-            vip(),
+            vip(http=Http()),
             {
                 "host": "127.0.0.2",
                 "port": 1,
@@ -214,7 +214,8 @@ def test_values_are_frozen_hashable_and_equal_by_content(made: Any) -> None:
                 "max_new_per_s": 1,
                 "max_new_per_s_per_source": 1,
                 "backlog": 1,
-                "http": Http(),
+                "http": Http(log=True),
+                "tls": ServerTls(((b"-----BEGIN", b"-----BEGIN"),)),
             },
         ),
     ],
