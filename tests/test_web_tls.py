@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def localhost(issuer: Authority) -> ServerTls:
 
 
 @contextlib.contextmanager
-def secured(tls: ServerTls, decide: Decide = forward, **http: float) -> Iterator[Web]:
+def secured(tls: ServerTls, decide: Decide = forward, **http: Any) -> Iterator[Web]:
     """A vip that speaks TLS."""
     with Web(decide, vip={"tls": tls}, **http) as web:
         yield web
