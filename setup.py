@@ -30,6 +30,8 @@ DIRECTIVES = {
 def flags() -> tuple[list[str], list[str]]:
     """Compiler and linker flags of the chosen build."""
     compile_args = ["-std=gnu11", "-Wall", "-Wno-unused-function", "-fno-plt"]
+    # Pythons of distributions bring this one along, others do not: all or none.
+    compile_args += ["-Werror=format-security"]
     link_args: list[str] = []
     if SANITIZE:
         sanitizers = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
