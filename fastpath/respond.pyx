@@ -96,7 +96,8 @@ cdef RESPOND respond_headless(web_t* w, exchange_t* x, int error) noexcept nogil
         return RESPOND_STALE
     if error == 0:
         snprintf(
-            w.why, sizeof(w.why), b"%s", b"EOF" if s.input == NULL else b"unexpected EOF"
+            w.why, sizeof(w.why), b"%s",
+            b"EOF" if s.input == NULL else b"unexpected EOF",
         )
     elif s.link.ssl != NULL and error != ECONNRESET:
         transport_why(&s.link, w.why, sizeof(w.why))
