@@ -168,7 +168,7 @@ $(VENV)/pyvenv.cfg: | .stamps/system-build
 
 # Not again when the core is rebuilt: an editable install only points here.
 .stamps/install: $(VENV)/pyvenv.cfg pyproject.toml | .stamps/core
-	$(PIP) --no-build-isolation --editable .
+	FASTPATH_INPLACE=1 $(PIP) --no-build-isolation --editable .
 	touch $@
 
 GROUPS := .stamps/test .stamps/lint .stamps/bench .stamps/peers .stamps/fuzz

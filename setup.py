@@ -2,6 +2,8 @@
 
 FASTPATH_DEBUG=1     -O0 -g, invariant checks (`IF_DEBUG` in the core), annotate HTML
 FASTPATH_SANITIZE=1  address and undefined-behaviour sanitizers on top of that
+FASTPATH_INPLACE=1   it was built in place already: an editable install, which would
+                     compile it all once more, only has to point there
 """
 
 import os
@@ -12,6 +14,7 @@ from setuptools import Extension, setup
 
 DEBUG = os.environ.get("FASTPATH_DEBUG") == "1"
 SANITIZE = os.environ.get("FASTPATH_SANITIZE") == "1"
+INPLACE = os.environ.get("FASTPATH_INPLACE") == "1"
 
 # What calls OpenSSL itself. Others call these, and need not be linked with it.
 WITH_OPENSSL = ("endpoint", "pem", "refusal", "tls", "transport", "wire")
@@ -62,7 +65,9 @@ def extensions() -> list[Extension]:
 
 
 setup(
-    ext_modules=cythonize(
+    ext_modules=[]
+    if INPLACE
+    else cythonize(
         extensions(),
         compiler_directives=DIRECTIVES,
         annotate=DEBUG,
