@@ -5,8 +5,8 @@ from libc.errno cimport EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from libc.stdint cimport uint64_t
 
 from fastpath.addr cimport addr_t
+from fastpath.admit cimport admit_open
 from fastpath.client cimport web_retire
-from fastpath.dial cimport dial_open
 from fastpath.events cimport web_open
 from fastpath.fleet cimport ACCEPTS_MOST, PAUSE_MS
 from fastpath.linux.atomic cimport acquire_ptr, load_u64
@@ -57,7 +57,7 @@ cdef void accept_open(
     if v != NULL and v.http != NULL:
         web_open(&w.web, fd, vip, client)
     else:
-        dial_open(&w.relays, fd, vip, client)
+        admit_open(&w.relays, fd, vip, client)
 
 
 cdef void accept_place(

@@ -77,6 +77,15 @@ cdef bint addr_is_loopback(const addr_t* a) noexcept nogil:
     return memcmp(a.ip, b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01", 16) == 0
 
 
+cdef bint network_holds(const network_t* n, const addr_t* a) noexcept nogil:
+    cdef uint32_t whole = n.bits // 8
+    cdef uint8_t rest = 0xff00 >> (n.bits % 8) & 0xff
+
+    if a.family != n.addr.family or memcmp(a.ip, n.addr.ip, whole) != 0:
+        return False
+    return rest == 0 or (a.ip[whole] ^ n.addr.ip[whole]) & rest == 0
+
+
 cdef str addr_text(const addr_t* a):
     cdef char text[64]
     if inet_ntop(a.family, a.ip, text, sizeof(text)) == NULL:
@@ -120,6 +129,13 @@ cdef class Address:
     @property
     def family(self):
         return self.addr.family
+
+    def within(self, network, uint8_t bits):
+        """Whether it agrees with the address `network` in the first `bits`."""
+        cdef network_t n
+        n.addr = (<Address>Address(network)).addr
+        n.bits = bits
+        return bool(network_holds(&n, &self.addr))
 
     @property
     def loopback(self):

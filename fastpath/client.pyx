@@ -6,9 +6,9 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from fastpath.addr cimport addr_t
+from fastpath.admit cimport vip_admit
 from fastpath.balancer cimport source_hash
 from fastpath.carry cimport pending_drop
-from fastpath.dial cimport vip_admit
 from fastpath.half cimport SCRATCH_BYTES, spill_put
 from fastpath.keepset cimport (
     upstream_fini,

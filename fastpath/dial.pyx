@@ -1,4 +1,4 @@
-"""Getting a relay its backend: limits, pick, connect, and on failure pick again.
+"""Getting a relay its backend: pick, connect, and on failure pick again.
 
 The first bytes are tried at once: on the same host connect(2) has ended the
 handshake when it returns EINPROGRESS, so the request can follow without a turn of
@@ -15,7 +15,7 @@ from libc.errno cimport (
     ENOMEM,
     errno,
 )
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastpath.balancer cimport (
@@ -24,11 +24,9 @@ from fastpath.balancer cimport (
     BACKEND_RECOVERED,
     VERDICT_ON_BACKEND,
     balancer_failed,
-    balancer_hash,
     balancer_pick,
     balancer_succeeded,
     pick_t,
-    source_hash,
 )
 from fastpath.half cimport (
     END_FULL,
@@ -43,8 +41,7 @@ from fastpath.half cimport (
     half_move,
     half_t,
 )
-from fastpath.limit cimport sketch_enter, sketch_recent, window_add
-from fastpath.linux.atomic cimport add_u32, store_u64, sub_u32
+from fastpath.linux.atomic cimport add_u32, sub_u32
 from fastpath.linux.clock cimport clock_us
 from fastpath.linux.file cimport (
     EPOLLERR,
@@ -86,33 +83,24 @@ from fastpath.relay cimport (
     end_close,
     relay_drop,
     relay_event,
-    relay_free,
     relay_move,
     relay_moved,
-    relay_new,
     relay_poll,
-    relay_refuse,
     relays_vip,
-    vip_leave,
 )
 from fastpath.stats cimport (
     DROP,
     DROP_CONNECT_FAILED,
     DROP_CONNECT_TIMEOUT,
-    DROP_LIMIT_CONNECTIONS,
-    DROP_LIMIT_RATE,
-    DROP_LIMIT_SOURCE_CONNECTIONS,
-    DROP_LIMIT_SOURCE_RATE,
     DROP_NO_BACKEND,
     DROP_NO_DESCRIPTORS,
-    DROP_NO_MEMORY,
     DROP_RESET_BY_CLIENT,
     backend_stats,
     backend_stats_t,
     histogram_bucket,
     vip_stats,
 )
-from fastpath.table cimport BALANCE_RING, backend_sockaddr, backend_t, vip_t
+from fastpath.table cimport backend_sockaddr, backend_t, vip_t
 from fastpath.timer cimport timer_arm
 
 
@@ -154,60 +142,16 @@ cdef void dial_note_success(
         dial_tell(rs, LETTER_RECOVERED, backend.slot)
 
 
-cdef int vip_admit(
-    const vip_t* v, uint64_t source, uint64_t now_ms, uint8_t* by_source
-) noexcept nogil:
-    cdef uint32_t now_s = <uint32_t>(now_ms // 1000)
-    cdef uint32_t live = add_u32(&v.state.active, 1)
+cdef void dial_start(relays_t* rs, relay_t* r) noexcept nogil:
+    cdef end_t* down = &r.end[SIDE_DOWN]
 
-    if v.max_live_source > 0:
-        by_source[0] = 1
-        if sketch_enter(v.state.sketch, source) > v.max_live_source:
-            return DROP_LIMIT_SOURCE_CONNECTIONS
-    if v.max_live > 0 and live > v.max_live:
-        return DROP_LIMIT_CONNECTIONS
-    if v.max_new > 0 and window_add(&v.state.recent, now_s) > v.max_new:
-        return DROP_LIMIT_RATE
-    if v.max_new_source > 0 and (
-        sketch_recent(v.state.sketch, source, now_s) > v.max_new_source
-    ):
-        return DROP_LIMIT_SOURCE_RATE
-    return -1
-
-
-cdef void dial_open(
-    relays_t* rs, int fd, uint32_t vip, const addr_t* client
-) noexcept nogil:
-    cdef vip_t* v = relays_vip(rs, vip)
-    cdef relay_t* r
-    cdef int limit
-
-    if v == NULL:
-        relay_refuse(rs, fd, vip, DROP_NO_BACKEND)
-        return
-    r = relay_new(rs, fd)
-    if r == NULL:
-        relay_refuse(rs, fd, vip, DROP_NO_MEMORY)
-        return
-    r.vip = v.state
-    r.source = source_hash(client)
-    if v.pool.balance == BALANCE_RING:
-        r.hash = balancer_hash(v, client)
-    limit = vip_admit(v, r.source, rs.now_ms, &r.by_source)
-    if limit >= 0:
-        vip_leave(r.vip, r.source, r.by_source)
-        relay_refuse(rs, fd, vip, <DROP>limit)
-        relay_free(rs, r)
-        return
     r.state = RELAY_DIALLING
-    r.end[SIDE_DOWN].readable = 1
-    r.end[SIDE_DOWN].writable = 1
-    r.end[SIDE_DOWN].flags = END_NODELAY | END_KEPT_ALIVE  # inherited
-    vip_stats(rs.stats, vip).accepted += 1
-    vip_stats(rs.stats, vip).active += 1
-    store_u64(&rs.stats.active, rs.stats.active + 1)
+    down.readable = 1
+    down.writable = 1
+    down.flags |= END_NODELAY | END_KEPT_ALIVE  # inherited
+    vip_stats(rs.stats, r.vip.slot).accepted += 1
     r.reason = DROP_NO_BACKEND
-    if dial_on(rs, r):
+    if dial_on(rs, r) and not down.flags & END_POLLED:
         relay_poll(rs, r, SIDE_DOWN, EPOLLIN)
 
 

@@ -25,6 +25,12 @@ cdef int listener_set(int fd, const listen_options_t* options) noexcept nogil
 # Take one client. Return its fd, which is the caller's, or -errno.
 cdef int listener_accept(int fd, addr_t* client) noexcept nogil
 
+# Take the PROXY header off the bytes that wait in a socket, and nothing behind it.
+# `client` becomes the address it names, or the peer's own. `scratch` has room for
+# PROXYHEAD_MOST. Return 0; -EAGAIN: not whole yet, nothing was taken; -EPROTO: there is
+# none, and will be none; or -errno.
+cdef int socket_named(int fd, char* scratch, addr_t* client) noexcept nogil
+
 # Keepalive and user timeout of a connected socket.
 cdef void socket_keepalive(
     int fd, int keepalive_s, int user_timeout_ms

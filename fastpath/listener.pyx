@@ -3,7 +3,8 @@
 import os
 import socket as socket_module
 
-from libc.errno cimport EINTR, errno
+from libc.errno cimport EINTR, EPROTO, errno
+from libc.stdint cimport uint32_t
 
 from fastpath.addr cimport (
     addr_from_sockaddr,
@@ -17,6 +18,8 @@ from fastpath.linux.socket cimport (
     IPPROTO_IPV6,
     IPPROTO_TCP,
     IPV6_V6ONLY,
+    MSG_DONTWAIT,
+    MSG_PEEK,
     SO_KEEPALIVE,
     SO_REUSEADDR,
     SO_REUSEPORT,
@@ -33,14 +36,17 @@ from fastpath.linux.socket cimport (
     TCP_USER_TIMEOUT,
     accept4,
     bind,
+    getpeername,
     getsockname,
     listen,
+    recv,
     setsockopt,
     sockaddr,
     sockaddr_storage,
     socket,
     socklen_t,
 )
+from fastpath.proxyhead cimport PROXYHEAD_MOST, proxyhead_read
 
 from fastpath.checks import UNIX as _UNIX
 
@@ -61,6 +67,28 @@ cdef void socket_keepalive(
         set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval_s)
         set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, 3)
     set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, user_timeout_ms)
+
+
+cdef int socket_named(int fd, char* scratch, addr_t* client) noexcept nogil:
+    cdef ssize_t n = recv(fd, scratch, PROXYHEAD_MOST, MSG_PEEK | MSG_DONTWAIT)
+    cdef sockaddr_storage name
+    cdef socklen_t size = sizeof(name)
+    cdef int taken
+
+    if n == -1:
+        return -errno
+    if n == 0:
+        return -EPROTO  # its end, before it began
+    taken = proxyhead_read(scratch, <uint32_t>n, client)
+    if taken < 0:
+        return taken
+    if recv(fd, scratch, taken, MSG_DONTWAIT) != taken:
+        return -EPROTO  # cannot happen: they were seen a moment ago
+    if client.family == 0:
+        if getpeername(fd, <sockaddr*>&name, &size) == -1:
+            return -errno
+        addr_from_sockaddr(client, &name)
+    return 0
 
 
 cdef void socket_lazy_ack(int fd) noexcept nogil:

@@ -1,8 +1,10 @@
 # A TCP relay: a client, a backend, and the two halves between them.
 #
-#     accepted -> DIALLING -> FLOWING -> dropped
-#                  |    ^
-#                  +----+  next backend, as long as no byte has moved
+#     accepted -> NAMING -> DIALLING -> FLOWING -> dropped
+#            |                ^  |    ^
+#            +----------------+  +----+  next backend, as long as no byte has moved
+#
+# NAMING: a peer that the vip trusts owes the PROXY header that names its client.
 #
 # `relay_drop` is the one way out: it closes both sockets, counts the reason and
 # frees the slot.
@@ -29,6 +31,7 @@ cdef enum:
 
 cdef enum RELAY_STATE:
     RELAY_FREE
+    RELAY_NAMING
     RELAY_DIALLING
     RELAY_FLOWING
 
@@ -84,7 +87,7 @@ cdef inline relay_t* relay_at(relays_t* rs, uint32_t index) noexcept nogil:
 cdef inline vip_t* relays_vip(relays_t* rs, uint32_t slot) noexcept nogil:
     return rs.table.vips[slot] if slot < rs.table.size else NULL
 
-# ---- For dial.pyx, which brings relays from accept to FLOWING.
+# ---- For admit.pyx and dial.pyx, which bring relays from accept to FLOWING.
 
 # A zeroed relay, still RELAY_FREE, that holds the client `fd`; NULL = no memory.
 cdef relay_t* relay_new(relays_t* rs, int fd) noexcept nogil

@@ -16,6 +16,7 @@ from fastpath.checks import (
     check_text,
     check_unix_path,
     check_word,
+    split_network,
 )
 from fastpath.errors import TableError
 from fastpath.policy import Http
@@ -35,6 +36,7 @@ MAX_KEEPALIVE_S = 32_767  # the kernel's, for TCP_KEEPIDLE
 MAX_BACKLOG = 65_535
 MAX_COUNT = 2**31 - 1
 MAX_NAME = 255
+MAX_NETWORKS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,9 @@ class Vip:
     backlog: int = 4096
     http: Http | None = None  # speak HTTP; the pool is not used then
     tls: ServerTls | None = None  # with clients; for HTTP only
+    # Networks whose clients must begin with a PROXY header (version 1 or 2), and are
+    # known by the address in it from then on. Kept as a tuple.
+    proxy_protocol_from: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_text("host of a vip", self.host)
@@ -163,6 +168,7 @@ class Vip:
         check(self.tls is None or self.http is not None, plain)
         self._check_times(me)
         self._check_limits(me)
+        self._check_trusted(me)
 
     def _check_times(self, me: str) -> None:
         longest = MAX_DURATION_S
@@ -182,6 +188,18 @@ class Vip:
         check_count(f"{me}: max new per s", self.max_new_per_s, 0, MAX_COUNT)
         check_count(f"{me}: max new per s per source", by_source, 0, MAX_COUNT)
         check_count(f"{me}: backlog", self.backlog, 1, MAX_BACKLOG)
+
+    def _check_trusted(self, me: str) -> None:
+        given = self.proxy_protocol_from
+        no_list = f"{me}: proxy protocol from {given!r}: not a list of networks"
+        check(not isinstance(given, str) and isinstance(given, Sequence), no_list)
+        object.__setattr__(self, "proxy_protocol_from", tuple(given))
+        many = f"{me}: proxy protocol from more than {MAX_NETWORKS} networks"
+        check(len(given) <= MAX_NETWORKS, many)
+        for text in given:
+            split_network(text, f"{me}: proxy protocol from")
+        web = f"{me}: proxy protocol from {', '.join(given)}: not with http"
+        check(self.http is None or not given, web)
 
     @property
     def key(self) -> tuple[str, int]:

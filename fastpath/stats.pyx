@@ -26,6 +26,7 @@ DROP_NAMES = (
     "engine_closed",
     "header_timeout",
     "tls_handshake",
+    "proxy_protocol",
     "internal",
 )
 VERB_NAMES = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")

@@ -4,7 +4,7 @@
 # unchanged vips and pools are the same blocks in the next table. Workers borrow the
 # table until their next quiescent point and keep no pointer into it beyond that.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from fastpath.addr cimport addr_t
+from fastpath.addr cimport addr_t, network_t
 from fastpath.linux.socket cimport sockaddr_storage, socklen_t
 from fastpath.listener cimport listen_options_t
 from fastpath.openssl cimport SSL_CTX
@@ -83,6 +83,8 @@ cdef struct vip_t:
     uint32_t          max_live_source
     uint32_t          max_new
     uint32_t          max_new_source
+    uint32_t          trusted_count
+    network_t*        trusted   # owned by the block; whose PROXY headers are believed
     listen_options_t  listen
     http_t*           http       # owned by the block; NULL = TCP
     uplink_t*         uplink     # owned by the block; NULL = no upstream
@@ -122,6 +124,7 @@ cdef class VipBlock:
     cdef readonly uint64_t stamp  # of an upstream
 
     cdef _fill_vip(self, spec, tuple bound)
+    cdef _fill_trusted(self, networks)
     cdef _fill_http(self, spec)
     cdef _fill_uplink(self, spec, tuple bound)
 

@@ -22,6 +22,7 @@ from fastpath.verdict cimport (
 )
 
 from fastpath.checks import UNIX as _UNIX
+from fastpath.checks import split_network
 from fastpath.errors import TableError
 from fastpath.spec import Upstream, Vip
 
@@ -274,6 +275,7 @@ cdef class VipBlock:
 
     def __dealloc__(self):
         if self.vip != NULL:
+            free(self.vip.trusted)
             free(self.vip.http)
             free(self.vip.uplink)
             free(self.vip)
@@ -292,12 +294,24 @@ cdef class VipBlock:
         self.vip.listen.user_timeout_ms = <int>(spec.user_timeout_s * 1000)
         self.vip.listen.client_first = spec.client_first
         self.vip.listen.backlog = spec.backlog
+        if spec.proxy_protocol_from:
+            self._fill_trusted(spec.proxy_protocol_from)
         if spec.http is not None:
             self._fill_http(spec.http)
         if spec.tls is not None:
             context = ServerContext(spec.tls, bound[2])
             self.kept.append(context)
             self.vip.http.tls = context.contexts
+
+    cdef _fill_trusted(self, networks):
+        cdef network_t* network
+
+        self.vip.trusted = <network_t*>allocate(len(networks), sizeof(network_t))
+        for text in networks:
+            network = &self.vip.trusted[self.vip.trusted_count]
+            host, network.bits = split_network(text)
+            addr_parse(&network.addr, host.encode(), 0)
+            self.vip.trusted_count += 1
 
     cdef _fill_http(self, spec):
         cdef http_t* http = <http_t*>allocate(1, sizeof(http_t))

@@ -15,6 +15,7 @@ from fastpath.accept cimport (
     accept_start,
     accept_stop,
 )
+from fastpath.admit cimport admit_event, admit_timer
 from fastpath.client cimport (
     web_fini,
     web_init,
@@ -22,7 +23,6 @@ from fastpath.client cimport (
     web_sweep,
     web_take_table,
 )
-from fastpath.dial cimport dial_event, dial_timer
 from fastpath.docket cimport letter_burn
 from fastpath.events cimport (
     web_answer,
@@ -77,8 +77,8 @@ from fastpath.poller cimport (
     tag_make,
 )
 from fastpath.relay cimport (
-    RELAY_DIALLING,
     RELAY_FLOWING,
+    RELAY_FREE,
     RELAY_NONE,
     SIDE_DOWN,
     SIDE_UP,
@@ -279,8 +279,8 @@ cdef void worker_event(worker_t* w, uint64_t tag, uint32_t events) noexcept nogi
     side = SIDE_DOWN if tag_kind(tag) == TAG_DOWN else SIDE_UP
     if r.state == RELAY_FLOWING:
         relay_event(&w.relays, r, side, events)
-    elif r.state == RELAY_DIALLING:
-        dial_event(&w.relays, r, side, events)
+    elif r.state != RELAY_FREE:
+        admit_event(&w.relays, r, side, events)
 
 
 cdef void worker_timers(worker_t* w) noexcept nogil:
@@ -291,10 +291,10 @@ cdef void worker_timers(worker_t* w) noexcept nogil:
         r = <relay_t*>t
         if t.kind != TIMER_RELAY:
             web_timer(&w.web, t)
-        elif r.state == RELAY_DIALLING:
-            dial_timer(&w.relays, r)
-        else:
+        elif r.state == RELAY_FLOWING:
             relay_timer(&w.relays, r, relays_vip(&w.relays, r.vip.slot))
+        else:
+            admit_timer(&w.relays, r)
         t = wheel_pop(&w.wheel, w.relays.now_ms)
 
 

@@ -134,3 +134,22 @@ def test_address_of_no_family_is_shown_as_such() -> None:
     unix = struct.pack("=H", socket.AF_UNIX) + b"/tmp/x"
     nobody = Address.from_sockaddr(unix)
     assert (str(nobody), nobody.port, nobody.family) == ("?", 0, 0)
+
+
+@given(st.ip_addresses(), st.ip_addresses(), st.integers(0, 128), st.booleans())
+def test_address_is_within_a_network_as_ipaddress_has_it(
+    one: ipaddress.IPv4Address | ipaddress.IPv6Address,
+    other: ipaddress.IPv4Address | ipaddress.IPv6Address,
+    bits: int,
+    near: bool,
+) -> None:
+    if near:  # else hardly any two are neighbours
+        flipped = 1 << (bits % one.max_prefixlen)
+        other = type(one)(int(one) ^ flipped)
+    bits = min(bits, other.max_prefixlen)
+    network = ipaddress.ip_network((other, bits), strict=False)
+    if getattr(other, "ipv4_mapped", None):
+        return  # a network of IPv4 addresses, which split_network has made one
+    seen = getattr(one, "ipv4_mapped", None) or one
+    expected = seen.version == network.version and seen in network
+    assert Address(str(one)).within(str(network.network_address), bits) == expected

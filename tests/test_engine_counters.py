@@ -42,6 +42,7 @@ TESTED = {
     "reset_by_admin": "test_engine_drain",
     "header_timeout": "test_web_timeouts",
     "tls_handshake": "test_web_tls",
+    "proxy_protocol": "test_proxy_protocol_waiting",
     "engine_closed": "",
     "internal": "",
 }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastpath import Backend, Pool, ServerTls, TableError, Vip
+from fastpath.checks import split_network
 from fastpath.policy import Http
-from fastpath.spec import MAX_BACKENDS, MAX_DURATION_S
+from fastpath.spec import MAX_BACKENDS, MAX_DURATION_S, MAX_NETWORKS
 
 BACKEND = Backend("10.0.0.1", 80)
 
@@ -135,6 +137,7 @@ def test_message_says_where() -> None:
         (vip, {"max_connections": (1 << 31) - 1}),
         (vip, {"backlog": 65535}),
         (vip, {"client_first": True}),
+        (vip, {"proxy_protocol_from": ("10.0.0.1", "0.0.0.0/0", "fd00::/8", "::/0")}),
     ],
     ids=str,
 )
@@ -144,6 +147,62 @@ def test_values_at_the_edge_are_good(
     made = make(**changes)
     for name, value in changes.items():
         assert getattr(made, name) == value
+
+
+@pytest.mark.parametrize(
+    ("networks", "complaint"),
+    [
+        (None, "None: not a list of networks"),
+        (1, "1: not a list of networks"),
+        ("10.0.0.0/8", "'10.0.0.0/8': not a list of networks"),
+        ((1,), "1 is not a string"),
+        (("10.0.0.1/8",), "'10.0.0.1/8' is not a network: 10.0.0.1/8 has host bits"),
+        (("::1", "10.0.0.0/33"), "'10.0.0.0/33' is not a network"),
+        (("example.org",), "'example.org' is not a network"),
+        (("",), "'' is not a network"),
+        (("fe80::1%eth0",), "'fe80::1%eth0' has a zone"),
+    ],
+    ids=str,
+)
+def test_what_is_no_list_of_networks_is_refused(networks: Any, complaint: str) -> None:
+    start = re.escape(f"vip 127.0.0.1: proxy protocol from {complaint}")
+    with pytest.raises(TableError, match=f"^{start}"):
+        vip(proxy_protocol_from=networks)
+
+
+def test_proxy_protocol_is_refused_where_http_is_spoken() -> None:
+    # An exchange would know the peer's address only, and log it as the client's.
+    with pytest.raises(TableError, match=r"proxy protocol from ::1: not with http"):
+        vip(http=Http(), proxy_protocol_from=("::1",))
+
+
+def test_networks_have_an_upper_bound() -> None:
+    many = tuple(f"10.0.0.{number}" for number in range(MAX_NETWORKS))
+    assert vip(proxy_protocol_from=many).proxy_protocol_from == many
+    with pytest.raises(TableError, match="more than 256 networks"):
+        vip(proxy_protocol_from=[*many, "::1"])
+
+
+def test_networks_are_kept_as_a_tuple() -> None:
+    assert vip(proxy_protocol_from=["::1"]) == vip(proxy_protocol_from=("::1",))
+
+
+@pytest.mark.parametrize(
+    ("text", "split"),
+    [
+        ("10.0.0.0/8", ("10.0.0.0", 8)),
+        ("10.1.2.3", ("10.1.2.3", 32)),
+        ("0.0.0.0/0", ("0.0.0.0", 0)),
+        ("FD00::/8", ("fd00::", 8)),
+        ("::/0", ("::", 0)),
+        ("::ffff:10.0.0.0/104", ("10.0.0.0", 8)),  # the core sees IPv4 clients there
+        ("::ffff:0:0/96", ("0.0.0.0", 0)),
+    ],
+)
+def test_network_is_split_into_its_address_and_bits(
+    text: str, split: tuple[str, int]
+) -> None:
+    assert split_network(text) == split
 
 
 def test_pool_takes_any_iterable_and_keeps_a_tuple() -> None:
@@ -226,9 +285,15 @@ def test_whatever_differs_makes_it_another_value(
 ) -> None:
     # The engine keeps what is equal: a field left out here would never be applied.
     fields = {field.name for field in dataclasses.fields(made)} - {"protocol"}
+    fields -= {"proxy_protocol_from"}  # not with http; the next test has it
     assert set(changes) == fields
     for name, value in changes.items():
         assert dataclasses.replace(made, **{name: value}) != made
+
+
+def test_vip_that_trusts_others_is_another_value() -> None:
+    made = {vip(), vip(proxy_protocol_from=("::1",)), vip(proxy_protocol_from=("::",))}
+    assert len(made) == 3
 
 
 def test_key_is_the_address() -> None:
