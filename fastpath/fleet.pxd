@@ -1,5 +1,6 @@
 # Workers, and what those of one engine share.
 from libc.stdint cimport uint32_t, uint64_t
+from fastpath.burst cimport burst_t
 from fastpath.listener cimport listener_t
 from fastpath.mailbox cimport mailbox_t
 from fastpath.poller cimport poller_t
@@ -48,4 +49,5 @@ cdef struct worker_t:
     mailbox_t    mailbox
     stats_t      stats
     relays_t     relays
+    burst_t      burst
     web_t        web

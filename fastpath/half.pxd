@@ -98,6 +98,14 @@ cdef void spill_put(mover_t* m, spill_t* s) noexcept nogil
 # Move what can be moved now, within one turn.
 cdef MOVE half_move(mover_t* m, half_t* h, end_t* src, end_t* dst) noexcept nogil
 
+# Copying in two steps. Read to the scratch buffer from `at` on: bytes, 0 = the source
+# has ended, or -errno. Then give `size` bytes of it to the destination, which must be
+# writable: MOVE_WAIT, MOVE_TARGET_FAILED or MOVE_NO_MEMORY.
+cdef ssize_t half_read(mover_t* m, half_t* h, end_t* src, size_t at) noexcept nogil
+cdef MOVE half_give(
+    mover_t* m, half_t* h, end_t* dst, size_t at, size_t size
+) noexcept nogil
+
 # Whether bytes wait in `h` that the destination did not take.
 cdef inline bint half_holds(const half_t* h) noexcept nogil:
     return h.spill != NULL or (h.pipe != NULL and h.pipe.used > 0)

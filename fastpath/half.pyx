@@ -96,14 +96,14 @@ cdef void half_release(mover_t* m, half_t* h) noexcept nogil:
 
 
 # Keep bytes of the scratch buffer that the destination did not take.
-cdef int half_keep(mover_t* m, half_t* h, size_t first, size_t size) noexcept nogil:
+cdef bint half_keep(mover_t* m, half_t* h, size_t first, size_t size) noexcept nogil:
     check(h.spill == NULL)
     h.spill = spill_get(m)
     if h.spill == NULL:
-        return MOVE_NO_MEMORY
+        return False
     memcpy(h.spill.bytes, m.scratch + first, size)
     h.spill.used = <uint32_t>size
-    return STEP_ON
+    return True
 
 
 # Nagle can hold back a second write only: the first one is spared the call.
@@ -186,34 +186,54 @@ cdef inline void half_learn(half_t* h, bint speaks, int enough, MODE other
         h.mode = other
 
 
-cdef int copy_some(mover_t* m, half_t* h, end_t* src, end_t* dst) noexcept nogil:
-    cdef ssize_t n = recv(src.fd, m.scratch, SCRATCH_BYTES, 0)
-    cdef ssize_t sent
+cdef ssize_t half_read(mover_t* m, half_t* h, end_t* src, size_t at) noexcept nogil:
+    cdef size_t room = SCRATCH_BYTES - at
+    cdef ssize_t n = recv(src.fd, m.scratch + at, room, 0)
 
     if n == -1:
-        if errno == EINTR:
-            return STEP_ON
         if errno == EAGAIN:
-            src.readable = 0
-            return MOVE_WAIT
-        m.error = errno
-        return MOVE_SOURCE_FAILED
+            src.readable = END_DRY
+        return -errno
     if n == 0:
         h.ended = 1
-        return STEP_ON
-    if n < SCRATCH_BYTES and not src.wary:
-        src.readable = 0
+        return 0
+    if <size_t>n < room and not src.wary:
+        src.readable = END_DRY
     if h.mode == MODE_COPY and m.splice:
         half_learn(h, n >= STREAM_BYTES, STREAM_READS, MODE_SPLICE)
-    sent = half_send(h, dst, m.scratch, n)
+    return n
+
+
+cdef MOVE half_give(
+    mover_t* m, half_t* h, end_t* dst, size_t at, size_t size
+) noexcept nogil:
+    cdef ssize_t sent = half_send(h, dst, m.scratch + at, size)
+
     if sent < 0:
         m.error = <int>-sent
-        if half_keep(m, h, 0, n) != STEP_ON:
+        if not half_keep(m, h, at, size):
             return MOVE_NO_MEMORY
         return MOVE_TARGET_FAILED
     h.bytes += sent
     m.stats.copied += sent
-    return half_keep(m, h, sent, n - sent) if sent < n else STEP_ON
+    if <size_t>sent < size and not half_keep(m, h, at + sent, size - sent):
+        return MOVE_NO_MEMORY
+    return MOVE_WAIT
+
+
+cdef int copy_some(mover_t* m, half_t* h, end_t* src, end_t* dst) noexcept nogil:
+    cdef ssize_t n = half_read(m, h, src, 0)
+    cdef MOVE given
+
+    if n == -EAGAIN:
+        return MOVE_WAIT
+    if n < 0 and n != -EINTR:
+        m.error = <int>-n
+        return MOVE_SOURCE_FAILED
+    if n <= 0:
+        return STEP_ON
+    given = half_give(m, h, dst, 0, n)
+    return STEP_ON if given == MOVE_WAIT else given
 
 
 # splice(2) said 0 or -EAGAIN. Ask recv(2) whether that is true.

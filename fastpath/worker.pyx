@@ -16,13 +16,8 @@ from fastpath.accept cimport (
     accept_stop,
 )
 from fastpath.admit cimport admit_event, admit_timer
-from fastpath.client cimport (
-    web_fini,
-    web_init,
-    web_reset,
-    web_sweep,
-    web_take_table,
-)
+from fastpath.burst cimport burst_read, burst_send
+from fastpath.client cimport web_fini, web_init, web_reset, web_sweep, web_take_table
 from fastpath.docket cimport letter_burn
 from fastpath.events cimport (
     web_answer,
@@ -42,9 +37,15 @@ from fastpath.linux.clock cimport (
     pthread_sigmask,
     sigfillset,
     sigset_t,
-    sleep_ns,
 )
-from fastpath.linux.file cimport EPOLLIN, O_CLOEXEC, O_RDONLY, close, open as open_file
+from fastpath.linux.file cimport (
+    EPOLLIN,
+    O_CLOEXEC,
+    O_RDONLY,
+    close,
+    epoll_event,
+    open as open_file,
+)
 from fastpath.listener cimport listener_t
 from fastpath.mailbox cimport (
     LETTER_ADOPT,
@@ -93,21 +94,14 @@ from fastpath.relay cimport (
     relays_vip,
     side_t,
 )
+from fastpath.rest cimport worker_others, worker_rest
 from fastpath.slab cimport SLAB_NONE
 from fastpath.stats cimport stats_fini
 from fastpath.table cimport change_t, table_t
-from fastpath.timer cimport (
-    TIMER_RELAY,
-    timer_t,
-    wheel_init,
-    wheel_pop,
-    wheel_wait_ms,
-)
+from fastpath.timer cimport TIMER_RELAY, timer_t, wheel_init, wheel_pop, wheel_wait_ms
 
 cdef enum:
     LETTERS = 1024      # in a mailbox: a burst of clients handed over
-    REST_BYTES = 131072  # spliced in a turn, or streamed in a ms: less is not worth it
-    REST_NS = 250000    # at 1 GB/s 250 KB gather, which every receive buffer holds
 
 
 cdef worker_t* worker_new(
@@ -283,6 +277,18 @@ cdef void worker_event(worker_t* w, uint64_t tag, uint32_t events) noexcept nogi
         admit_event(&w.relays, r, side, events)
 
 
+cdef void worker_events(worker_t* w, int count) noexcept nogil:
+    cdef epoll_event* e
+    cdef int i
+
+    for i in range(count):
+        e = &w.poller.events[i]
+        if not burst_read(&w.burst, &w.relays, e.data.u64, e.events):
+            burst_send(&w.burst, &w.relays)
+            worker_event(w, e.data.u64, e.events)
+    burst_send(&w.burst, &w.relays)
+
+
 cdef void worker_timers(worker_t* w) noexcept nogil:
     cdef timer_t* t = wheel_pop(&w.wheel, w.relays.now_ms)
     cdef relay_t* r
@@ -318,53 +324,16 @@ cdef int worker_wait(worker_t* w) noexcept nogil:
     return n
 
 
-# A wake-up costs as much as moving 50 KiB, to the sender of the bytes, too. Where a
-# turn moved streams and nothing else, more of them is let gather first, as network
-# cards do with interrupts; a new client or request waits so much longer at most.
-cdef void worker_rest(
-    worker_t* w, uint64_t spliced, uint64_t streamed, uint64_t other
-) noexcept nogil:
-    cdef bint streams = worker_streams(w) and w.stats.streamed > streamed
-
-    if (
-        (streams or w.stats.spliced - spliced >= REST_BYTES)
-        and worker_others(w) == other
-        and w.relays.run_first == RELAY_NONE
-        and w.web.run_first == SLAB_NONE
-        and mailbox_depth(&w.mailbox) == 0
-    ):
-        w.stats.rests += 1
-        sleep_ns(REST_NS)
-
-
-# What moves that is no stream.
-cdef uint64_t worker_others(const worker_t* w) noexcept nogil:
-    return w.stats.copied - w.stats.streamed + w.stats.accepted + w.stats.heads
-
-
-# Judged by the millisecond: a peer that writes small records wakes us for each.
-cdef bint worker_streams(worker_t* w) noexcept nogil:
-    cdef uint64_t took_ms = w.relays.now_ms - w.streamed_ms
-
-    if took_ms > 0:
-        w.streaming = w.stats.streamed - w.streamed >= took_ms * REST_BYTES
-        w.streamed_ms = w.relays.now_ms
-        w.streamed = w.stats.streamed
-    return w.streaming
-
-
 cdef void worker_turn(worker_t* w) noexcept nogil:
     cdef int n = worker_wait(w)
     cdef uint64_t spliced = w.stats.spliced
     cdef uint64_t streamed = w.stats.streamed
     cdef uint64_t other = worker_others(w)
-    cdef int i
 
     w.relays.now_ms = clock_us() // 1000
     w.stats.turns += 1
     worker_take_table(w)
-    for i in range(n):
-        worker_event(w, w.poller.events[i].data.u64, w.poller.events[i].events)
+    worker_events(w, n)
     worker_letters(w)
     if w.reset_count > 0:
         worker_resets(w)
