@@ -216,6 +216,7 @@ def _vip(vip: Vip) -> fastpath.Vip:
         # Who reads a watch slowly is not gone: keepalive tells the two apart.
         user_timeout_s=0.0 if vip.http is not None else 30.0,
         http=vip.http,
+        proxy_protocol_from=vip.proxy_protocol_from,
         client_first=True,  # what stands behind an apiserver's address speaks TLS
     )
 

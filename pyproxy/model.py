@@ -81,6 +81,7 @@ class Vip:
     idle_timeout_s: float = 3600.0
     limits: Limits = field(default_factory=Limits)
     keepalive_s: float = 30.0
+    proxy_protocol_from: tuple[str, ...] = ()  # whose PROXY headers name the client
     http: object = None  # dataplane.Http, which is not known down here; None = TCP
 
     @property

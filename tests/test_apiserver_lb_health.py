@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.cluster import Cluster, is_reset
+from tests.proxyhead_reference import frame, line
 from tests.servers import free_port
 from tests.waiting import scaled, wait_until
 
@@ -216,6 +217,24 @@ def test_limits_per_source_hold_and_are_counted(cluster: Cluster) -> None:
                 assert cluster.who(address) == ""
             refused = balancer.table()["vips"][0]["refused"]
             assert refused == {"limit_source_connections": 1}
+
+
+def test_peer_that_is_trusted_names_the_clients_and_must(cluster: Cluster) -> None:
+    with cluster.fake("a") as a:
+        flags = ("--max-connections-per-source=1", "--proxy-protocol-from=127.0.0.3")
+        with cluster.balancer(*flags, servers=[address_of(a)]) as balancer:
+            address = balancer.serving()
+            headers = [line("10.0.0.1", 1), frame("10.0.0.2", 1)]
+            with contextlib.ExitStack() as stack:
+                for header in headers:
+                    client = cluster.connect(address, "127.0.0.3", header)
+                    assert cluster.ask(stack.enter_context(client)) == "a"
+                for header in (*headers, b""):
+                    with pytest.raises(OSError, match=r"reset|EOF|Broken pipe"):
+                        cluster.connect(address, "127.0.0.3", header).close()
+            assert cluster.who(address) == "a"  # from elsewhere, without a header
+            refused = balancer.table()["vips"][0]["refused"]
+            assert refused == {"limit_source_connections": 2, "proxy_protocol": 1}
 
 
 @pytest.mark.adversity

@@ -69,7 +69,9 @@ def test_flags_are_written_as_in_go_programs(
 BAD = [
     (["--sever=a:1"], "No such option '--sever'"),
     (["--discover"], "No such option '--discover'"),
-    (["--proxy-protocol-from=10.0.0.0/8"], "No such option"),
+    (["--proxy-protocol-from=10.0.0.1/8"], "'10.0.0.1/8': write 10.0.0.0/8, or 10.0"),
+    (["--proxy-protocol-from=lb.example"], "'lb.example' is not a network such as"),
+    (["--proxy-protocol-from=fe80::1%1"], "addresses with a zone are not supported"),
     (["--state-file=x"], "No such option"),
     (["--listen"], "requires an argument"),
     (["--listen=:6443"], "'--listen': ':6443' has no host, write 0.0.0.0:6443"),
@@ -147,6 +149,8 @@ def test_all_flags_reach_their_fields() -> None:
         "--max-connections-per-source=8",
         "--max-new-per-second=9",
         "--max-new-per-second-per-source=10",
+        "--proxy-protocol-from=10.0.0.0/8",
+        "--proxy-protocol-from=fd00::/8",
         "--workers=2",
         "--admin-address=",
         "--drain-timeout=0s",
@@ -176,6 +180,7 @@ def test_all_flags_reach_their_fields() -> None:
     assert [*msgspec.structs.astuple(made.timeouts)] == [6, 7200, 0, 0]
     for listener in made.listeners:
         assert [*msgspec.structs.astuple(listener.limits)] == [7, 8, 9, 10]
+        assert listener.proxy_protocol_from == ("10.0.0.0/8", "fd00::/8")
     assert (made.workers, made.admin_address) == (2, "")
     assert (made.log.level, made.log.format) == ("debug", "json")
 
@@ -222,6 +227,18 @@ def test_servers_and_listeners_of_flags_replace_those_of_the_file(
     made = config("--server=10.0.0.1:1", "--listen=127.0.0.1:2", file=file)
     assert [each.address for each in made.pools[0].servers] == ["10.0.0.1:1"]
     assert [each.address for each in made.listeners] == ["127.0.0.1:2"]
+
+
+def test_networks_of_flags_replace_those_of_each_listener(tmp_path: Path) -> None:
+    file = tmp_path / "lb.yaml"
+    trusting = 'limits: {maxConnections: 5}, proxyProtocolFrom: ["10.0.0.0/8"]'
+    file.write_text(FILE.replace("limits: {maxConnections: 5}", trusting))
+    (kept,) = config("--check-insecure", file=file).listeners
+    assert kept.proxy_protocol_from == ("10.0.0.0/8",)
+    flags = ("--check-insecure", "--proxy-protocol-from=::1")
+    (replaced,) = config(*flags, file=file).listeners
+    assert replaced.proxy_protocol_from == ("::1",)
+    assert replaced.limits.max_connections == 5
 
 
 def test_server_flag_with_several_pools_is_refused() -> None:

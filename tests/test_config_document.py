@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyproxy.config import convert, effective, lint, lint_descriptors, read_document
+from pyproxy.config import (
+    convert,
+    effective,
+    lint,
+    lint_descriptors,
+    lint_trust,
+    read_document,
+)
 from pyproxy.config import to_yaml as written
 from pyproxy.errors import ConfigError
 from pyproxy.modes.apiserver_lb import ApiserverLb
@@ -31,6 +38,12 @@ def with_check(**check: Any) -> dict[str, Any]:
 def with_pools(*pools: dict[str, Any]) -> dict[str, Any]:
     """A configuration with these pools."""
     return document(pools=[{"check": TRUSTING, **pool} for pool in pools])
+
+
+def with_trust(*networks: str) -> dict[str, Any]:
+    """A configuration whose listener wants a PROXY header from these."""
+    listener = {"address": "127.0.0.1:6443", "proxyProtocolFrom": list(networks)}
+    return document(listeners=[listener])
 
 
 TWO = [{"name": "a", "servers": [SERVER]}, {"name": "b", "servers": [SERVER]}]
@@ -132,6 +145,26 @@ MISTAKES = [
         "limit",
         document(listeners=[{"address": "[::1]:1", "limits": {"maxConnections": -1}}]),
         "$.listeners[0].limits.maxConnections: expected int >= 0",
+    ),
+    (
+        "network",
+        with_trust("10.0.0.0/8", "10.0.0.0/33"),
+        "$.listeners[0].proxyProtocolFrom[1]: '10.0.0.0/33' is not a network such as",
+    ),
+    (
+        "network by mask",
+        with_trust("10.0.0.0/255.0.0.0"),
+        "$.listeners[0].proxyProtocolFrom[0]: '10.0.0.0/255.0.0.0' is not a network",
+    ),
+    (
+        "address in a network",
+        with_trust("10.0.0.1/8"),
+        "$.listeners[0].proxyProtocolFrom[0]: '10.0.0.1/8': write 10.0.0.0/8, or 10.0",
+    ),
+    (
+        "networks without a list",
+        document(listeners=[{"address": "[::1]:1", "proxyProtocolFrom": "::1"}]),
+        "$.listeners[0].proxyProtocolFrom: expected a list",
     ),
     (
         "nobody to trust",
@@ -273,7 +306,7 @@ def test_empty_file_and_json_are_read(tmp_path: Path) -> None:
 def warnings(raw: dict[str, Any]) -> str:
     """All of `lint` for a document."""
     config = convert(raw, ApiserverLb)
-    return "\n".join(lint(config, config.pools))
+    return "\n".join([*lint(config, config.pools), *lint_trust(config.listeners)])
 
 
 @pytest.mark.parametrize(
@@ -285,8 +318,9 @@ def warnings(raw: dict[str, Any]) -> str:
         (with_check(pins=["ab" * 32], path="/healthz"), "$.pools[0].check.path: /heal"),
         (with_check(insecure=True), "$.pools[0].check.insecure: any server"),
         (with_check(pins=["ab" * 32], interval="20s", timeout="15s"), "noticed after"),
+        (with_trust("::1", "::/0"), "$.listeners[0].proxyProtocolFrom[1]: ::/0 lets"),
     ],
-    ids=["idle", "admin", "tcp", "healthz", "insecure", "slow"],
+    ids=["idle", "admin", "tcp", "healthz", "insecure", "slow", "everybody"],
 )
 def test_lint_warns_of_what_is_regretted_later(
     raw: dict[str, Any], warning: str

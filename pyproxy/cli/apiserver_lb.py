@@ -13,6 +13,7 @@ from pyproxy.cli.flags import (
     Command,
     Duration,
     HostPort,
+    Network,
     Number,
     all_of,
     flag,
@@ -110,6 +111,12 @@ FLAGS = [
     flag("--max-connections-per-source", "Of one client address.  [0]", COUNT),
     flag("--max-new-per-second", "Per listener.  [0]", COUNT),
     flag("--max-new-per-second-per-source", "Of one client address.  [0]", COUNT),
+    flag(
+        "--proxy-protocol-from",
+        "Who must begin with a PROXY header that names the client; repeatable.",
+        Network(),
+        multiple=True,
+    ),
 ]
 
 
@@ -162,8 +169,7 @@ def overlay(document: Document, flags: Document) -> Document:
     listeners = document.get("listeners", [])
     if "listen" in given:
         listeners = [{"address": address} for address in given["listen"]]
-    limited = given.keys() & LIMITS.keys()
-    if limited:
+    if given.keys() & {*LIMITS, "proxy_protocol_from"}:
         listeners = _each(listeners, lambda each: _listener(each, given))
     document["listeners"] = listeners
     return document
@@ -191,7 +197,12 @@ def _check(check: Document, given: Document) -> Document:
 
 
 def _listener(listener: Document, given: Document) -> Document:
-    return {**listener, "limits": _laid(listener.get("limits", {}), given, LIMITS)}
+    listener = dict(listener)
+    if given.keys() & LIMITS.keys():
+        listener["limits"] = _laid(listener.get("limits", {}), given, LIMITS)
+    if "proxy_protocol_from" in given:
+        listener["proxyProtocolFrom"] = list(given["proxy_protocol_from"])
+    return listener
 
 
 def _laid(under: Any, given: Document, fields: dict[str, str]) -> Any:

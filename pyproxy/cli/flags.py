@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from pyproxy.config import Seconds, SecondsOrZero, parse_address
+from pyproxy.config import Seconds, SecondsOrZero, parse_address, parse_network
 from pyproxy.errors import PyproxyError
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -51,6 +51,22 @@ class HostPort(click.ParamType[str]):
             return ""
         try:
             parse_address(value, zero_port=self._zero_port)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class Network(click.ParamType[str]):
+    """`10.0.0.0/8`; stays a text."""
+
+    name = "cidr"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Check the value and return it."""
+        try:
+            parse_network(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return str(value)

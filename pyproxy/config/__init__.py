@@ -1,6 +1,12 @@
 """Configuration: one strict, immutable struct per mode, from a file and from flags."""
 
-from pyproxy.config.address import Address, is_loopback, overlap, parse_address
+from pyproxy.config.address import (
+    Address,
+    is_loopback,
+    overlap,
+    parse_address,
+    parse_network,
+)
 from pyproxy.config.base import (
     Config,
     convert,
@@ -14,7 +20,7 @@ from pyproxy.config.duration import (
     format_duration,
     parse_duration,
 )
-from pyproxy.config.lint import lint, lint_descriptors
+from pyproxy.config.lint import lint, lint_descriptors, lint_trust
 from pyproxy.config.structs import (
     Check,
     Limits,
@@ -45,9 +51,11 @@ __all__ = [
     "is_loopback",
     "lint",
     "lint_descriptors",
+    "lint_trust",
     "overlap",
     "parse_address",
     "parse_duration",
+    "parse_network",
     "read_document",
     "to_yaml",
 ]

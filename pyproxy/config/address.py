@@ -68,6 +68,23 @@ def _is_literal(host: str) -> bool:
     return True
 
 
+def parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Read `10.0.0.0/8`, or one address. Raise ValueError saying what is wrong."""
+    host, slash, bits = text.partition("/")
+    try:
+        if slash and not re.fullmatch(r"\d{1,3}", bits, re.ASCII):
+            raise ValueError  # a mask, which ipaddress would take, too
+        address = ipaddress.ip_address(host)
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a network such as 10.0.0.0/8") from None
+    if "%" in text:
+        raise ValueError(f"{text!r}: addresses with a zone are not supported")
+    if address != network.network_address:
+        raise ValueError(f"{text!r}: write {network}, or {address} alone")
+    return network
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can dial the host (a literal, or `localhost`)."""
     if host == "localhost":

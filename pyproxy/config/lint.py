@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from pyproxy.config.address import is_loopback, parse_address
+from pyproxy.config.address import is_loopback, parse_address, parse_network
 from pyproxy.config.duration import format_duration
 from pyproxy.config.structs import Listener, ModeConfig, Pool
 
@@ -24,6 +24,17 @@ def lint(config: ModeConfig, pools: Sequence[Pool]) -> Iterator[str]:
         yield f"$.adminAddress: {admin} is open to the network, without authentication"
     for index, pool in enumerate(pools):
         yield from _lint_check(pool, f"$.pools[{index}].check")
+
+
+def lint_trust(listeners: Sequence[Listener]) -> Iterator[str]:
+    """Yield a warning where anybody may say who they are."""
+    for index, listener in enumerate(listeners):
+        for number, text in enumerate(listener.proxy_protocol_from):
+            if parse_network(text).prefixlen == 0:
+                yield (
+                    f"$.listeners[{index}].proxyProtocolFrom[{number}]: {text} lets"
+                    " every client choose its address; name your balancers' networks"
+                )
 
 
 def lint_descriptors(

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from pyproxy.config.address import Address, parse_address
+from pyproxy.config.address import Address, parse_address, parse_network
 from pyproxy.config.base import Config
 from pyproxy.config.duration import Seconds, SecondsOrZero
 from pyproxy.model import Balance, OnAllDown, RingKey
@@ -151,9 +151,16 @@ class Listener(Config, frozen=True, kw_only=True):
     address: str
     pool: str | None = None  # may be left out when there is one pool
     limits: Limits = Limits()
+    # Peers in these networks begin with a PROXY header, and are the clients it names.
+    proxy_protocol_from: Annotated[tuple[str, ...], Meta(max_length=256)] = ()
 
     def __post_init__(self) -> None:
         _parse(self.address, zero_port=True)
+        for index, text in enumerate(self.proxy_protocol_from):
+            try:
+                parse_network(text)
+            except ValueError as error:
+                raise ValueError(f".proxyProtocolFrom[{index}]: {error}") from None
 
 
 class ModeConfig(Config, frozen=True, kw_only=True):

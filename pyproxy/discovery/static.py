@@ -69,6 +69,7 @@ def build_vips(
                 listener.limits.max_new_per_second,
                 listener.limits.max_new_per_second_per_source,
             ),
+            proxy_protocol_from=listener.proxy_protocol_from,
         )
         for listener in listeners
     )

@@ -19,6 +19,7 @@ from pyproxy.config import (
     format_duration,
     lint,
     lint_descriptors,
+    lint_trust,
     parse_address,
 )
 from pyproxy.discovery.names import Names
@@ -121,6 +122,7 @@ def warnings(config: ApiserverLb) -> list[str]:
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return [
         *lint(config, config.pools),
+        *lint_trust(config.listeners),
         *lint_descriptors(config.listeners, descriptors),
     ]
 

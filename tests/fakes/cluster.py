@@ -67,10 +67,17 @@ class Cluster:
             environment=environment,
         )
 
-    def connect(self, address: Address) -> ssl.SSLSocket:
-        """Open a TLS connection; through a balancer it ends at a server."""
-        plain = socket.create_connection(address, scaled(10))
+    def connect(
+        self, address: Address, source: str = "", says: bytes = b""
+    ) -> ssl.SSLSocket:
+        """Open a TLS connection; through a balancer it ends at a server.
+
+        It comes from the address `source`, and `says` something before TLS.
+        """
+        origin = (source, 0) if source else None
+        plain = socket.create_connection(address, scaled(10), origin)
         try:
+            plain.sendall(says)
             return self._context.wrap_socket(plain, server_hostname=address[0])
         except BaseException:
             plain.close()
