@@ -56,13 +56,13 @@ quicktest: .stamps/test .stamps/install  ## the quick ones only
 	$(PYTEST) -m "not slow and not adversity and not netns and not root and not cluster"
 
 .PHONY: adversity
-adversity: .stamps/test .stamps/install  ## the unfriendly ones only
+adversity: .stamps/system-test .stamps/test .stamps/install  ## the unfriendly ones only
 	$(PYTEST) -m adversity
 
 # The interpreter is not instrumented: the runtime comes in by preload, and malloc
 # must be the sanitizer's. What CPython never frees is not a leak of ours.
 .PHONY: asan
-asan: .stamps/test .stamps/install  ## the core's tests under address and undefined-behaviour sanitizers
+asan: .stamps/system-test .stamps/test .stamps/install  ## the core's tests under address and undefined-behaviour sanitizers
 	FASTPATH_SANITIZE=1 tools/variant.sh asan $(PY)
 	cd build/asan && \
 	    LD_PRELOAD="$$($${CC:-cc} -print-file-name=libasan.so) $$($${CC:-cc} -print-file-name=libubsan.so)" \

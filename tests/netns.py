@@ -1,6 +1,7 @@
 """A network namespace of the test's own, made and removed with iproute2."""
 
 import ctypes
+import functools
 import os
 import shutil
 import subprocess
@@ -9,16 +10,43 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+import pytest
+
 CLONE_NEWNET = 0x40000000
 SERIAL = count()
+LOSE = """
+    add table ip t;
+    add chain ip t o { type filter hook output priority 0; };
+    add rule ip t o %s drop
+"""
 
 
+@functools.cache
 def obstacle() -> str:
     """Why namespaces cannot be made here, or nothing."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     if shutil.which("ip") is None:
         return "network namespaces need iproute2"
+    try:  # root of a container may lack the rights
+        NetNs().close()
+    except RuntimeError as error:
+        return f"network namespaces cannot be made: {error}"
+    return ""
+
+
+@functools.cache
+def obstacle_to_loss() -> str:
+    """Why packets cannot be lost on purpose in a namespace, or nothing."""
+    if shutil.which("nft") is None:
+        return "losing packets needs nftables"
+    namespace = NetNs()
+    try:  # the kernel may lack its half
+        namespace.run("nft", LOSE % "tcp dport 1")
+    except RuntimeError as error:
+        return f"packets cannot be lost: {error}"
+    finally:
+        namespace.close()
     return ""
 
 
@@ -37,6 +65,12 @@ class NetNs:
     def run(self, *command: str) -> str:
         """Run `command` inside and return what it printed."""
         return self._ip("netns", "exec", self.name, *command)
+
+    def lose(self, which: str) -> None:
+        """Drop packets that leave here, e.g. `tcp dport 81`; skip where none can be."""
+        if why := obstacle_to_loss():
+            pytest.skip(why)
+        self.run("nft", LOSE % which)
 
     @contextmanager
     def entered(self) -> Iterator[None]:

@@ -23,11 +23,6 @@ from tests.relay_tools import (
 from tests.servers import Address, EchoServer, receive_all, receive_exactly, send_reset
 from tests.waiting import wait_until
 
-DROP_PORT_81 = """
-    add table ip t;
-    add chain ip t o { type filter hook output priority 0; };
-    add rule ip t o tcp dport 81 drop
-"""
 # Where the first dial goes: tier 0 is taken by the bad backend alone.
 BAD: dict[str, Callable[[], contextlib.AbstractContextManager[Address]]] = {
     "refused": refusing,
@@ -195,7 +190,7 @@ def test_backend_behind_a_silent_firewall_is_given_up_for_another(
 ) -> None:
     # As a node that is gone: no loopback shortcut, SYNs fall into nothing.
     netns.run("ip", "address", "add", "192.0.2.1/32", "dev", "lo")
-    netns.run("nft", DROP_PORT_81)
+    netns.lose("tcp dport 81")
     with netns.entered(), EchoServer(host="192.0.2.1") as server:
         backends = behind(Address("192.0.2.1", 81), server.address)
         with Proxy(*backends, **FAST) as proxy:
