@@ -1,7 +1,7 @@
 """Writing heads. Framing headers are ours to say; everything else is passed on in the
 order and with the letters in which it came."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, strlen
 
@@ -103,6 +103,27 @@ cdef void put_request_line(
     out_put(o, b"\r\n", 2)
 
 
+# inet_ntop(3) formats by way of sprintf(3): a hundredth of a small request.
+cdef void put_ipv4(out_t* o, const uint8_t* ip) noexcept nogil:
+    cdef char text[16]
+    cdef uint32_t at = 0
+    cdef int i
+
+    for i in range(4):
+        if i > 0:
+            text[at] = b"."
+            at += 1
+        if ip[i] >= 100:
+            text[at] = b"0" + ip[i] // 100
+            at += 1
+        if ip[i] >= 10:
+            text[at] = b"0" + ip[i] // 10 % 10
+            at += 1
+        text[at] = b"0" + ip[i] % 10
+        at += 1
+    out_put(o, text, at)
+
+
 cdef void put_forwarded_for(
     out_t* o, const head_t* h, const char* bytes, const addr_t* client, bint fold
 ) noexcept nogil:
@@ -115,7 +136,9 @@ cdef void put_forwarded_for(
         if fold and h.headers[i].known == H_X_FORWARDED_FOR:
             put_span(o, bytes, h.headers[i].value)
             out_put(o, b", ", 2)
-    if inet_ntop(client.family, client.ip, text, sizeof(text)) != NULL:
+    if client.family == AF_INET:
+        put_ipv4(o, client.ip)
+    elif inet_ntop(client.family, client.ip, text, sizeof(text)) != NULL:
         put_text(o, text)
     out_put(o, b"\r\n", 2)
 

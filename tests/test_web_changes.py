@@ -1,6 +1,7 @@
 """What changes while requests are under way: tables, upstreams, minds."""
 
 import dataclasses
+import socket
 
 import pytest
 
@@ -136,3 +137,12 @@ def test_forwarded_for_comes_behind_the_other_edits(name: str) -> None:
         upstream = web.upstreams.accept()
         assert upstream.head()[1]["x-forwarded-for"] == expected
         assert upstream.names.count("x-forwarded-for") == 1
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.9", "127.10.99.100", "127.255.200.254"])
+def test_forwarded_for_is_the_address_in_full(ip: str) -> None:
+    with Web(lambda _: Forward("up", forwarded_for=True)) as web:
+        with socket.create_connection(web.address, 5, (ip, 0)) as connection:
+            connection.sendall(get())
+            upstream = web.upstreams.accept()
+            assert upstream.head()[1]["x-forwarded-for"] == ip
