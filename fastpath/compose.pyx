@@ -22,6 +22,8 @@ from fastpath.verdict cimport edit_t, verdict_text
 
 cdef enum:
     SIZES = 63              # names this long share a bit of edit_sizes
+    DOT = 46                # ASCII
+    ZERO = 48
 
 
 cdef void out_put(out_t* o, const char* bytes, size_t size) noexcept nogil:
@@ -111,15 +113,15 @@ cdef void put_ipv4(out_t* o, const uint8_t* ip) noexcept nogil:
 
     for i in range(4):
         if i > 0:
-            text[at] = b"."
+            text[at] = DOT
             at += 1
         if ip[i] >= 100:
-            text[at] = b"0" + ip[i] // 100
+            text[at] = ZERO + ip[i] // 100
             at += 1
         if ip[i] >= 10:
-            text[at] = b"0" + ip[i] // 10 % 10
+            text[at] = ZERO + ip[i] // 10 % 10
             at += 1
-        text[at] = b"0" + ip[i] % 10
+        text[at] = ZERO + ip[i] % 10
         at += 1
     out_put(o, text, at)
 
@@ -239,9 +241,9 @@ cdef void compose_response(
     cdef char digits[4]
 
     out_put(o, b"HTTP/1.1 ", 9)
-    digits[0] = 48 + <char>(h.status // 100)  # 48 is "0"
-    digits[1] = 48 + <char>(h.status // 10 % 10)
-    digits[2] = 48 + <char>(h.status % 10)
+    digits[0] = ZERO + <char>(h.status // 100)  # 48 is "0"
+    digits[1] = ZERO + <char>(h.status // 10 % 10)
+    digits[2] = ZERO + <char>(h.status % 10)
     digits[3] = b" "
     out_put(o, digits, sizeof(digits))
     put_span(o, bytes, h.reason)
