@@ -10,13 +10,19 @@ from fastpath.client cimport web_retire
 from fastpath.events cimport web_open
 from fastpath.fleet cimport ACCEPTS_MOST, PAUSE_MS
 from fastpath.linux.atomic cimport acquire_ptr, load_u64
-from fastpath.linux.file cimport EPOLLIN, O_CLOEXEC, O_RDONLY, close, open as open_file
+from fastpath.linux.file cimport (
+    EPOLLEXCLUSIVE,
+    EPOLLIN,
+    O_CLOEXEC,
+    O_RDONLY,
+    close,
+    open as open_file,
+)
 from fastpath.listener cimport listener_accept
 from fastpath.mailbox cimport LETTER_ADOPT, letter_t, mailbox_depth, mailbox_push
 from fastpath.poller cimport (
     TAG_LISTENER,
     poller_add,
-    poller_change,
     poller_remove,
     tag_make,
 )
@@ -82,10 +88,17 @@ cdef void accept_place(
     accept_open(w, fd, vip, client)
 
 
-cdef void accept_watch(worker_t* w, listener_t* l, bint on) noexcept nogil:
-    poller_change(
-        &w.poller, l.fd, EPOLLIN if on else 0, tag_make(TAG_LISTENER, l.vip, 0)
+# Workers may have one socket in common: then a client wakes one of them. What is
+# watched like this can be added and removed, not changed.
+cdef int accept_watch(worker_t* w, listener_t* l) noexcept nogil:
+    return poller_add(
+        &w.poller, l.fd, EPOLLIN | EPOLLEXCLUSIVE, tag_make(TAG_LISTENER, l.vip, 0)
     )
+
+
+cdef void accept_pause(worker_t* w, listener_t* l) noexcept nogil:
+    l.paused_until_ms = w.relays.now_ms + PAUSE_MS
+    w.resume_ms = l.paused_until_ms
 
 
 # Descriptors or memory ran out: refuse who waits, then leave the listener alone for a
@@ -104,9 +117,8 @@ cdef void accept_shed(worker_t* w, listener_t* l) noexcept nogil:
         w.reserve = open_file("/dev/null", O_RDONLY | O_CLOEXEC)
         if fd < 0:
             break
-    l.paused_until_ms = w.relays.now_ms + PAUSE_MS
-    w.resume_ms = l.paused_until_ms
-    accept_watch(w, l, False)
+    poller_remove(&w.poller, l.fd)
+    accept_pause(w, l)
 
 
 cdef void accept_some(worker_t* w, listener_t* l) noexcept nogil:
@@ -130,15 +142,19 @@ cdef void accept_some(worker_t* w, listener_t* l) noexcept nogil:
 
 
 cdef void accept_resume(worker_t* w) noexcept nogil:
+    cdef listener_t* l
     cdef uint32_t i
 
     if w.reserve == -1:
         w.reserve = open_file("/dev/null", O_RDONLY | O_CLOEXEC)
     w.resume_ms = 0
     for i in range(w.listener_room):
-        if w.listeners[i].fd != -1 and w.listeners[i].paused_until_ms > 0:
-            w.listeners[i].paused_until_ms = 0
-            accept_watch(w, &w.listeners[i], True)
+        l = &w.listeners[i]
+        if l.fd == -1 or l.paused_until_ms == 0:
+            continue
+        l.paused_until_ms = 0
+        if accept_watch(w, l) < 0:  # no memory yet
+            accept_pause(w, l)
 
 
 cdef void accept_start(worker_t* w, uint32_t vip, int fd) noexcept nogil:
@@ -148,7 +164,8 @@ cdef void accept_start(worker_t* w, uint32_t vip, int fd) noexcept nogil:
     l.vip = vip
     l.batch = 1
     l.paused_until_ms = 0
-    poller_add(&w.poller, fd, EPOLLIN, tag_make(TAG_LISTENER, vip, 0))
+    if accept_watch(w, l) < 0:
+        accept_pause(w, l)
 
 
 cdef void accept_stop(worker_t* w, uint32_t vip) noexcept nogil:

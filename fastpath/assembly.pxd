@@ -1,9 +1,13 @@
 # From a Table to the blocks that workers read.
 from fastpath.registry cimport Registry
 
-# VipBlocks by key, for the vips and upstreams of `table`; those of `old_blocks` that
-# are about the same. `listening`: key of a vip -> (address, fds).
-cdef dict build(table, dict old_blocks, dict listening, Registry registry, int workers)
-
-# Bind the vips that are not bound yet, on all or none: key -> (address, fds).
-cdef dict open_all(table, dict listening, int workers)
+# Bind the vips that are not bound yet, on all or none, and make what `table` needs:
+#   VipBlocks by key of its vips and upstreams; those of `old_blocks` that are about
+#     the same;
+#   what was opened, key -> (address, fds), as it stands in `listening`.
+# `health`: key of a backend -> word; told when nothing can fail any more.
+# `sockets`: key of a vip -> fds that listen there, the caller's; used instead of binding.
+cdef tuple assemble(
+    table, dict old_blocks, dict listening, Registry registry, int workers,
+    health, sockets,
+)

@@ -1,9 +1,46 @@
 """From a Table to the blocks that workers read; what did not change stays the same."""
 
+from fastpath.linux.clock cimport clock_us
 from fastpath.registry cimport Registry
 from fastpath.table cimport PoolBlock, VipBlock
 
-from fastpath.listener import close_listeners, open_listeners, set_listeners
+from fastpath.listener import (
+    close_listeners,
+    open_listeners,
+    set_listeners,
+    share_listeners,
+)
+from fastpath.registry import HEALTHS
+
+
+cdef tuple assemble(
+    table, dict old_blocks, dict listening, Registry registry, int workers,
+    health, sockets,
+):
+    _check_health(table, health)
+    opened = open_all(table, listening, workers, sockets)
+    try:
+        blocks = build(table, old_blocks, listening | opened, registry, workers)
+    except BaseException:
+        for key, (_, fds) in opened.items():
+            close_listeners(fds)
+            if key in registry.vip_slots:
+                registry.drop_vip(key)
+        raise
+    for key, how in health.items():
+        registry.tell(registry.named(key), HEALTHS[how], clock_us() // 1000)
+    return blocks, opened
+
+
+def _check_health(table, health):
+    """Before anything is done, so that nothing has to be undone."""
+    if not health:
+        return
+    specs = [*table.vips.values(), *table.upstreams.values()]
+    named = {backend.key for spec in specs for backend in spec.pool.backends}
+    for key, how in health.items():
+        if key not in named or how not in HEALTHS:
+            raise KeyError(key if key not in named else how)
 
 
 cdef PoolBlock pool_of(VipBlock old, spec, Registry registry):
@@ -41,11 +78,15 @@ cdef dict build(table, dict old_blocks, dict listening, Registry registry, int w
     return blocks
 
 
-cdef dict open_all(table, dict listening, int workers):
+cdef dict open_all(table, dict listening, int workers, sockets):
     opened = {}
     try:
         for key, vip in table.vips.items():
-            if key not in listening:
+            if key in listening:
+                continue
+            if key in sockets:
+                opened[key] = share_listeners(vip, sockets[key], workers)
+            else:
                 opened[key] = open_listeners(vip, workers)
     except BaseException:
         for _, fds in opened.values():

@@ -15,7 +15,7 @@ from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from fastpath.assembly cimport build, open_all
+from fastpath.assembly cimport assemble
 from fastpath.docket cimport Docket, docket_letter, letter_burn
 from fastpath.fleet cimport WORKERS_MOST, fleet_t
 from fastpath.linux.atomic cimport (
@@ -36,26 +36,19 @@ from fastpath.mailbox cimport (
     mailbox_sleep,
     mailbox_wake,
 )
-from fastpath.registry cimport (
-    HEALTH_DEAD,
-    HEALTH_DRAINING,
-    HEALTH_READY,
-    Registry,
-)
+from fastpath.registry cimport Registry
 from fastpath.table cimport TableBlock
 from fastpath.tally cimport tally, tally_forget, tally_notices, tally_reserve
 from fastpath.worker cimport Worker, worker_free, worker_new
 
 from fastpath.errors import EngineError
-from fastpath.listener import close_listeners
+from fastpath.registry import HEALTHS
 from fastpath.table import Table
 
 cdef enum:
     NOTICES = 1024
     QUESTIONS = 4096     # waiting for Python at one time
     PATIENCE_MS = 1000   # for workers to take over a table
-
-HEALTH = {"ready": HEALTH_READY, "draining": HEALTH_DRAINING, "dead": HEALTH_DEAD}
 
 
 cdef class Engine:
@@ -155,14 +148,22 @@ cdef class Engine:
 
     # ---- Tables.
 
-    def apply(self, table):
+    def apply(self, table, *, health=None, sockets=None):
         """Serve `table` from now on; return its generation.
 
         New vips are bound before anything changes. Vips that are gone stop listening;
-        their relays go on, as do those of backends that are gone.
+        their relays go on, as do those of backends that are gone. What `health` says
+        of backends holds before the first client of the table comes: see set_health.
+
+        `sockets` has descriptors that listen already, by the key of a vip. Where such a
+        vip is new, workers take duplicates of them in turn instead of binding. The
+        descriptors stay the caller's; who waits in a socket that somebody else holds,
+        too, is not lost when we stop.
 
         Raises:
-            OSError: a vip cannot be bound; the table before stays.
+            KeyError: the table has no such backend, or there is no such health.
+            OSError: a vip cannot be bound, or a descriptor is not what its vip needs;
+                the table before stays.
             EngineError: closed, or a worker has not taken over the last table.
         """
         with self.lock:
@@ -170,24 +171,13 @@ cdef class Engine:
             if not isinstance(table, Table):
                 raise TypeError("apply takes a Table")
             self._settle()
-            opened = open_all(table, self.listening, self.fleet.count)
-            try:
-                blocks = build(
-                    table, self.blocks, self.listening | opened, self.registry,
-                    self.fleet.count,
-                )
-            except BaseException:
-                self._abandon(opened)
-                raise
+            blocks, opened = assemble(
+                table, self.blocks, self.listening, self.registry, self.fleet.count,
+                health or {}, sockets or {},
+            )
             gone = [key for key in self.listening if key not in table.vips]
             self.docket.note(blocks, &self.fleet.epoch)
             return self._publish(blocks, opened, gone)
-
-    def _abandon(self, opened):
-        for key, (_, fds) in opened.items():
-            close_listeners(fds)
-            if key in self.registry.vip_slots:
-                self.registry.drop_vip(key)
 
     def _publish(self, blocks, opened, gone):
         """Hand the table to the workers in one step and wait for them."""
@@ -259,18 +249,13 @@ cdef class Engine:
 
     # ---- Backends.
 
-    cdef uint32_t _slot(self, key) except *:
-        slot = self.registry.backend_slots.get(key)
-        if slot is None or self.registry.users[slot] == 0:
-            raise KeyError(key)
-        return slot
-
     def set_health(self, backend, health):
         """Say how the backend (host, port) is; KeyError if no table names it.
 
         Only "ready" takes new relays. Live relays are not touched: see reset.
         """
-        self.registry.tell(self._slot(backend), HEALTH[health], clock_us() // 1000)
+        slot = self.registry.named(backend)
+        self.registry.tell(slot, HEALTHS[health], clock_us() // 1000)
 
     def drain(self, backend=None):
         """No new relays for a backend; without one: stop listening, on all vips.
@@ -288,7 +273,8 @@ cdef class Engine:
     def reset(self, backend=None):
         """Reset the live relays of a backend (host, port), or all. Returns at once."""
         self._check_open()
-        self._send(LETTER_RESET, SLOT_ALL if backend is None else self._slot(backend))
+        slot = SLOT_ALL if backend is None else self.registry.named(backend)
+        self._send(LETTER_RESET, slot)
 
     cdef _send(self, LETTER kind, uint32_t slot):
         cdef letter_t letter

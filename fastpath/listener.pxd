@@ -1,4 +1,5 @@
-# Sockets that accept: one per worker and vip, side by side with SO_REUSEPORT.
+# Sockets that accept: one per worker and vip, side by side with SO_REUSEPORT; or, where
+# they were given to us, shared by the workers.
 from libc.stdint cimport uint32_t, uint64_t
 from fastpath.addr cimport addr_t
 

@@ -1,9 +1,10 @@
 """Listening sockets: bind, options, accept."""
 
+import fcntl
 import os
 import socket as socket_module
 
-from libc.errno cimport EINTR, EPROTO, errno
+from libc.errno cimport EINTR, EINVAL, EPROTO, errno
 from libc.stdint cimport uint32_t
 
 from fastpath.addr cimport (
@@ -209,6 +210,46 @@ cdef tuple open_ip_listeners(vip, int count):
     return (addr_text(&at), at.port), fds
 
 
+def share_listeners(vip, fds, int count):
+    """As open_listeners, of sockets that listen already, which stay the caller's.
+
+    `count` duplicates of them in turn: several workers may have one socket in common.
+    """
+    cdef listen_options_t options = listen_options(vip)
+    cdef int failed = 0
+
+    shared = []
+    try:
+        if not 1 <= len(fds) <= count:  # one more, and nobody would serve its clients
+            raise OSError(EINVAL, f"{len(fds)} sockets for {count} workers")
+        for i in range(count):
+            shared.append(fcntl.fcntl(fds[i % len(fds)], fcntl.F_DUPFD_CLOEXEC, 0))
+            bound = _name_of(shared[i], vip)
+            os.set_blocking(shared[i], False)
+            failed = failed or listener_set(shared[i], &options)
+        if failed < 0:
+            raise OSError(-failed, os.strerror(-failed))
+    except OSError as error:
+        close_listeners(shared)
+        where = f"[{vip.host}]" if ":" in vip.host else vip.host
+        why = f"cannot take over {where}:{vip.port}: {error.strerror}"
+        raise OSError(error.errno, why) from None
+    return bound, shared
+
+
+cdef tuple _name_of(int fd, vip):
+    """(host, port) of a socket that may stand for `vip`. Raises OSError if none may."""
+    view = socket_module.socket(fileno=os.dup(fd))
+    with view:
+        listens = view.getsockopt(socket_module.SOL_SOCKET, socket_module.SO_ACCEPTCONN)
+        if view.proto != socket_module.IPPROTO_TCP or not listens:
+            raise OSError(EINVAL, f"descriptor {fd} does not listen for TCP")
+        name = view.getsockname()[:2]
+    if name != (vip.host, vip.port or name[1]):
+        raise OSError(EINVAL, f"descriptor {fd} listens on {name[0]} port {name[1]}")
+    return name
+
+
 def set_listeners(vip, fds):
     """Give live listeners the options of a changed vip."""
     cdef listen_options_t options = listen_options(vip)
@@ -217,7 +258,7 @@ def set_listeners(vip, fds):
 
 
 def close_listeners(fds):
-    """Close sockets of open_listeners that no worker has got."""
+    """Close sockets of open_ or share_listeners that no worker has got."""
     for fd in fds:
         close(fd)
 

@@ -49,6 +49,7 @@ cdef class Registry:
     cdef uint32_t take_backend(self, tuple key) except *
     cdef void drop_backend(self, tuple key)
     cdef void tell(self, uint32_t slot, uint32_t health, uint64_t now_ms)
+    cdef uint32_t named(self, key) except *
     cdef uint32_t take_vip(self, tuple key, bint by_source) except *
     cdef void drop_vip(self, tuple key)
     cdef uint64_t stamp(self)

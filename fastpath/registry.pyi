@@ -2,6 +2,8 @@ from typing import final
 
 from fastpath.snapshot import Key
 
+HEALTHS: dict[str, int]
+
 @final
 class Registry:
     def collect(self) -> tuple[list[int], list[int]]: ...

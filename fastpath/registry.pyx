@@ -21,6 +21,9 @@ cdef enum:
     MOST_SLOTS = 65536  # STATS_CHUNK * STATS_CHUNKS
 
 
+HEALTHS = {"ready": HEALTH_READY, "draining": HEALTH_DRAINING, "dead": HEALTH_DEAD}
+
+
 cdef class Registry:
     """Numbers for backends and vips; owns their state."""
 
@@ -89,6 +92,13 @@ cdef class Registry:
             store_u32(&state.ejections, 0)
             store_u64(&state.ejected_until_ms, 0)
         store_u32(&state.health, health)
+
+    cdef uint32_t named(self, key) except *:
+        """Slot of a backend that a table names; KeyError if none does."""
+        slot = self.backend_slots.get(key)
+        if slot is None or self.users[slot] == 0:
+            raise KeyError(key)
+        return slot
 
     cdef uint32_t take_vip(self, tuple key, bint by_source) except *:
         """Slot of a vip; with counters by source where it limits by source."""

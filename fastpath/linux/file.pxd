@@ -41,6 +41,7 @@ cdef extern from "<sys/epoll.h>" nogil:
         EPOLLHUP
         EPOLLRDHUP
         EPOLLET
+        EPOLLEXCLUSIVE
     int epoll_create1(int flags)
     int epoll_ctl(int epoll, int command, int fd, epoll_event* event)
     int epoll_wait(int epoll, epoll_event* events, int size, int timeout_ms)
