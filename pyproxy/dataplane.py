@@ -7,7 +7,8 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 import fastpath
@@ -69,6 +70,7 @@ class Dataplane:
         self._watched: list[int] = []  # descriptors of the engine in our loop
         self.vips: tuple[Vip, ...] = ()
         self.last_apply_s = 0.0  # how long the last apply took
+        self.sockets: Mapping[Key, Sequence[int]] = {}  # borrowed; used, not bound
 
     @classmethod
     def open(cls, workers: int | None) -> "Dataplane":
@@ -83,18 +85,29 @@ class Dataplane:
         """Threads that forward."""
         return self._engine.workers
 
-    def apply(self, vips: Iterable[Vip], upstreams: Iterable[Upstream] = ()) -> int:
+    def apply(
+        self,
+        vips: Iterable[Vip],
+        upstreams: Iterable[Upstream] = (),
+        *,
+        health: Mapping[Key, Health] = MappingProxyType({}),
+    ) -> int:
         """Publish a new table and return its generation; on error nothing changed.
+
+        `health` is told with it, before the first client comes.
 
         Raises:
             StartError: an address cannot be bound.
             ConfigError: the core cannot work with such a table.
         """
         vips = tuple(vips)
+        backends = {b.key for vip in vips for b in vip.pool.backends}
+        told = {key: self._told.get(key, "ready") for key in backends}
+        news = {k: now for k, now in health.items() if told.get(k, now) != now}
         began = time.perf_counter()
         try:
             table = fastpath.Table([_vip(vip) for vip in vips], upstreams=upstreams)
-            generation = self._engine.apply(table)
+            generation = self._engine.apply(table, health=news, sockets=self.sockets)
         except fastpath.TableError as error:
             raise ConfigError(str(error)) from error
         except OSError as error:
@@ -104,8 +117,7 @@ class Dataplane:
         self.last_apply_s = time.perf_counter() - began
         self.vips = vips
         self._bound = {vip.key: self._engine.address(vip.key) for vip in vips}
-        backends = {b.key for vip in vips for b in vip.pool.backends}
-        self._told = {key: self._told.get(key, "ready") for key in backends}
+        self._told = told | news
         logger.info(
             "table applied",
             extra={

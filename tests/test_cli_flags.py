@@ -72,7 +72,6 @@ BAD = [
     (["--proxy-protocol-from=10.0.0.1/8"], "'10.0.0.1/8': write 10.0.0.0/8, or 10.0"),
     (["--proxy-protocol-from=lb.example"], "'lb.example' is not a network such as"),
     (["--proxy-protocol-from=fe80::1%1"], "addresses with a zone are not supported"),
-    (["--state-file=x"], "No such option"),
     (["--listen"], "requires an argument"),
     (["--listen=:6443"], "'--listen': ':6443' has no host, write 0.0.0.0:6443"),
     (["--listen=::1:6443"], "write an IPv6 address in brackets"),

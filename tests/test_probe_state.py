@@ -138,3 +138,19 @@ def test_backend_of_two_pools_serves_where_one_needs_it() -> None:
     states = {shared.key: State.DRAINING, other.key: State.UP}
     assert health_of(pools, states)[shared.key] == "ready"
     assert health_of(pools[::-1], states)[shared.key] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("hint", "expected"), [(False, State.DOWN), (True, State.UP)], ids=["fresh", "old"]
+)
+def test_remembered_state_counts_as_seen_unless_it_is_a_hint(
+    hint: bool, expected: State
+) -> None:
+    # What was known a moment ago takes `rise` to change, what was long ago one result.
+    state = ProbeState(rise=2, fall=3)
+    state.state, state.hint = State.DOWN, hint
+    assert state.known is not hint
+    assert not state.settled
+    assert state.observe(Result.READY) is expected
+    assert state.known
+    assert state.observe(Result.READY) is State.UP

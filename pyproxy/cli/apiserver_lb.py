@@ -60,7 +60,11 @@ LIMITS = {
     "max_new_per_second_per_source": "maxNewPerSecondPerSource",
 }
 LOG = {"log_level": "level", "log_format": "format"}
-TOP = {"workers": "workers", "admin_address": "adminAddress"}
+TOP = {
+    "workers": "workers",
+    "admin_address": "adminAddress",
+    "state_file": "stateFile",
+}
 
 Document = dict[str, Any]
 
@@ -117,6 +121,7 @@ FLAGS = [
         Network(),
         multiple=True,
     ),
+    flag("--state-file", "Remember here, for a restart, which servers are ready."),
 ]
 
 

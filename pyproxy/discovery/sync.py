@@ -7,14 +7,22 @@ of a state is told at once, and a backend that died has its relays reset.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from pyproxy.dataplane import Dataplane, NoticeKind
 from pyproxy.errors import PyproxyError
 from pyproxy.model import Key, Pool, State, Vip, format_address
-from pyproxy.probe import Checker, Finding, Pace, Target, Watched, health_of
+from pyproxy.probe import (
+    Checker,
+    Finding,
+    Pace,
+    Remembered,
+    Target,
+    Watched,
+    health_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +66,12 @@ class Sync:
         self._counters = counters
         self._served: dict[str, bool] = {}  # pool -> has a ready backend
         self._checker = Checker(self._on_change, counters.note_finding)
+        self.changed = asyncio.Event()  # backends or their states; who waits clears it
         self.plan = Plan()
+
+    def remember(self, what: Mapping[Key, Remembered]) -> None:
+        """Let the first `apply` begin with what was known before the restart."""
+        self._checker.remember(what)
 
     @property
     def watched(self) -> dict[Key, Watched]:
@@ -78,13 +91,16 @@ class Sync:
         self._checker.follow([*plan.targets, *leaving])
         try:
             await self._checker.settle(lambda: self._all_served(plan), GRACE_S)
-            self._dataplane().apply(plan.vips)
+            # Before clients come: some may wait already, in a socket that was given.
+            health = health_of(plan.pools, self._checker.states())
+            self._dataplane().apply(plan.vips, health=health)
         except (PyproxyError, asyncio.CancelledError):
             self._checker.follow(self.plan.targets)
             raise
         self.plan = plan
         self._checker.follow(plan.targets)
         self._tell()
+        self.changed.set()
         self._counters.forget_all_but(fresh)
         took_s = time.perf_counter() - began
         self._counters.note_sync(took_s, self._dataplane().last_apply_s)
@@ -113,6 +129,7 @@ class Sync:
         return self._checker.states()
 
     def _on_change(self, watched: Watched, before: State) -> None:
+        self.changed.set()
         self._tell()
         if watched.state.state is State.DOWN and before is not State.UNCHECKED:
             self._dataplane().reset(watched.target.key)
@@ -133,4 +150,10 @@ class Sync:
         return any(states.get(b.key) is State.UP for b in pool.backends)
 
     def _all_served(self, plan: Plan) -> bool:
-        return all(self._is_served(pool) for pool in plan.pools)
+        """Whether every pool has a ready backend, as far as we know, not by hints."""
+        ready = {
+            key
+            for key, watched in self._checker.watched.items()
+            if watched.state.known and watched.state.state is State.UP
+        }
+        return all({b.key for b in pool.backends} & ready for pool in plan.pools)

@@ -8,6 +8,9 @@ import asyncio
 import logging
 import resource
 from functools import partial
+from typing import Annotated
+
+from msgspec import Meta
 
 from pyproxy.admin import Collector, Sources, describe
 from pyproxy.config import (
@@ -22,6 +25,7 @@ from pyproxy.config import (
     lint_trust,
     parse_address,
 )
+from pyproxy.discovery.memory import StateFile, obstacles
 from pyproxy.discovery.names import Names
 from pyproxy.discovery.static import (
     build_pools,
@@ -46,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 MODE = "apiserver-lb"
 
+StateFilePath = Annotated[str, Meta(min_length=1)]
+
 
 class ApiserverLb(ModeConfig, frozen=True, kw_only=True):
     """Listeners in front of pools of servers."""
@@ -54,6 +60,7 @@ class ApiserverLb(ModeConfig, frozen=True, kw_only=True):
     pools: tuple[Pool, ...] = ()
     admin_address: str = "127.0.0.1:9791"
     resolve_interval: Seconds = Seconds(30)  # how often names are looked up again
+    state_file: StateFilePath | None = None  # what a restart should know of servers
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,7 +121,8 @@ class Planner:
 async def check(config: ApiserverLb) -> list[str]:
     """Find out whether `run` could begin; return warnings. Raise ConfigError."""
     await Planner().plan(config)
-    return warnings(config)
+    found = obstacles(config.state_file) if config.state_file is not None else []
+    return [*warnings(config), *(f"$.stateFile: {why}" for why in found)]
 
 
 def warnings(config: ApiserverLb) -> list[str]:
@@ -134,6 +142,8 @@ async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
     collector = Collector(MODE, lambda: runtime.dataplane)
     sync = Sync(lambda: runtime.dataplane, collector)
     collector.states = sync.states
+    state_file = StateFile(config.state_file)
+    sync.remember(state_file.read())
     sources = Sources(
         health=runtime.health,
         registry=runtime.registry,
@@ -146,6 +156,7 @@ async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
     async def reload(new: ApiserverLb) -> None:
         async with one_at_a_time:
             await sync.apply(await planner.plan(new))
+            state_file.path = new.state_file
             _speak_of(new, runtime, sync, collector)
 
     async def look_names_up() -> None:
@@ -161,9 +172,11 @@ async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
             _speak_of(config, runtime, sync, collector)
             runtime.on_reload(reload)
             runtime.background("names", look_names_up)
+            runtime.background("state", partial(state_file.follow, sync))
             bound = [runtime.dataplane.address(vip.key) for vip in plan.vips]
             await runtime.serve([format_address(*address) for address in bound])
             await runtime.drain()
+            await state_file.save(sync.watched)
         finally:
             await sync.close()
 

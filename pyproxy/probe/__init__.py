@@ -1,6 +1,6 @@
 """Active health checks: HTTPS, HTTP, TCP; rise and fall; ready, alive or dead."""
 
-from pyproxy.probe.checker import Checker, Pace, Watched
+from pyproxy.probe.checker import Checker, Pace, Remembered, Watched
 from pyproxy.probe.plan import TlsShelf, complaints_about_files, targets_of
 from pyproxy.probe.policy import health_of
 from pyproxy.probe.state import ProbeState, Result
@@ -12,6 +12,7 @@ __all__ = [
     "Finding",
     "Pace",
     "ProbeState",
+    "Remembered",
     "Result",
     "Target",
     "TlsShelf",

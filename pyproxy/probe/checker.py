@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pyproxy.model import Key, State, format_address
@@ -41,6 +41,16 @@ class Pace:
         return self.interval_s
 
 
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What a process before us knew about a backend."""
+
+    state: State
+    since_s: float  # time.time() when that state began
+    known_s: float  # and when a probe said so last
+    hint: bool  # too long ago to act on; better than nothing
+
+
 @dataclass(slots=True)
 class Watched:
     """What is known about one backend."""
@@ -51,6 +61,7 @@ class Watched:
     last: Finding | None = None
     last_at_s: float = 0.0  # time.time() of `last`, for people
     since_s: float = field(default_factory=time.time)  # of the present state
+    known_s: float = 0.0  # time.time() when a probe last said something about it
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     task: "asyncio.Task[None] | None" = None
 
@@ -77,6 +88,7 @@ class Checker:
         self._sleep = sleep or _sleep_unless_set
         self._clock = clock
         self._watched: dict[Key, Watched] = {}
+        self._remembered: Mapping[Key, Remembered] = {}
         self._permits = asyncio.Semaphore(AT_ONCE)
         self._news = asyncio.Event()  # a result came in
 
@@ -89,6 +101,10 @@ class Checker:
         """Return the state of each backend."""
         return {key: watched.state.state for key, watched in self._watched.items()}
 
+    def remember(self, what: Mapping[Key, Remembered]) -> None:
+        """Begin with this at the next `follow`, and at that one only."""
+        self._remembered = what
+
     def follow(self, targets: Iterable[tuple[Target, Pace]]) -> None:
         """Probe exactly these from now on. Backends that stay keep what is known."""
         wanted = {target.key: (target, pace) for target, pace in targets}
@@ -97,7 +113,7 @@ class Checker:
         for key, (target, pace) in wanted.items():
             watched = self._watched.get(key)
             if watched is None:
-                watched = Watched(target, pace, ProbeState(pace.rise, pace.fall))
+                watched = self._begin(target, pace)
                 self._watched[key] = watched
                 name = f"probe {format_address(*key)}"
                 watched.task = asyncio.create_task(self._watch(watched), name=name)
@@ -105,6 +121,17 @@ class Checker:
                 watched.target, watched.pace = target, pace
                 watched.state.rise, watched.state.fall = pace.rise, pace.fall
                 watched.woken.set()
+        self._remembered = {}
+
+    def _begin(self, target: Target, pace: Pace) -> Watched:
+        watched = Watched(target, pace, ProbeState(pace.rise, pace.fall))
+        remembered = self._remembered.get(target.key)
+        if remembered is not None:
+            watched.state.state = remembered.state
+            watched.state.hint = remembered.hint
+            watched.since_s = remembered.since_s
+            watched.known_s = remembered.known_s
+        return watched
 
     def hurry(self, key: Key) -> None:
         """Probe this backend now: somebody saw it fail.
@@ -118,12 +145,15 @@ class Checker:
     async def settle(self, enough: Callable[[], bool], grace_s: float) -> None:
         """Wait until every backend has a first result, each probe ending by timeout.
 
-        Once `enough()` the rest gets no more than `grace_s`.
+        Once `enough()` the rest gets no more than `grace_s`, and those that we remember
+        get nothing.
         """
         end: float | None = None
         clock = asyncio.get_running_loop().time
         while any(w.last is None for w in self._watched.values()):
             if end is None and enough():
+                if all(w.last or w.state.known for w in self._watched.values()):
+                    return
                 end = clock() + grace_s
             self._news.clear()
             try:
@@ -175,6 +205,7 @@ class Checker:
         before = watched.state.state
         after = watched.state.observe(finding.result)
         watched.last, watched.last_at_s = finding, time.time()
+        watched.known_s = watched.last_at_s
         self._on_finding(watched.target.key, finding)
         self._news.set()
         if after is before:

@@ -33,8 +33,14 @@ class ProbeState:
         self.rise = rise
         self.fall = fall
         self.state = State.UNCHECKED
+        self.hint = False  # the state is from long ago: the next result decides alone
         self._last: Result | None = None
         self._ready = self._alive = self._not_ready = self._dead = 0  # runs
+
+    @property
+    def known(self) -> bool:
+        """Whether the state is one to act on without asking first."""
+        return self.state is not State.UNCHECKED and not self.hint
 
     @property
     def settled(self) -> bool:
@@ -49,10 +55,11 @@ class ProbeState:
         self._dead = self._dead + 1 if result is Result.DEAD else 0
         self._alive = self._alive + 1 if result is not Result.DEAD else 0
         self.state = self._next(result)
+        self.hint = False
         return self.state
 
     def _next(self, result: Result) -> State:
-        if self.state is State.UNCHECKED:
+        if not self.known:
             return _FIRST[result]
         if self._dead >= self.fall:
             return State.DOWN
