@@ -20,6 +20,7 @@ from typing import Generic, TextIO, TypeVar
 import uvloop
 
 from pyproxy import logs
+from pyproxy.activation import Sockets
 from pyproxy.admin import Admin, Health, Sources
 from pyproxy.config import ModeConfig
 from pyproxy.dataplane import Dataplane
@@ -72,13 +73,23 @@ class Notifier:
 class Runtime(Generic[C]):
     """The life of one mode in one process."""
 
-    def __init__(self, mode: str, config: C, load: Callable[[], C]) -> None:
-        """Take the configuration in use, and how to read it anew for a reload."""
+    def __init__(
+        self,
+        mode: str,
+        config: C,
+        load: Callable[[], C],
+        sockets: Sockets | None = None,
+    ) -> None:
+        """Take the configuration in use, and how to read it anew for a reload.
+
+        `sockets` are used where a vip has their address; `started` closes them.
+        """
         self.mode = mode
         self.config = config
         self.health = Health()
         self.registry = new_registry()
         self.exit_code = 0
+        self.sockets = sockets or Sockets()
         self._load = load
         self._dataplane: Dataplane | None = None
         self._notifier = Notifier()
@@ -102,7 +113,9 @@ class Runtime(Generic[C]):
         _raise_descriptor_limit()
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._take_signals())
+            stack.callback(self.sockets.close)
             self._dataplane = Dataplane.open(self.config.workers)
+            self._dataplane.sockets = self.sockets.by_key
             stack.callback(self._dataplane.close)
             admin = Admin(sources)
             stack.push_async_callback(admin.close)
@@ -135,6 +148,7 @@ class Runtime(Generic[C]):
         self.health.require("shutdown", lambda: "draining")
         self._notifier.say("STOPPING=1", "STATUS=draining")
         self.dataplane.drain()
+        self.sockets.close()  # if nobody else holds them, clients should see it
         timeout_s = float(self.config.timeouts.drain)
         live = self.dataplane.stats().relays_active
         logger.info("draining", extra={"relays": live, "timeout_s": timeout_s})

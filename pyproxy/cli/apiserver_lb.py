@@ -1,5 +1,6 @@
 """`pyproxy apiserver-lb`: its flags, and how they lie over its file."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -7,6 +8,7 @@ from typing import Any, get_args
 import click
 
 from pyproxy import logs
+from pyproxy.activation import Sockets
 from pyproxy.cli.flags import (
     COMMON_FLAGS,
     Codes,
@@ -136,11 +138,14 @@ def apiserver_lb(config: str | None, **flags: Any) -> None:
     load = partial(read_config, Path(config) if config else None, flags)
     settings = load()
     logs.setup(settings.log.level, settings.log.format)
-    raise SystemExit(launch(_serve(settings, load)))
+    sockets = Sockets.take(os.environ)
+    raise SystemExit(launch(_serve(settings, load, sockets)))
 
 
-async def _serve(settings: ApiserverLb, load: "partial[ApiserverLb]") -> int:
-    runtime = Runtime(MODE, settings, load)
+async def _serve(
+    settings: ApiserverLb, load: "partial[ApiserverLb]", sockets: Sockets
+) -> int:
+    runtime = Runtime(MODE, settings, load, sockets)
     await run(settings, runtime)
     return runtime.exit_code
 

@@ -4,8 +4,10 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, ClassVar, Self
@@ -14,6 +16,7 @@ from pyproxy.sandbox.certificates import Pair
 from tests.waiting import scaled, wait_until
 
 ROOT = Path(__file__).parents[2]
+ACTIVATE = str(Path(__file__).with_name("activate.py"))
 START_S = 20.0
 END_S = 15.0
 
@@ -29,17 +32,21 @@ class Program:
         module: str,
         *arguments: str,
         environment: dict[str, str] | None = None,
+        given: Sequence[socket.socket] = (),  # as systemd does
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._out, self._err = directory / "stdout", directory / "stderr"
         self._files: list[IO[bytes]] = [self._out.open("wb"), self._err.open("wb")]
+        fds = [each.fileno() for each in given]
+        activate = [sys.executable, ACTIVATE, ",".join(map(str, fds))] if fds else []
         self.process = subprocess.Popen(
-            [*self.launcher, module, *arguments],
+            [*activate, *self.launcher, module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=self._files[0],
             stderr=self._files[1],
             cwd=ROOT,
             env={**os.environ, **(environment or {})},
+            pass_fds=fds,
         )
 
     @property
@@ -131,6 +138,7 @@ class Balancer(Program):
         directory: Path,
         *arguments: str,
         environment: dict[str, str] | None = None,
+        given: Sequence[socket.socket] = (),
     ) -> None:
         super().__init__(
             directory,
@@ -140,6 +148,7 @@ class Balancer(Program):
             "--log-format=json",
             *arguments,
             environment=environment,
+            given=given,
         )
 
     @property
