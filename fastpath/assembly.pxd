@@ -6,7 +6,7 @@ from fastpath.registry cimport Registry
 #     the same;
 #   what was opened, key -> (address, fds), as it stands in `listening`.
 # `health`: key of a backend -> word; told when nothing can fail any more.
-# `sockets`: key of a vip -> fds that listen there, the caller's; used instead of binding.
+# `sockets`: key of a vip -> fds that listen there, the caller's, used and not bound.
 cdef tuple assemble(
     table, dict old_blocks, dict listening, Registry registry, int workers,
     health, sockets,
