@@ -246,6 +246,23 @@ def test_contexts_are_served_side_by_side(office: Office) -> None:
         assert went == [("/c%2Fd?e", "Bearer two")]
 
 
+def test_contexts_that_come_and_go_are_followed(office: Office) -> None:
+    ca = str(office.issuer.certificate)
+    cluster = {"server": office.upstream.url, "certificate-authority": ca}
+    one = (cluster, {"token": "one"})
+    two = (cluster, {"token": "two"})
+    write_kubeconfig(office.file, {"one": one})
+    with office.proxy(Desk, "--contexts=*") as proxy:
+        assert proxy.ask("/contexts/two/a").status == 404
+        write_kubeconfig(office.file, {"one": one, "two": two})
+        wait_until(lambda: proxy.ask("/contexts/two/a").status == 200, 10.0)
+        assert office.upstream.seen[-1].get("authorization") == "Bearer two"
+        assert b"/contexts/two/" in proxy.ask("/contexts/").body
+        write_kubeconfig(office.file, {"one": one})
+        wait_until(lambda: proxy.ask("/contexts/two/a").status == 404, 10.0)
+        assert proxy.ask("/contexts/one/a").status == 200
+
+
 def test_contexts_are_not_served_unless_asked_for(office: Office) -> None:
     with office.proxy(Desk) as proxy:
         assert proxy.ask("/contexts/main/a").status == 200

@@ -24,6 +24,8 @@ from pyproxy.kube import (
     Server,
     contexts,
 )
+from pyproxy.kube.files import stamp
+from pyproxy.kube.kubeconfig import candidates
 from pyproxy.model import Backend, Pool
 
 logger = logging.getLogger(__name__)
@@ -41,17 +43,26 @@ class Apiservers:
         self, flags: ClientFlags, env: Mapping[str, str], others: Sequence[str] = ()
     ) -> None:
         """Load everything. Raise AccessError if the first one cannot be used."""
+        self._flags, self._env, self._others = flags, env, others
+        self._stamps = self._look()
         self._current = {"": Current(flags, env)}
+        self._gone: list[Current] = []
         self._names = Names()
         self._tunnels: dict[tuple[str, str, int], tuple[Tunnel, str]] = {}
         self.broken: dict[str, str] = {}  # contexts that cannot be served, and why
         for name in _wanted(flags, env, others):
-            # What was said of server, user and token was said of the first.
-            own = ClientFlags(kubeconfig=flags.kubeconfig, context=name)
-            try:
-                self._current[name] = Current(own, env)
-            except AccessError as error:
-                self.broken[name] = str(error)
+            self._add(name)
+
+    def _add(self, name: str) -> None:
+        # What was said of server, user and token was said of the first.
+        own = ClientFlags(kubeconfig=self._flags.kubeconfig, context=name)
+        try:
+            self._current[name] = Current(own, self._env)
+        except AccessError as error:
+            self.broken[name] = str(error)
+
+    def _look(self) -> list[object]:
+        return [stamp(file) for file in candidates(self._flags.kubeconfig, self._env)]
 
     @property
     def access(self) -> Access:
@@ -109,7 +120,9 @@ class Apiservers:
         }
 
     def credentials(self, context: str) -> Credentials:
-        """Return who we are to a context, as of now."""
+        """Return who we are to a context, as of now. Raise AccessError if it went."""
+        if context not in self._current:
+            raise AccessError(f"context {context!r} is not there any more")
         return self._current[context].access.credentials
 
     @property
@@ -120,8 +133,31 @@ class Apiservers:
 
     def poll(self) -> bool:
         """Look at files. Return whether anything changed."""
+        followed = self._follow()
         changed = [current.poll() for current in self._current.values()]
-        return any(changed)
+        return followed or any(changed)
+
+    def _follow(self) -> bool:
+        """With "*", take up contexts that came, and let go of those that went."""
+        stamps = self._look()
+        if ALL not in self._others or stamps == self._stamps:
+            return False
+        self._stamps = stamps
+        try:
+            wanted = _wanted(self._flags, self._env, self._others)
+        except AccessError:
+            return False  # the context in use says so
+        before = self.others
+        self.broken.clear()
+        for name in set(before).difference(wanted):
+            self._gone.append(self._current.pop(name))
+        for name in wanted:
+            if name not in self._current:
+                self._add(name)
+        if self.others == before:
+            return False
+        logger.info("contexts changed", extra={"contexts": ", ".join(self.others)})
+        return True
 
     async def settle(self) -> None:
         """Let go of what is no longer in use."""
@@ -131,12 +167,14 @@ class Apiservers:
             await tunnel.close()
         for current in self._current.values():
             await current.settle()
+        while self._gone:
+            await self._gone.pop().close()
 
     async def close(self) -> None:
         """End everything that runs."""
         for tunnel, _ in self._tunnels.values():
             await tunnel.close()
-        for current in self._current.values():
+        for current in (*self._current.values(), *self._gone):
             await current.close()
 
     def _dials(self, access: Access) -> Iterable[Dial]:
