@@ -4,7 +4,7 @@ Source: proxy-protocol.txt of HAProxy, 2.1 (version 1) and 2.2 (version 2).
 """
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fastpath.proxyhead import parse
@@ -205,7 +205,10 @@ def outcome(data: bytes) -> object:
 
 
 @pytest.mark.hypothesis  # `make fuzz` looks for it
-@settings(max_examples=max(settings().max_examples, 500))
+@settings(
+    max_examples=max(settings().max_examples, 500),
+    suppress_health_check=[HealthCheck.too_slow],  # measures the machine
+)
 @given(damaged(good_lines | lines | good_frames | frames) | st.binary(max_size=120))
 @example(b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n")
 @example(b"PROXY TCP6 1:2:3:4:5:6:7:: ::1.2.3.4 1 2\r\n")
@@ -220,6 +223,7 @@ def test_core_and_reference_agree_on_every_input(data: bytes) -> None:
 
 
 @pytest.mark.hypothesis
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(damaged(good_lines | good_frames), st.lists(st.integers(0, 300), max_size=4))
 def test_verdict_on_a_part_is_never_taken_back(data: bytes, cuts: list[int]) -> None:
     # Bytes come in any pieces: what was refused or read stays so with more behind it.
