@@ -29,6 +29,8 @@ def linked(count: int) -> Iterator[tuple[EngineProcess, list[Link]]]:
             client = stack.enter_context(socket.create_connection(engine.address, 10))
             server = stack.enter_context(backend.accept())
             server.settimeout(10)
+            server.sendall(b"!")
+            assert receive_exactly(client, 1) == b"!"  # it flows
             links.append((client, server))
         yield engine, links
 
