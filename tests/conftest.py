@@ -5,6 +5,7 @@ import functools
 import inspect
 import os
 import re
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ CORE_IMPORT = re.compile(
 # What a shell sets for its own comfort must not reach the programs under test: without
 # buffers, Python forgives a broken pipe that it otherwise ends with 120 for.
 os.environ.pop("PYTHONUNBUFFERED", None)
+# Nor what a shell does to those that it starts in the background, and their children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A deadline per example measures the machine. `make fuzz` takes the second one.
 hypothesis.settings.register_profile("default", deadline=None)
@@ -42,7 +45,7 @@ def imports_core(test_file: Path) -> bool:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Scale every timeout; mark what tests the core and what takes a namespace."""
+    """Scale every timeout; mark what tests the core; skip what cannot run here."""
     default_s = float(config.getini("timeout"))
     for item in items:
         marker = item.get_closest_marker("timeout")
@@ -50,6 +53,8 @@ def pytest_collection_modifyitems(
         item.add_marker(pytest.mark.timeout(scaled(timeout_s)), append=False)
         if "netns" in getattr(item, "fixturenames", ()):
             item.add_marker("netns")
+        if item.get_closest_marker("ipv6") and not servers.has_ipv6():
+            item.add_marker(pytest.mark.skip(reason="no IPv6 on loopback here"))
         if imports_core(item.path):
             item.add_marker("core")
 

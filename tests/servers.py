@@ -7,6 +7,7 @@ Deliberately made of blocking sockets only: they are the oracle.
 
 import abc
 import contextlib
+import functools
 import hashlib
 import secrets
 import socket
@@ -28,6 +29,16 @@ class Address(NamedTuple):
 
     host: str
     port: int
+
+
+@functools.cache
+def has_ipv6() -> bool:
+    """Whether the loopback has its IPv6 address."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -308,6 +308,7 @@ def test_nothing_is_bound_when_a_file_is_bad(cluster: Cluster) -> None:
         )
 
 
+@pytest.mark.ipv6
 def test_listeners_are_all_said_ipv6_too(cluster: Cluster) -> None:
     with cluster.fake("a") as a, contextlib.ExitStack() as stack:
         flags = ("--listen=[::1]:0",)

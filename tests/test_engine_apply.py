@@ -14,6 +14,8 @@ from tests.relay_tools import Listening, Proxy, echoes, linked, meets_reset, wai
 from tests.servers import EchoServer, free_port
 from tests.waiting import wait_until
 
+LOOPBACKS = ["127.0.0.1", pytest.param("::1", marks=pytest.mark.ipv6)]
+
 
 class Caller(threading.Thread):
     """One connection after another, each with a request that must be answered."""
@@ -206,8 +208,8 @@ def test_port_zero_is_kept_until_the_vip_goes() -> None:
             engine.address(vip)
 
 
-@pytest.mark.parametrize("front", ["127.0.0.1", "::1"])
-@pytest.mark.parametrize("back", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("front", LOOPBACKS)
+@pytest.mark.parametrize("back", LOOPBACKS)
 def test_either_family_reaches_either_family(front: str, back: str) -> None:
     with EchoServer(host=back) as server:
         with Proxy(server.address, host=front) as proxy:
@@ -216,6 +218,7 @@ def test_either_family_reaches_either_family(front: str, back: str) -> None:
             proxy.wait_drops(closed=1)
 
 
+@pytest.mark.ipv6
 def test_wildcards_of_both_families_share_a_port_without_a_quarrel() -> None:
     port = free_port()
     with EchoServer() as server, Engine(workers=2) as engine:

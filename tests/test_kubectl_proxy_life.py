@@ -60,6 +60,7 @@ def test_start_without_kubeconfig_serves_and_fails_each_request(
         assert b"connection refused" in answer.body
 
 
+@pytest.mark.ipv6
 @either
 def test_start_at_every_address_serves_both_families(
     office: Office, kind: type[Desk]
@@ -74,6 +75,7 @@ def test_start_at_every_address_serves_both_families(
                 assert hear(connection).status == 200
 
 
+@pytest.mark.ipv6
 @pytest.mark.parametrize(
     ("kind", "address"),
     [
