@@ -211,23 +211,32 @@ cdef CARRY carry_failed(mover_t* m, ssize_t n) noexcept nogil:
     return CARRY_NO_MEMORY if m.error == ENOMEM else CARRY_TARGET
 
 
+# Whether there is more to carry (CARRY_MORE), what waits having been sent.
+cdef CARRY body_ready(
+    mover_t* m, const body_t* b, transport_t* target, pending_t* p
+) noexcept nogil:
+    cdef int flushed = pending_flush(m, p, target)
+
+    if flushed < 0:
+        m.error = -flushed
+        return CARRY_TARGET
+    if flushed == 0:
+        return CARRY_WAIT
+    return CARRY_DONE if b.done else CARRY_MORE
+
+
 cdef CARRY body_carry(
     mover_t* m, body_t* b, transport_t* source, transport_t* target, pending_t* p,
     spill_t** surplus,
 ) noexcept nogil:
     cdef size_t moved = 0
     cdef ssize_t got, n
-    cdef int flushed
+    cdef CARRY ready
 
     while True:
-        flushed = pending_flush(m, p, target)
-        if flushed < 0:
-            m.error = -flushed
-            return CARRY_TARGET
-        if flushed == 0:
-            return CARRY_WAIT
-        if b.done:
-            return CARRY_DONE
+        ready = body_ready(m, b, target, p)
+        if ready != CARRY_MORE:
+            return ready
         if moved >= WEB_TURN_BYTES:
             return CARRY_MORE
         if not source.readable:
@@ -258,17 +267,12 @@ cdef CARRY body_hold(
     cdef char* at
     cdef size_t room
     cdef ssize_t n
-    cdef int flushed
+    cdef CARRY ready
 
     while True:
-        flushed = pending_flush(m, p, target)
-        if flushed < 0:
-            m.error = -flushed
-            return CARRY_TARGET
-        if flushed == 0:
-            return CARRY_WAIT
-        if b.done:
-            return CARRY_DONE
+        ready = body_ready(m, b, target, p)
+        if ready != CARRY_MORE:
+            return ready
         at = kept.bytes + kept.first + kept.used
         room = SCRATCH_BYTES - kept.first - kept.used
         if room == 0:
