@@ -5,6 +5,7 @@ import functools
 import inspect
 import os
 import re
+import resource
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -29,6 +30,12 @@ CORE_IMPORT = re.compile(
 os.environ.pop("PYTHONUNBUFFERED", None)
 # Nor what a shell does to those that it starts in the background, and their children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Both ends of a thousand connections are ours, and 1024 descriptors the usual limit.
+CROWD = 8192
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+if soft < CROWD:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, CROWD), hard))
 
 # A deadline per example measures the machine. `make fuzz` takes the second one.
 hypothesis.settings.register_profile("default", deadline=None)
@@ -55,6 +62,9 @@ def pytest_collection_modifyitems(
             item.add_marker("netns")
         if item.get_closest_marker("ipv6") and not servers.has_ipv6():
             item.add_marker(pytest.mark.skip(reason="no IPv6 on loopback here"))
+        if item.get_closest_marker("crowd") and hard < CROWD:
+            why = f"needs {CROWD} descriptors (ulimit -Hn)"
+            item.add_marker(pytest.mark.skip(reason=why))
         if imports_core(item.path):
             item.add_marker("core")
 

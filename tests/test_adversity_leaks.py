@@ -5,7 +5,6 @@ Slopes, not sums: what is allocated once is no leak.
 """
 
 import contextlib
-import resource
 import socket
 import threading
 from collections.abc import Callable
@@ -121,11 +120,10 @@ def test_resets_of_live_relays_leave_neither_memory_nor_descriptors() -> None:
             assert not leaks(engine, fill_and_reset)
 
 
+@pytest.mark.crowd
 def test_idle_relay_takes_no_more_than_its_256_bytes() -> None:
     # By slope, between two numbers of idle relays that have carried bytes before.
     first, second = 512, 2560
-    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 3 * second:
-        pytest.skip(f"needs {3 * second} descriptors (ulimit -n)")
     with Listening(backlog=1024) as backend, contextlib.ExitStack() as stack:
         engine = stack.enter_context(EngineProcess(backend.address))
 

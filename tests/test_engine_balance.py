@@ -126,6 +126,7 @@ def test_round_robin_passes_over_who_is_not_ready_and_stays_even() -> None:
         assert crowd.come(20) == [10, 0, 10]
 
 
+@pytest.mark.crowd
 @pytest.mark.parametrize("balance", ["random", "two-choices"])
 def test_chance_meets_the_weights_within_reason(balance: str) -> None:
     with Crowd(1, 3, balance=balance, workers=2) as crowd:

@@ -102,6 +102,7 @@ def test_reset_of_a_backend_resets_its_relays_and_no_others(workers: int) -> Non
                 end.close()
 
 
+@pytest.mark.crowd
 def test_reset_of_all_resets_thousands_in_a_few_turns() -> None:
     # More than one step of a reset: 1,000 relays are looked at in a turn.
     count = 1500

@@ -36,6 +36,7 @@ def test_few_long_connections_are_spread_evenly(workers: int) -> None:
                 proxy.wait_idle()
 
 
+@pytest.mark.crowd
 def test_burst_of_connections_is_spread_within_an_eighth() -> None:
     with EchoServer() as server:
         with Proxy(server.address, workers=2) as proxy:

@@ -191,6 +191,7 @@ def test_http_upstream_refuses_who_shows_no_token(
 
 
 @needs_compiler
+@pytest.mark.crowd
 @pytest.mark.parametrize("name", list(http_contenders.COMMANDS))
 def test_http_contender_does_all_works_and_ends(
     upstream: HttpGenerator, files: Files, tmp_path: Path, name: str

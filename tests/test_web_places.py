@@ -116,6 +116,7 @@ def test_upstream_sees_the_certificate_of_its_client(issuer: Authority) -> None:
 # ---- Crowds.
 
 
+@pytest.mark.crowd
 def test_a_thousand_clients_are_served_and_leave_nothing() -> None:
     with Web(lambda _: Reply(200, b"yes"), workers=2) as web:
         clients = [web.client(GET) for _ in range(1000)]
