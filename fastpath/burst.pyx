@@ -31,12 +31,9 @@ from fastpath.relay cimport (
     relay_move,
     relay_moved,
     relay_t,
+    side_other,
     side_t,
 )
-
-
-cdef inline side_t other(side_t side) noexcept nogil:
-    return SIDE_UP if side == SIDE_DOWN else SIDE_DOWN
 
 
 # The relay of a message or an event, unless it is no more.
@@ -62,7 +59,7 @@ cdef inline bint copies(const relay_t* r, side_t side) noexcept nogil:
         and not h.ended
         and not r.queued
         and not r.end[side].wary
-        and r.end[other(side)].writable == END_WRITABLE
+        and r.end[side_other(side)].writable == END_WRITABLE
     )
 
 
@@ -81,7 +78,7 @@ cdef void burst_send(burst_t* b, relays_t* rs) noexcept nogil:
             h = &r.half[message.source]
             before = h.bytes
             move = half_give(
-                &rs.mover, h, &r.end[other(message.source)], at, message.size
+                &rs.mover, h, &r.end[side_other(message.source)], at, message.size
             )
             relay_moved(rs, r, message.source, move, h.bytes - before)
         at += message.size

@@ -208,8 +208,8 @@ cdef exchange_t* exchange_open(
     ) < 0:
         exchange_drop(w, x, DROP_NO_DESCRIPTORS)
         return NULL
-    exchange_idle(w, x)
     if v.http.tls == NULL:
+        exchange_idle(w, x)
         return x
     if transport_start_server(&x.down, v.http.tls[w.worker]) < 0:
         exchange_drop(w, x, DROP_NO_MEMORY)

@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, strlen
 
-from fastpath.field cimport same
+from fastpath.field cimport DOT, ZERO, same
 from fastpath.head cimport (
     BODY_CHUNKED,
     H_CONNECTION,
@@ -22,8 +22,6 @@ from fastpath.verdict cimport edit_t, verdict_text
 
 cdef enum:
     SIZES = 63              # names this long share a bit of edit_sizes
-    DOT = 46                # ASCII
-    ZERO = 48
 
 
 cdef void out_put(out_t* o, const char* bytes, size_t size) noexcept nogil:
@@ -241,7 +239,7 @@ cdef void compose_response(
     cdef char digits[4]
 
     out_put(o, b"HTTP/1.1 ", 9)
-    digits[0] = ZERO + <char>(h.status // 100)  # 48 is "0"
+    digits[0] = ZERO + <char>(h.status // 100)
     digits[1] = ZERO + <char>(h.status // 10 % 10)
     digits[2] = ZERO + <char>(h.status % 10)
     digits[3] = b" "

@@ -23,7 +23,6 @@ cdef class Transport:
     """A transport for tests, on the descriptor `fd`, which is its own from now on."""
 
     cdef transport_t t
-    cdef object _context
 
     def __cinit__(self, int fd):
         transport_open(&self.t, fd)

@@ -12,6 +12,7 @@ cdef enum:
     LF = 10
     CR = 13
     SPACE = 32
+    DOT = 46
     ZERO = 48
     DELETE = 127
 

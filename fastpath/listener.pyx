@@ -191,6 +191,11 @@ def open_listeners(vip, int count):
     return open_ip_listeners(vip, count)
 
 
+cdef str _shown(vip):
+    host = f"[{vip.host}]" if ":" in vip.host else vip.host
+    return f"{host}:{vip.port}"
+
+
 cdef tuple open_ip_listeners(vip, int count):
     """One socket each, side by side with SO_REUSEPORT."""
     cdef addr_t at
@@ -203,9 +208,8 @@ cdef tuple open_ip_listeners(vip, int count):
         fd = listener_open(&at, &options)
         if fd < 0:
             close_listeners(fds)
-            where = f"[{vip.host}]" if ":" in vip.host else vip.host
             why = os.strerror(-fd)
-            raise OSError(-fd, f"cannot listen on {where}:{vip.port}: {why}")
+            raise OSError(-fd, f"cannot listen on {_shown(vip)}: {why}")
         fds.append(fd)
     return (addr_text(&at), at.port), fds
 
@@ -231,8 +235,7 @@ def share_listeners(vip, fds, int count):
             raise OSError(-failed, os.strerror(-failed))
     except OSError as error:
         close_listeners(shared)
-        where = f"[{vip.host}]" if ":" in vip.host else vip.host
-        why = f"cannot take over {where}:{vip.port}: {error.strerror}"
+        why = f"cannot take over {_shown(vip)}: {error.strerror}"
         raise OSError(error.errno, why) from None
     return bound, shared
 

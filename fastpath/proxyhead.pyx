@@ -10,6 +10,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from fastpath.addr cimport addr_parse, addr_set_ipv6, addr_t, addr_text
+from fastpath.field cimport CR, LF, SPACE, ZERO
 from fastpath.linux.socket cimport AF_INET
 
 cdef enum:
@@ -24,10 +25,6 @@ cdef enum:
     TLV_CRC32C = 3
     CRC_BYTES = 4
     CRC_POLYNOMIAL = 0x82F63B78  # Castagnoli's, reflected
-    CR = 13
-    LF = 10
-    SPACE = 32
-    ZERO = 48
 
 
 # ---- Version 1, a line.

@@ -29,6 +29,9 @@ cdef enum:
     SIDE_DOWN            # the client
     SIDE_UP              # the backend
 
+cdef inline side_t side_other(side_t side) noexcept nogil:
+    return SIDE_UP if side == SIDE_DOWN else SIDE_DOWN
+
 cdef enum RELAY_STATE:
     RELAY_FREE
     RELAY_NAMING

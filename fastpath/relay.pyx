@@ -270,7 +270,7 @@ cdef void relay_queue(relays_t* rs, relay_t* r) noexcept nogil:
 cdef bint relay_moved(
     relays_t* rs, relay_t* r, side_t source, MOVE move, uint64_t moved
 ) noexcept nogil:
-    cdef side_t target = SIDE_UP if source == SIDE_DOWN else SIDE_DOWN
+    cdef side_t target = side_other(source)
 
     relay_count(rs, r, source, moved)
     if move == MOVE_MORE:
@@ -298,8 +298,7 @@ cdef bint relay_move(relays_t* rs, relay_t* r, side_t source) noexcept nogil:
     cdef half_t* h = &r.half[source]
     cdef uint64_t before = h.bytes
     cdef MOVE move = half_move(
-        &rs.mover, h, &r.end[source],
-        &r.end[SIDE_UP if source == SIDE_DOWN else SIDE_DOWN],
+        &rs.mover, h, &r.end[source], &r.end[side_other(source)]
     )
 
     return relay_moved(rs, r, source, move, h.bytes - before)
@@ -310,7 +309,7 @@ cdef void relay_broken(
 ) noexcept nogil:
     """`side` was reset or timed out: hand on what it said before, then reset."""
     cdef half_t* h = &r.half[side]
-    cdef end_t* target = &r.end[SIDE_UP if side == SIDE_DOWN else SIDE_DOWN]
+    cdef end_t* target = &r.end[side_other(side)]
     cdef uint64_t before = h.bytes
     cdef socklen_t size = sizeof(error)
     cdef MOVE move = MOVE_MORE
@@ -340,7 +339,7 @@ cdef void relay_event(
         return
     if events & EPOLLOUT and e.writable == END_FULL:
         e.writable = END_WRITABLE
-        if not relay_move(rs, r, SIDE_UP if side == SIDE_DOWN else SIDE_DOWN):
+        if not relay_move(rs, r, side_other(side)):
             return
     if events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP):
         e.readable = 1

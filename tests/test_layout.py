@@ -17,7 +17,7 @@ CORE = ROOT / "fastpath"
 FLOORS = """
     linux openssl errors checks policy tlsspec spec snapshot rendezvous matching ring
     rounds timer addr pem tls refusal wire transport endpoint stats pipe poller mailbox
-    limit registry proxyhead listener field target framing chunks head verdict compose
+    limit registry field proxyhead listener target framing chunks head verdict compose
     table assembly balancer half relay burst dial admit flow slab web carry keepset
     upstream respond client decide request tunnel exchange events docket fleet rest
     accept worker tally engine

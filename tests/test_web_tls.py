@@ -69,6 +69,16 @@ def dialled(
         yield Peer(inner)
 
 
+@contextlib.contextmanager
+def linked(issuer: Authority) -> Iterator[tuple[Web, Peer]]:
+    """A vip that speaks TLS, and a client of it."""
+    with (
+        secured(localhost(issuer)) as web,
+        dialled(web, trusting(issuer)) as client,
+    ):
+        yield web, client
+
+
 def yes(_: object) -> Reply:
     """Answer without an upstream."""
     return Reply(200, b"yes")
@@ -102,10 +112,7 @@ def test_name_chooses_the_certificate(issuer: Authority) -> None:
 def test_bodies_go_through_whole_both_ways(issuer: Authority) -> None:
     body = bytes(range(256)) * 8192
     head = b"PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
-    with (
-        secured(localhost(issuer)) as web,
-        dialled(web, trusting(issuer)) as client,
-    ):
+    with linked(issuer) as (web, client):
         writer = threading.Thread(target=client.say, args=(head, body))
         writer.start()
         upstream = web.upstreams.accept()
@@ -123,10 +130,7 @@ def test_bodies_go_through_whole_both_ways(issuer: Authority) -> None:
 
 
 def test_events_of_a_watch_come_one_by_one(issuer: Authority) -> None:
-    with (
-        secured(localhost(issuer)) as web,
-        dialled(web, trusting(issuer)) as client,
-    ):
+    with linked(issuer) as (web, client):
         client.say(GET)
         upstream = web.upstreams.accept()
         upstream.head()
@@ -140,10 +144,7 @@ def test_events_of_a_watch_come_one_by_one(issuer: Authority) -> None:
 
 def test_upgrade_becomes_a_tunnel(issuer: Authority) -> None:
     upgrade = b"Connection: Upgrade\r\nUpgrade: x\r\n\r\n"
-    with (
-        secured(localhost(issuer)) as web,
-        dialled(web, trusting(issuer)) as client,
-    ):
+    with linked(issuer) as (web, client):
         client.say(GET[:-2] + upgrade)
         upstream = web.upstreams.accept()
         upstream.head()
@@ -158,10 +159,7 @@ def test_upgrade_becomes_a_tunnel(issuer: Authority) -> None:
 
 
 def test_response_that_breaks_off_does_not_end_cleanly(issuer: Authority) -> None:
-    with (
-        secured(localhost(issuer)) as web,
-        dialled(web, trusting(issuer)) as client,
-    ):
+    with linked(issuer) as (web, client):
         client.say(GET)
         upstream = web.upstreams.accept()
         upstream.head()

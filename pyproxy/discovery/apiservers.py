@@ -24,7 +24,7 @@ from pyproxy.kube import (
     Server,
     contexts,
 )
-from pyproxy.kube.files import stamp
+from pyproxy.kube.files import stamps
 from pyproxy.kube.kubeconfig import candidates
 from pyproxy.model import Backend, Pool
 
@@ -44,7 +44,8 @@ class Apiservers:
     ) -> None:
         """Load everything. Raise AccessError if the first one cannot be used."""
         self._flags, self._env, self._others = flags, env, others
-        self._stamps = self._look()
+        self._files = candidates(flags.kubeconfig, env)
+        self._stamps = stamps(self._files)
         self._current = {"": Current(flags, env)}
         self._gone: list[Current] = []
         self._names = Names()
@@ -60,9 +61,6 @@ class Apiservers:
             self._current[name] = Current(own, self._env)
         except AccessError as error:
             self.broken[name] = str(error)
-
-    def _look(self) -> list[object]:
-        return [stamp(file) for file in candidates(self._flags.kubeconfig, self._env)]
 
     @property
     def access(self) -> Access:
@@ -139,10 +137,12 @@ class Apiservers:
 
     def _follow(self) -> bool:
         """With "*", take up contexts that came, and let go of those that went."""
-        stamps = self._look()
-        if ALL not in self._others or stamps == self._stamps:
+        if ALL not in self._others:
             return False
-        self._stamps = stamps
+        found = stamps(self._files)
+        if found == self._stamps:
+            return False
+        self._stamps = found
         try:
             wanted = _wanted(self._flags, self._env, self._others)
         except AccessError:

@@ -31,6 +31,11 @@ def stamp(file: str) -> Stamp | None:
     return (status.st_dev, status.st_ino, *times, status.st_size)
 
 
+def stamps(files: Iterable[str]) -> list[Stamp | None]:
+    """Return the stamp of each."""
+    return [stamp(file) for file in files]
+
+
 def read(file: str) -> bytes:
     """Return the bytes of a small file. Raise ValueError in Go's words."""
     try:
@@ -52,7 +57,7 @@ class Kept(Generic[T]):
         self._what = what
         self._files = tuple(files)
         self._make = make
-        self._stamps = [stamp(file) for file in self._files]
+        self._stamps = stamps(self._files)
         self._failed = ""
         self.value = make()
 
@@ -61,10 +66,10 @@ class Kept(Generic[T]):
 
         Files of a pair change one after the other: until they fit, the last pair stays.
         """
-        stamps = [stamp(file) for file in self._files]
-        if stamps == self._stamps and not force:
+        found = stamps(self._files)
+        if found == self._stamps and not force:
             return False
-        self._stamps = stamps
+        self._stamps = found
         try:
             value = self._make()
         except ValueError as error:

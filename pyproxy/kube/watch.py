@@ -16,7 +16,7 @@ import msgspec
 from pyproxy.kube.access import Access, load
 from pyproxy.kube.clock import Clock
 from pyproxy.kube.errors import AccessError
-from pyproxy.kube.files import stamp
+from pyproxy.kube.files import stamps
 from pyproxy.kube.flags import ClientFlags
 from pyproxy.kube.kubeconfig import candidates
 
@@ -41,7 +41,7 @@ class Current:
         self._old: list[Access] = []
         self._failed = ""
         self._files = candidates(flags.kubeconfig, env)
-        self._stamps = self._look()
+        self._stamps = stamps(self._files)
         self.access = load(flags, env, clock=self._clock)
         self._flags = msgspec.structs.replace(flags, context=self.access.context)
 
@@ -51,11 +51,11 @@ class Current:
         A kubeconfig that cannot be used any more is reported, and the last one stays.
         """
         changed = self.access.credentials.poll()
-        stamps = self._look()
+        found = stamps(self._files)
         # What a kubeconfig names may be written after it: try until it works.
-        if stamps == self._stamps and not self._failed:
+        if found == self._stamps and not self._failed:
             return changed
-        self._stamps = stamps
+        self._stamps = found
         return self._reload() or changed
 
     def _reload(self) -> bool:
@@ -87,9 +87,6 @@ class Current:
         """End everything that runs."""
         await self.settle()
         await self.access.credentials.close()
-
-    def _look(self) -> list[object]:
-        return [stamp(file) for file in self._files]
 
 
 async def watch_files(
