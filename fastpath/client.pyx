@@ -249,16 +249,17 @@ cdef void exchange_drop(web_t* w, exchange_t* x, DROP reason) noexcept nogil:
 
     if x.state == EX_FLOWING and x.began_us > 0:
         exchange_count(w, x)
+    # Counted first: who sees the close finds it in the counters.
+    stats.closed[<int>reason] += 1
+    stats.active -= 1
+    store_u64(&w.rs.stats.active, w.rs.stats.active - 1)
+    vip_leave(x.vip, x.source, x.by_source)
     upstream_leave(w, x, reset)
     timer_disarm(&x.timer)
     transport_close(&x.down, reset)
     input_drop(w, x)
     pending_drop(&w.rs.mover, &x.to_down)
     exchange_clear(w, x)
-    stats.closed[<int>reason] += 1
-    stats.active -= 1
-    store_u64(&w.rs.stats.active, w.rs.stats.active - 1)
-    vip_leave(x.vip, x.source, x.by_source)
     x.state = EX_IDLE  # an answer that is still under way finds nobody parked
     if not x.queued:  # else the run queue gives it back when it comes by
         slab_give(&w.exchanges, x)

@@ -47,13 +47,13 @@ cdef void server_close(web_t* w, server_t* s, bint reset) noexcept nogil:
     if s.state == SV_IDLE:
         keepset_take(w, s)
     timer_disarm(&s.timer)
+    if s.backend != NULL:  # first: who sees the close finds it in the counters
+        sub_u32(&s.backend.active, 1)
+        s.backend = NULL
     transport_close(&s.link, reset)
     if s.input != NULL:
         spill_put(&w.rs.mover, s.input)
         s.input = NULL
-    if s.backend != NULL:
-        sub_u32(&s.backend.active, 1)
-        s.backend = NULL
     # The last touch: Python may give the slot to another upstream.
     sub_u32(&s.upstream.active, 1)
     slab_give(&w.servers, s)

@@ -185,10 +185,7 @@ cdef void relay_drop(relays_t* rs, relay_t* r, DROP reason) noexcept nogil:
         reset = half_holds(&r.half[SIDE_DOWN]) or half_holds(&r.half[SIDE_UP])
     check(r.state != RELAY_FREE)
     timer_disarm(&r.timer)
-    end_close(&r.end[SIDE_DOWN], reset)
-    end_close(&r.end[SIDE_UP], reset)
-    half_release(&rs.mover, &r.half[SIDE_DOWN])
-    half_release(&rs.mover, &r.half[SIDE_UP])
+    # Counted first, as in relay_refuse.
     if r.state == RELAY_FLOWING:
         vip_stats(rs.stats, r.vip.slot).closed[<int>reason] += 1
     else:
@@ -199,6 +196,10 @@ cdef void relay_drop(relays_t* rs, relay_t* r, DROP reason) noexcept nogil:
     if r.backend != NULL:
         sub_u32(&r.backend.active, 1)
         r.backend = NULL
+    end_close(&r.end[SIDE_DOWN], reset)
+    end_close(&r.end[SIDE_UP], reset)
+    half_release(&rs.mover, &r.half[SIDE_DOWN])
+    half_release(&rs.mover, &r.half[SIDE_UP])
     r.state = RELAY_FREE
     if not r.queued:  # else the run queue frees it when it comes by
         relay_free(rs, r)
