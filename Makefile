@@ -10,6 +10,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 PYTEST := $(PY) -m pytest
+# Most tests wait for something, so three fit on two cores; and one that takes its process
+# with it takes no other test along.
+PARALLEL := -n 3 --dist loadfile
 CORE := setup.py $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/linux/*.pxd)
 STUBBED := $(patsubst fastpath/%.pyi,fastpath.%,$(wildcard fastpath/*.pyi))
 
@@ -44,9 +47,9 @@ DEBUG_PASS := yes
 .PHONY: test
 test: .stamps/system-test .stamps/test .stamps/install $(if $(filter no,$(DEBUG_PASS)),,debug)  ## the whole suite, then the core's tests on the debug build
 	rm -f build/skipped
-	PYPROXY_SKIPS=$(CURDIR)/build/skipped $(PYTEST)
+	PYPROXY_SKIPS=$(CURDIR)/build/skipped $(PYTEST) $(PARALLEL)
 	[ "$(DEBUG_PASS)" = no ] || { cd build/debug && \
-	    PYPROXY_SKIPS=$(CURDIR)/build/skipped $(CURDIR)/$(PYTEST) -m core; }
+	    PYPROXY_SKIPS=$(CURDIR)/build/skipped $(CURDIR)/$(PYTEST) $(PARALLEL) -m core; }
 	@echo; if [ -s build/skipped ]; then \
 	    echo "not run, and why (tests: reason)"; sort build/skipped | uniq; \
 	else echo "nothing was skipped"; fi
@@ -69,7 +72,7 @@ asan: .stamps/system-test .stamps/test .stamps/install  ## the core's tests unde
 	    PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
 	    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    PYPROXY_TEST_SCALE=$${PYPROXY_TEST_SCALE:-3} \
-	    $(CURDIR)/$(PYTEST) -m core
+	    $(CURDIR)/$(PYTEST) $(PARALLEL) -m core
 
 # What hypothesis tests with hundreds of inputs every time, with thousands.
 .PHONY: fuzz

@@ -139,7 +139,7 @@ def test_message_says_where() -> None:
         (vip, {"client_first": True}),
         (vip, {"proxy_protocol_from": ("10.0.0.1", "0.0.0.0/0", "fd00::/8", "::/0")}),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_values_at_the_edge_are_good(
     make: Callable[..., object], changes: dict[str, object]
