@@ -201,6 +201,8 @@ cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcep
         keeps_more(t.ssl)
     elif result < 0:
         t.failed = result  # after the bytes before it
+    if taken > 0 and result != -EAGAIN:
+        t.readable = 1  # the end is met by the next read: no event will come of it
     return <ssize_t>taken if taken > 0 else result
 
 

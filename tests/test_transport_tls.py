@@ -177,6 +177,24 @@ def test_close_notify_is_an_end_and_the_other_way_stays_open(both: Both) -> None
     assert ours.write(b"and ours") == 8
 
 
+@pytest.mark.parametrize("how", ["goodbye", "cut"])
+def test_end_that_comes_with_bytes_is_met_without_another_event(
+    both: Both, how: str
+) -> None:
+    ours, peer = both
+    drain(ours)
+    peer.write(b"last words")
+    if how == "goodbye":
+        peer.end()
+    else:
+        with socket.socket(fileno=os.dup(peer.tls.fileno())) as raw:
+            raw.shutdown(socket.SHUT_WR)
+    await_bytes(ours, fin=how == "cut")
+    assert ours.read(100) == b"last words"
+    assert "readable" in ours.flags, "nobody would read again"
+    assert ours.read(100) == b""
+
+
 def test_shut_sends_close_notify_and_the_other_way_stays_open(both: Both) -> None:
     ours, peer = both
     ours.write(b"bye")

@@ -4,6 +4,7 @@ import contextlib
 import re
 import socket
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,43 @@ def test_request_goes_out_by_tls_and_the_session_is_resumed(issuer: Authority) -
         for _ in range(3):
             assert web.client(GET).sized() == ("HTTP/1.1 200 OK", b"ok")
         assert web.engine.stats().upstreams["up"].resumed == 2
+
+
+@pytest.mark.parametrize("stays", [True, False], ids=["open", "closed"])
+def test_body_whose_end_comes_with_it_is_ended(issuer: Authority, stays: bool) -> None:
+    context = server_context(issuer.issue("server", ["localhost"]))
+
+    def serve(connection: socket.socket) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        inner = context.wrap_bio(incoming, outgoing, server_side=True)
+
+        def until(step: Callable[[], object]) -> None:
+            while True:
+                try:
+                    step()
+                except ssl.SSLWantReadError:
+                    connection.sendall(outgoing.read())
+                    incoming.write(connection.recv(65536))
+                else:
+                    return
+
+        until(inner.do_handshake)
+        until(lambda: inner.read(65536))
+        inner.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nto the end")
+        with contextlib.suppress(ssl.SSLWantReadError):
+            inner.unwrap()
+        connection.sendall(outgoing.read())  # all of it, in one segment
+        if not stays:
+            connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+
+    with ScriptedServer(serve) as server, Web() as web:
+        over_tls(web, server, tls(issuer))
+        for _ in range(5):
+            client = web.client(GET)
+            client.head()
+            assert client.rest() == b"to the end"
 
 
 @pytest.mark.parametrize(
