@@ -29,7 +29,7 @@ from fastpath.openssl cimport (
 )
 from fastpath.refusal cimport refusal_say
 from fastpath.tls cimport tls_forget
-from fastpath.wire cimport wire_dry, wire_more, wire_new, wire_push
+from fastpath.wire cimport wire_dry, wire_look, wire_more, wire_new, wire_push
 
 cdef enum:
     RECORD_BYTES = 16384  # of TLS, at most
@@ -186,6 +186,7 @@ cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcep
     if t.failed:
         return t.failed
     forget_errors()
+    wire_look(SSL_get_rbio(t.ssl))
     while SSL_read_ex(t.ssl, <char*>into + taken, size - taken, &got) == 1:
         taken += got
         if not keeps_more(t.ssl):

@@ -96,6 +96,10 @@ cdef bint wire_dry(const BIO* b) noexcept nogil:
     return BIO_test_flags(b, WIRE_DRY) != 0
 
 
+cdef void wire_look(BIO* b) noexcept nogil:
+    BIO_clear_flags(b, WIRE_DRY)
+
+
 cdef void wire_more(BIO* b, bint more) noexcept nogil:
     if more:
         BIO_set_flags(b, WIRE_MORE)

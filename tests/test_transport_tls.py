@@ -104,8 +104,24 @@ def test_read_takes_no_more_than_is_asked_for(both: Both) -> None:
     assert ours.read(4) == b"4567"
     assert "readable" in ours.flags
     assert ours.read(4) == b"89"
-    assert "readable" not in ours.flags, "and the socket was found empty"
     assert ours.read(4) is None
+    assert "readable" not in ours.flags, "the socket was found empty"
+
+
+def test_bytes_that_come_while_others_wait_in_memory_are_not_overlooked(
+    both: Both,
+) -> None:
+    ours, peer = both
+    drain(ours)
+    peer.write(b"one")
+    peer.write(b"two")
+    await_bytes(ours)
+    assert ours.read(3) == b"one"  # and "two" was read ahead
+    peer.write(b"three")
+    await_bytes(ours)
+    assert ours.read(3) == b"two"
+    assert "readable" in ours.flags, "its event has come already"
+    assert ours.read(10) == b"three"
 
 
 def test_records_that_came_together_are_read_together(both: Both) -> None:
