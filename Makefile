@@ -97,7 +97,7 @@ bench: .stamps/system-bench .stamps/bench .stamps/peers .stamps/install  ## one 
 
 # Outside CI: it takes as long as it is told to, ten minutes unless told otherwise.
 .PHONY: soak
-soak: .stamps/install  ## minutes of checked load with faults injected: ARGS="--minutes 30"
+soak: .stamps/install  ## minutes of checked load under faults: ARGS="--layer http --minutes 30"
 	$(PY) -m loadtests.soak $(ARGS)
 
 ##@ Judge

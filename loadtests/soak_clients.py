@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import Protocol
 
 from loadtests.soak_peers import Corrupt, Exchange
 
@@ -26,6 +27,19 @@ EXCHANGES = [
     Exchange("both", 6 * MIB, 6 * MIB, piece=200_000),
 ]
 SLOW = Exchange("slow reader", 100, 3 * MIB, pause_s=0.002)
+
+
+class Work(Protocol):
+    """What a client does once: bytes up and down, under a name."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def up(self) -> int: ...
+
+    @property
+    def down(self) -> int: ...
 
 
 class Board:
@@ -63,13 +77,18 @@ class Board:
                 self.phase = "quiet"
                 self.lenient -= lenient
 
-    def succeeded(self, exchange: Exchange) -> None:
+    def now(self) -> int:
+        """How many lenient phases are over: a connection's life begins."""
+        with self.lock:
+            return self.excuses - self.lenient
+
+    def succeeded(self, exchange: Work) -> None:
         """One more."""
         with self.lock:
             self.done[self.phase] += 1
             self.moved += exchange.up + exchange.down
 
-    def failed(self, what: Exchange, why: Exception, excuses: int) -> None:
+    def failed(self, what: Work, why: Exception, excuses: int) -> None:
         """Forgive it if a lenient phase touched the connection's life."""
         excused = isinstance(why, OSError) and not isinstance(why, TimeoutError)
         with self.lock:
@@ -104,8 +123,7 @@ class Client(threading.Thread):
 
     def connection(self) -> None:
         """One connection."""
-        with self.board.lock:
-            excuses = self.board.excuses - self.board.lenient
+        excuses = self.board.now()
         exchange = self.choices[0]
         try:
             address = self.dice.choice(self.addresses)

@@ -10,15 +10,18 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from loadtests.process import Process
-from loadtests.soak_clients import PATIENCE_S, Board, SlowReader
+from loadtests.soak_clients import PATIENCE_S, Board, Client, SlowReader
+from loadtests.soak_scene import Rest
 
+BACKENDS = 4
 SLOW_READERS = 8
+IDLE_TURNS = 100.0  # a second, of an engine without relays
 SPIN_A_SECOND = 200_000  # turns that no honest work comes to here
 
 
@@ -40,13 +43,52 @@ class Scene:
         """The process under test."""
         return self.engines[0]
 
-    def start_engine(self, workers: int) -> None:
-        """Start it once the backends are there."""
+    def start(self, workers: int) -> None:
+        """The backends, then the engine."""
+        for number in range(BACKENDS):
+            self.start_backend(number)
         options = json.dumps({"backends": self.keys, "workers": workers})
         command = [sys.executable, "-m", "loadtests.soak_engine", options]
         self.engines.append(Process(command, None, self.folder / "engine.log"))
         self.addresses += [
             (host, port) for host, port in json.loads(self.engine.line())
+        ]
+
+    def phases(self) -> "Sequence[tuple[Callable[[Scene], None], bool]]":
+        """The faults, and whether each may cost connections."""
+        return PHASES
+
+    def client(self, number: int) -> threading.Thread:
+        """One more client, at work."""
+        return Client(number, self.addresses, self.board)
+
+    def look(self) -> Rest:
+        """What the engine holds when nobody wants anything from it."""
+        self.wait(lambda stats: stats["active"] == 0, "idle")
+        before, begin = self.ask("stats"), time.monotonic()
+        time.sleep(0.5)
+        after, took_s = self.ask("stats"), time.monotonic() - begin
+        pid = self.engine.child.pid
+        status = Path(f"/proc/{pid}/status").read_text()
+        turns = (after["turns"] - before["turns"]) / took_s
+        wrong = f"{turns:,.0f} turns a second" if turns > IDLE_TURNS else ""
+        return Rest(
+            connections=after["accepted"],
+            anonymous_kib=int(status.partition("RssAnon:")[2].split()[0]),
+            descriptors=len(os.listdir(f"/proc/{pid}/fd")) - 2 * after["pipes"],
+            wrong=f"{after['spills']} spills" if after["spills"] else wrong,
+        )
+
+    def summary(self) -> list[str]:
+        """What the engine counted."""
+        stats = self.ask("stats")
+        ended = ", ".join(
+            f"{name} {count:,}" for name, count in stats["reasons"].items()
+        )
+        share = stats["spliced"] / max(1, stats["spliced"] + stats["copied"])
+        return [
+            f"relays ended: {ended}",
+            f"dials repeated: {stats['retries']:,}; bytes spliced: {share:.0%}",
         ]
 
     def close(self) -> None:
