@@ -79,6 +79,10 @@ cdef void upstream_keep(web_t* w, exchange_t* x) noexcept nogil:
     s.exchange = NULL
     if v == NULL or v.uplink == NULL or v.uplink.stamp != s.stamp or s.link.wary or (
         w.keepsets[v.state.slot].count >= v.uplink.keepalive
+    ) or (
+        # The last read was full. What it left brings no event, and would be taken for
+        # the response to whatever is asked next.
+        s.link.readable and not transport_idle_ok(&s.link)
     ):
         server_close(w, s, False)
         return

@@ -100,6 +100,23 @@ def test_request_that_may_have_been_carried_out_is_not_sent_again() -> None:
         assert web.upstreams.nobody_waits()
 
 
+def test_words_behind_a_response_are_not_the_next_one() -> None:
+    # What did not fit into the last read was kept with the connection.
+    evil = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+    with Web() as web:
+        client = web.client(GET)
+        upstream = web.upstreams.accept()
+        upstream.head()
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 65494\r\n\r\n"
+        upstream.say(head + bytes(65536 - len(head)) + evil)
+        client.sized()
+        client.say(GET)
+        again = web.upstreams.accept()
+        again.head()
+        again.say(OK)
+        assert client.sized() == ("HTTP/1.1 200 OK", b"ok")
+
+
 @pytest.mark.parametrize(
     "garbage",
     [
