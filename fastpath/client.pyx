@@ -158,12 +158,13 @@ cdef void exchange_idle(web_t* w, exchange_t* x) noexcept nogil:
     exchange_until(w, x, http.idle_ms if http != NULL else 1)
 
 
-# Nothing can go on now. If it is the client who is waited for, it has so long.
+# Nothing can go on now. A body that somebody does not send or take has so long; an
+# upstream that does not answer may think as long as it likes.
 cdef void exchange_stall(web_t* w, exchange_t* x) noexcept nogil:
     cdef http_t* http = http_of(w, x)
-    cdef bint sending = not (x.request.done or x.deaf) and x.to_up.first == NULL
+    cdef bint waits = x.to_down.first != NULL or x.to_up.first != NULL
 
-    if x.to_down.first == NULL and not sending:
+    if not waits and (x.request.done or x.deaf):
         x.deadline_ms = 0
     elif x.deadline_ms == 0 and http != NULL:
         exchange_until(w, x, http.stall_ms)

@@ -9,6 +9,7 @@ from fastpath.field cimport DOT, ZERO, same
 from fastpath.head cimport (
     BODY_CHUNKED,
     H_CONNECTION,
+    H_CONTENT_LENGTH,
     H_HOST,
     H_TRAILER,
     H_UPGRADE,
@@ -248,6 +249,8 @@ cdef void compose_response(
     out_put(o, b"\r\n", 2)
     for i in range(h.count):
         header = &h.headers[i]
+        if h.status == 204 and header.known == H_CONTENT_LENGTH:
+            continue  # RFC 9110, 8.6; some clients would wait for that body
         # Trailers are passed on, so is their announcement.
         if not header.hop or (chunked and header.known == H_TRAILER) or (
             upgraded and (

@@ -13,7 +13,6 @@ from fastpath.keepset cimport (
     upstream_idle_timer,
 )
 from fastpath.linux.file cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
-from fastpath.linux.socket cimport MSG_DONTWAIT, MSG_PEEK, recv
 from fastpath.mailbox cimport letter_t
 from fastpath.slab cimport SLAB_NONE, slab_at, slab_count, slab_find, slab_give, slot_t
 from fastpath.stats cimport (
@@ -69,20 +68,6 @@ cdef void web_run(web_t* w) noexcept nogil:
             exchange_run(w, x)
 
 
-# The client has ended its side. While it waits for a response that means that it has
-# gone: a watch would otherwise stay for ever. What it pipelined before is served.
-cdef bint client_left(exchange_t* x) noexcept nogil:
-    cdef char byte
-
-    if x.state != EX_PARKED and x.state != EX_REACHING and x.state != EX_FLOWING:
-        return False
-    if x.state == EX_FLOWING and not x.request.done:
-        return False  # reading the body will tell
-    return x.down.ssl != NULL or recv(
-        x.down.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT
-    ) == 0
-
-
 cdef void web_client_event(
     web_t* w, uint32_t index, uint32_t generation, uint32_t events
 ) noexcept nogil:
@@ -101,9 +86,6 @@ cdef void web_client_event(
         x.down.readable = 1
     if events & (EPOLLRDHUP | EPOLLHUP):
         x.down.wary = 1
-        if client_left(x):
-            exchange_drop(w, x, DROP_RESET_BY_CLIENT)
-            return
     exchange_run(w, x)
 
 
@@ -120,6 +102,8 @@ cdef void web_server_event(
     if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
         s.link.wary = 1
     if events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
+        if s.state == SV_BUSY and not s.link.writable and x.state == EX_FLOWING:
+            x.deadline_ms = 0  # it takes what it did not, see exchange_stall
         s.link.writable = 1
     if s.state == SV_IDLE:
         upstream_idle_event(w, s)

@@ -29,14 +29,17 @@ from fastpath.client cimport (
     exchange_fail,
     exchange_idle,
     exchange_linger,
+    exchange_say,
     exchange_stall,
     input_drop,
     input_take,
 )
 from fastpath.decide cimport exchange_ask_on, exchange_replay
 from fastpath.half cimport mover_t, spill_t
+from fastpath.head cimport FAULT, fault_status, fault_text
 from fastpath.keepset cimport upstream_keep, upstream_leave
 from fastpath.linux.file cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP
+from fastpath.linux.socket cimport MSG_DONTWAIT, MSG_PEEK, recv
 from fastpath.poller cimport TAG_CLIENT, poller_change, tag_make
 from fastpath.request cimport exchange_handshake, exchange_head
 from fastpath.respond cimport (
@@ -61,6 +64,8 @@ from fastpath.web cimport (
     EX_HEAD,
     EX_IDLE,
     EX_LINGER,
+    EX_PARKED,
+    EX_REACHING,
     EX_TUNNEL,
     exchange_t,
     web_t,
@@ -91,6 +96,7 @@ cdef STEP request_run(web_t* w, exchange_t* x) noexcept nogil:
     cdef mover_t* m = &w.rs.mover
     cdef spill_t* surplus = NULL
     cdef CARRY carry = CARRY_WAIT
+    cdef FAULT fault
 
     if x.deaf or x.up == NULL or (x.request.done and x.to_up.first == NULL):
         return STEP_WAIT
@@ -107,6 +113,11 @@ cdef STEP request_run(web_t* w, exchange_t* x) noexcept nogil:
         x.up.keep = 0
         x.up.link.readable = 1
         pending_drop(m, &x.to_up)
+    elif carry == CARRY_FAULT and not x.answering:
+        # To the upstream it looks like the end that is too early.
+        fault = <FAULT>x.request.chunks.fault
+        upstream_leave(w, x, True)
+        return exchange_say(w, x, fault_status(fault), fault_text(fault))
     elif carry == CARRY_SOURCE or carry == CARRY_FAULT or carry == CARRY_NO_MEMORY:
         # An end that is too early must look so to the upstream, too.
         exchange_drop(
@@ -196,6 +207,23 @@ cdef inline STEP flow_step(STEP response, STEP request) noexcept nogil:
     return request if response == STEP_WAIT else response
 
 
+# The client has ended its side. While it waits for a response that means that it has
+# gone: a watch would otherwise stay for ever. What is with us to the last byte is sent.
+cdef bint client_left(exchange_t* x) noexcept nogil:
+    cdef char byte
+
+    if not x.down.wary:
+        return False
+    if x.state == EX_FLOWING:
+        if x.response.done or not x.request.done:
+            return False  # writing it, or reading the body, will tell
+    elif x.state != EX_PARKED and x.state != EX_REACHING:
+        return False
+    return x.down.ssl != NULL or recv(
+        x.down.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT
+    ) == 0
+
+
 cdef void exchange_run(web_t* w, exchange_t* x) noexcept nogil:
     cdef STEP step = STEP_ON
     cdef int steps = 0
@@ -203,6 +231,9 @@ cdef void exchange_run(web_t* w, exchange_t* x) noexcept nogil:
     while step == STEP_ON and steps < STEPS_MOST:
         step = exchange_step(w, x)
         steps += 1
+    if step == STEP_WAIT and client_left(x):
+        exchange_drop(w, x, DROP_RESET_BY_CLIENT)
+        return
     if step == STEP_TURN or step == STEP_ON:
         exchange_queue(w, x)
     elif step == STEP_WAIT and x.state == EX_FLOWING:

@@ -209,6 +209,7 @@ cdef STEP exchange_begin(web_t* w, exchange_t* x) noexcept nogil:
     x.minor = h.minor
     x.keep = h.keep_alive and not x.retiring
     x.is_head = h.is_head
+    x.expects = h.expects
     x.idempotent = x.verb != VERB_POST and x.verb != VERB_PATCH and (
         x.verb != VERB_OTHER
     )

@@ -148,6 +148,8 @@ cdef bint respond_hold(
 cdef bint respond_keeps(const exchange_t* x, const head_t* h) noexcept nogil:
     if not x.keep or h.body == BODY_TO_EOF:
         return False
+    if not x.request.done and (x.deaf or not h.keep_alive):
+        return False  # the rest of the request will be told to nobody
     # Without its framing, the end of a body is told by closing.
     return not (h.body == BODY_CHUNKED and x.minor == 0)
 
@@ -162,6 +164,8 @@ cdef RESPOND respond_head(
     cdef uint32_t rest = size - h.size
 
     body_begin(&x.response, h)
+    if x.expects and not x.request.done and x.request.bytes == 0:
+        x.deaf = 1  # it was not bidden to send the body, and need not
     x.keep = respond_keeps(x, h)
     x.response.unchunk = h.body == BODY_CHUNKED and x.minor == 0
     x.status = h.status
@@ -198,6 +202,8 @@ cdef RESPOND respond_informational(
     cdef out_t o
 
     x.informed += 1
+    if w.head.status == 100:
+        x.expects = 0
     if x.informed > INFORMATIONAL_MOST:
         snprintf(w.why, sizeof(w.why), b"too many 1xx informational responses")
         return RESPOND_FAILED

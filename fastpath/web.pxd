@@ -130,6 +130,7 @@ cdef struct exchange_t:
     uint8_t       idempotent
     uint8_t       informed        # 1xx passed on
     uint8_t       answering       # response head was sent, to the client
+    uint8_t       expects         # 100, before it sends the body; none was passed on
     uint8_t       deaf            # the upstream takes no more of the request
     uint8_t       asked_on        # Python was asked about a status already
     uint8_t       replayed

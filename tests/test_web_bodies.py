@@ -92,7 +92,22 @@ def test_wrong_chunks_of_a_client_never_end_well(body: bytes) -> None:
         client.say(body)
         with pytest.raises((ConnectionResetError, AssertionError)):
             assert upstream.rest().endswith(b"0\r\n\r\n")
-        assert client.ended()
+        assert client.rest().startswith(b"HTTP/1.1 400 ")
+
+
+def test_wrong_chunks_behind_good_ones_are_answered() -> None:
+    # As nginx, HAProxy and kubectl's proxy do; it was a reset that explained nothing.
+    with Web() as web:
+        client = web.client(post(b"Transfer-Encoding: chunked", b"2\r\nhi\r\n"))
+        upstream = web.upstreams.accept()
+        upstream.head()
+        assert upstream.exactly(7) == b"2\r\nhi\r\n"
+        client.say(b"2\nhi\r\n0\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            upstream.rest()
+        assert client.sized() == ("HTTP/1.1 400 Bad Request", b"malformed chunk\n")
+        assert client.rest() == b""
+        assert web.stats.codes == {("POST", 400): 1}
 
 
 def test_wrong_chunks_of_an_upstream_look_broken_to_the_client() -> None:
@@ -212,6 +227,34 @@ def test_early_answer_of_an_upstream_that_leaves_is_still_delivered() -> None:
             client.say(b"x" * 100_000_000)
 
 
+def test_early_answer_of_an_upstream_that_will_leave_says_so_to_the_client() -> None:
+    # Else the next request would be taken for the rest of this one.
+    with Web() as web:
+        client = web.client(post(sized(8), b"half"))
+        upstream = web.upstreams.accept()
+        upstream.head()
+        upstream.say(b"HTTP/1.1 413 Too Large\r\nConnection: close\r\n")
+        upstream.say(b"Content-Length: 2\r\n\r\n")
+        assert client.head()[1]["connection"] == "close"
+
+
+def test_expectation_that_is_not_met_ends_the_connection() -> None:
+    # Whether such a client sends its body is its choice (RFC 9110 10.1.1): what comes
+    # next may be the one or the other. As kubectl's proxy does it.
+    with Web() as web:
+        client = web.client(post(sized(5) + b"\r\nExpect: 100-continue"))
+        upstream = web.upstreams.accept()
+        upstream.head()
+        upstream.say(b"HTTP/1.1 103 Hint\r\n\r\n")
+        assert client.head()[0] == "HTTP/1.1 103 Hint"
+        upstream.say(b"HTTP/1.1 417 No\r\nContent-Length: 2\r\n\r\nno")
+        first, headers = client.head()
+        assert (first, headers["connection"]) == ("HTTP/1.1 417 No", "close")
+        assert client.exactly(2) == b"no"
+        assert client.rest() == b""
+        assert upstream.ended()
+
+
 def test_expectation_and_its_answer_are_passed_on() -> None:
     with Web() as web:
         client = web.client(post(sized(5) + b"\r\nExpect: 100-continue"))
@@ -247,6 +290,21 @@ def test_response_without_a_body_ends_with_its_head(status: bytes) -> None:
         assert client.head()[0] == f"HTTP/1.1 {status.decode()}"
         client.say(GET)
         upstream.head()
+
+
+def test_length_of_a_body_that_cannot_be_is_not_passed_on() -> None:
+    # RFC 9110 8.6: a client may wait for it, or take what comes next for it.
+    with Web() as web:
+        client = web.client(GET)
+        upstream = web.upstreams.accept()
+        upstream.head()
+        upstream.say(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello")
+        assert client.head() == ("HTTP/1.1 204 No Content", {})
+        assert upstream.ended()
+        client.say(GET)
+        again = web.upstreams.accept()
+        again.head()
+        answered(client, again)
 
 
 def test_answer_to_head_has_the_length_and_no_body() -> None:

@@ -2,14 +2,16 @@
 
 import contextlib
 import dataclasses
+import threading
 import time
 
 import pytest
 
-from fastpath import Backend, Pool, Reply, Table
+from fastpath import Backend, Forward, Pool, Reply, Table
+from fastpath.policy import Question
 from tests.relay_tools import blackhole
 from tests.waiting import wait_until
-from tests.web_rig import VIP, Peer, Upstreams, Web, forward
+from tests.web_rig import VIP, Peer, Upstreams, Verdict, Web, forward
 
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
 PUT = b"PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
@@ -67,6 +69,30 @@ def test_client_that_leaves_ends_what_was_done_for_it(when: str) -> None:
             assert upstream.ended()
         web.wait_dropped("reset_by_client")
         assert web.engine.stats().relays_active == 0
+
+
+def test_client_that_leaves_in_the_same_breath_is_noticed() -> None:
+    # Its FIN was in the event that brought the request, and no other one came.
+    def decide(question: Question) -> Verdict:
+        return Forward("up") if question.path == "/watch" else Reply(200, b"yes")
+
+    with Web(decide, key=(":path",)) as web:
+        clients = [web.client(GET) for _ in range(40)]
+        for client in clients:
+            client.sized()
+        for client in clients:
+            client.say(GET.replace(b"/x", b"/watch"))
+            client.close()
+        web.wait_dropped("reset_by_client", len(clients))
+
+
+def test_reply_reaches_a_client_that_has_ended_its_side() -> None:
+    body = b"x" * (1 << 20)
+    with Web(lambda _: Reply(200, body)) as web:
+        client = web.client(GET)
+        client.head()
+        client.end()
+        assert client.exactly(len(body)) == body
 
 
 def test_drain_closes_idle_clients_and_lets_the_others_finish() -> None:
@@ -185,13 +211,39 @@ def test_upload_that_moves_is_not_given_up() -> None:
         assert client.sized()[1] == b"ok"
 
 
-def goes_on(upstream: Peer) -> bool:
+def goes_on(peer: Peer) -> bool:
     """Send more of a body; return whether the connection is there."""
     try:
-        upstream.say(b"x" * 65536)
+        peer.say(b"x" * 65536)
     except (ConnectionResetError, BrokenPipeError):
         return False
     return True
+
+
+def test_upload_that_nobody_takes_is_given_up() -> None:
+    # Neither a client that waits nor one that has left was ever let go of.
+    with Web(stall_timeout_s=0.3) as web:
+        client = web.client(PUT.replace(b"10", b"1000000000"))
+        upstream = web.upstreams.accept()
+        upstream.head()
+        wait_until(lambda: goes_on(client) is False)
+        web.wait_dropped("idle_timeout")
+
+
+def test_upload_that_is_taken_slowly_is_not_given_up() -> None:
+    size = 20_000_000
+    with Web(stall_timeout_s=0.5) as web:
+        client = web.client(PUT.replace(b"10", b"%d" % size))
+        upstream = web.upstreams.accept()
+        upstream.head()
+        sender = threading.Thread(target=client.say, args=[bytes(size)])
+        sender.start()
+        for _ in range(10):
+            time.sleep(0.1)
+            upstream.exactly(size // 10)
+        sender.join()
+        upstream.say(OK)
+        assert client.sized()[1] == b"ok"
 
 
 def test_response_that_nobody_reads_is_given_up() -> None:
