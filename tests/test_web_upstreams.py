@@ -100,6 +100,21 @@ def test_request_that_may_have_been_carried_out_is_not_sent_again() -> None:
         assert web.upstreams.nobody_waits()
 
 
+@pytest.mark.parametrize("apart", [True, False], ids=["with the body", "at once"])
+def test_connection_whose_server_says_too_much_is_not_kept(apart: bool) -> None:
+    with Web() as web:
+        client = web.client(GET)
+        upstream = web.upstreams.accept()
+        upstream.head()
+        if apart:
+            upstream.say(OK[:-2])
+            client.head()
+            upstream.say(b"okmore")
+        else:
+            upstream.say(OK + b"more")
+        assert upstream.ended()
+
+
 def test_words_behind_a_response_are_not_the_next_one() -> None:
     # What did not fit into the last read was kept with the connection.
     evil = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
@@ -281,6 +296,24 @@ def test_body_whose_end_comes_with_it_is_ended(issuer: Authority, stays: bool) -
             client = web.client(GET)
             client.head()
             assert client.rest() == b"to the end"
+
+
+@pytest.mark.parametrize("size", [0, 4, 200_000])
+def test_body_to_the_end_that_is_cut_looks_cut(issuer: Authority, size: int) -> None:
+    # A FIN without a close_notify may be anybody's.
+    context = server_context(issuer.issue("server", ["localhost"]))
+
+    def serve(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as inner:
+            Peer(inner).head()
+            inner.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(size))
+            # Closed by Python without a goodbye.
+
+    with ScriptedServer(serve) as server, Web() as web:
+        over_tls(web, server, tls(issuer))
+        with pytest.raises(ConnectionResetError):
+            web.client(GET).rest()
+        web.wait_dropped("reset_by_backend")
 
 
 @pytest.mark.parametrize(
