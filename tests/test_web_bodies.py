@@ -331,6 +331,16 @@ def test_body_to_the_end_closes_the_client_behind_it() -> None:
         assert client.rest() == b"all there is"
 
 
+def test_client_of_http_1_0_gets_no_informational_response() -> None:
+    # RFC 9110 15.2: it would take it for the final one.
+    with Web() as web:
+        client = web.client(b"GET /x HTTP/1.0\r\nHost: a\r\n\r\n")
+        upstream = web.upstreams.accept()
+        upstream.head()
+        upstream.say(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)
+        assert client.sized() == ("HTTP/1.1 200 OK", b"ok")
+
+
 def test_client_of_http_1_0_gets_data_without_chunks() -> None:
     with Web() as web:
         client = web.client(b"GET /x HTTP/1.0\r\nHost: a\r\n\r\n")
