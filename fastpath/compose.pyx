@@ -205,6 +205,8 @@ cdef void compose_request(
                 put_header(o, bytes, header)
             continue
         edit = edit_of(v, bytes, header)
+        if edit >= 0 and v.edits[edit].only_absent and header.value.size == 0:
+            continue  # says nothing: as good as absent
         if edit >= 0:
             seen |= <uint64_t>1 << edit
             if not v.edits[edit].only_absent:

@@ -171,7 +171,7 @@ cdef X509_STORE* pem_roots(bytes pem, str what) except NULL:
     try:
         if pem is None:
             add_system_roots(store)
-        else:
+        elif pem:
             pem_add_roots(store, pem, what, NULL)
     except BaseException:
         X509_STORE_free(store)

@@ -112,7 +112,7 @@ class Forward:
     prefix: str = ""  # ... and put there instead
     remove: tuple[str, ...] = ()  # headers by name, besides hop-by-hop ones
     set: Pairs = ()  # replace or add
-    default: Pairs = ()  # add where there is none of that name
+    default: Pairs = ()  # add where there is none of that name, or an empty one
     forwarded_for: bool = False  # append the client's ip to X-Forwarded-For
     upgrades: tuple[str, ...] | None = ()  # protocols; None = any; others are ignored
     ask_on: int = 0  # 401: drop such an answer and ask Python again, once

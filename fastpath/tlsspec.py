@@ -65,7 +65,8 @@ def _check_alpn(protocols: object) -> None:
 class ClientTls:
     """How to speak TLS with an upstream, and whom to believe there."""
 
-    ca: bytes | None = field(default=None, repr=False)  # None = the system's roots
+    # None = the system's roots, b"" = nobody's
+    ca: bytes | None = field(default=None, repr=False)
     certificate: bytes | None = field(default=None, repr=False)  # ours, then its chain
     key: bytes | None = field(default=None, repr=False)
     server_name: str = ""  # verified, and sent as SNI unless it is an IP address

@@ -132,6 +132,12 @@ def test_unknown_authority_is_told(
     believed(*facing(tls, judge))
 
 
+def test_empty_bundle_believes_nobody(certificates: Certificates) -> None:
+    tls = dataclasses.replace(certificates.client_tls(), ca=b"")
+    text = why(*facing(tls, certificates.judge_server()))
+    assert "certificate" in text
+
+
 def test_chain_is_sent_and_any_link_of_it_may_be_the_root(tmp_path: Path) -> None:
     root, root_signs = make_pair(tmp_path, "root")
     middle, middle_signs = make_pair(tmp_path, "middle", issuer=root_signs)

@@ -135,14 +135,14 @@ def test_verdict_edits_headers_and_the_path() -> None:
             prefix="/base",
             remove=("cookie",),
             set=(("X-Set", "ours"),),
-            default=(("X-Default", "ours"), ("X-Absent", "ours")),
+            default=(("X-Default", "ours"), ("X-Absent", "ours"), ("X-Empty", "o")),
         )
 
     with Web(decide) as web:
         web.client(
             b"GET /outer/x%2Fy?q=%20 HTTP/1.1\r\nHost: a\r\nCookie: c\r\n"
             b"x-set: theirs\r\n"
-            b"x-default: theirs\r\nX-Other: o\r\n\r\n"
+            b"x-default: theirs\r\nx-empty: \r\nX-Other: o\r\n\r\n"
         )
         first, headers = web.upstreams.accept().head()
         assert first == "GET /base/x%2Fy?q=%20 HTTP/1.1"
@@ -151,6 +151,7 @@ def test_verdict_edits_headers_and_the_path() -> None:
             "x-set": "ours",
             "x-default": "theirs",
             "x-absent": "ours",
+            "x-empty": "o",  # who says nothing is not asked
             "x-other": "o",
         }
 
