@@ -167,6 +167,16 @@ async def test_program_that_is_no_program_is_reported(tmp_path: Path) -> None:
     )
 
 
+async def test_program_that_may_not_run_is_reported(tmp_path: Path) -> None:
+    # Not as one that has to be installed: it is there.
+    file = tmp_path / "login"
+    file.write_text("#!/bin/sh\n")
+    spec = Exec(command=str(file), api_version=EXEC_V1)
+    found = Credentials(Plugin(spec, Cluster(), b"", {}, FakeClock()))
+    why = await complaint(found)
+    assert why == f"getting credentials: exec: {file}: permission denied"
+
+
 async def test_command_is_searched_in_path_and_not_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

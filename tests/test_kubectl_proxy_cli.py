@@ -74,6 +74,7 @@ def test_no_flags_make_the_defaults() -> None:
         (["--append-server-path"], "append_server_path", True),
         (["--keepalive=-1s"], "keepalive", -1.0),
         (["--keepalive", "1m30s"], "keepalive", 90.0),
+        (["--keepalive=+1s"], "keepalive", 1.0),
         (["--allow-cross-site"], "allow_cross_site", True),
         (["--contexts=a", "--contexts", "b"], "contexts", ("a", "b")),
         (["--www-listing"], "www_listing", True),

@@ -170,7 +170,7 @@ async def test_hosts_of_localhost_is_one_address() -> None:
 
 
 async def test_hosts_of_unknown_name_is_refused() -> None:
-    with pytest.raises(ConfigError, match="cannot resolve"):
+    with pytest.raises(StartError, match="listen tcp: lookup no such name: no such"):
         await hosts_of("no such name")
 
 
@@ -231,6 +231,28 @@ def test_unix_place_is_absolute_for_the_core(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert UnixPlace("x.sock").key == (f"unix:{tmp_path}/x.sock", 0)
+
+
+def test_unix_place_is_as_given_where_only_that_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.chdir(deep)
+    assert UnixPlace("x.sock").key == ("unix:x.sock", 0)
+    with pytest.raises(StartError, match=r"bind: invalid argument; .* 107 bytes"):
+        _ = UnixPlace(f"{deep}/x.sock").key
+
+
+def test_unix_place_that_is_taken_says_by_what(tmp_path: Path) -> None:
+    cause = OSError(errno.EADDRINUSE, "whatever")
+    with bind(tmp_path / "live"):
+        for name, hint in (("live", "ss -lxp"), (".", "is no socket")):
+            with (
+                pytest.raises(StartError, match=hint),
+                place.refusals(f"unix {tmp_path / name}"),
+            ):
+                raise StartError("odd", "a hint about ports") from cause
 
 
 def test_refusal_is_in_kubectls_words() -> None:

@@ -70,6 +70,29 @@ def test_clients_own_authorization_wins(office: Office, kind: type[Desk]) -> Non
 
 
 @either
+def test_authorization_without_a_value_is_none(
+    office: Office, kind: type[Desk]
+) -> None:
+    with office.proxy(kind) as proxy:
+        proxy.ask("/a", Authorization="", User_Agent="")
+        seen = office.upstream.wait_for()
+        assert seen.all("authorization") == ["Bearer sesame"]
+        assert len(seen.all("user-agent")) == 1
+        assert seen.get("user-agent")
+
+
+@either
+def test_empty_ca_file_trusts_nobody(office: Office, kind: type[Desk]) -> None:
+    file = office.directory / "empty"
+    file.touch()
+    office.write(trusts=False, **{"certificate-authority": str(file)})
+    with office.proxy(kind) as proxy:
+        answer = proxy.ask("/a")
+        assert answer.status == 500
+        assert answer.body.startswith(b"tls: ")
+
+
+@either
 def test_client_certificate_is_shown(office: Office, kind: type[Desk]) -> None:
     pair = office.pair("ann")
     office.write(

@@ -39,6 +39,15 @@ def test_start_is_one_line_on_stdout(
 
 
 @either
+@pytest.mark.parametrize("keepalive", ["1us", "1.5s", "-1ms"])
+def test_start_takes_every_keepalive(
+    office: Office, kind: type[Desk], keepalive: str
+) -> None:
+    with office.proxy(kind, f"--keepalive={keepalive}") as proxy:
+        assert proxy.ask("/a").status == 200
+
+
+@either
 def test_start_at_port_0_prints_the_port(office: Office, kind: type[Desk]) -> None:
     with office.proxy(kind) as proxy:
         assert proxy.ask("/a").status == 200
@@ -111,6 +120,10 @@ def test_start_at_ipv6_loopback(office: Office, kind: type[Desk], address: str) 
         (
             ["--unix-socket=/nonexistent/x"],
             "listen unix /nonexistent/x: bind: no such file or directory",
+        ),
+        (
+            [f"--unix-socket=/tmp/{'x' * 108}"],
+            f"listen unix /tmp/{'x' * 108}: bind: invalid argument",
         ),
     ],
 )
@@ -263,6 +276,22 @@ def test_contexts_that_come_and_go_are_followed(office: Office) -> None:
         write_kubeconfig(office.file, {"one": one})
         wait_until(lambda: proxy.ask("/contexts/two/a").status == 404, 10.0)
         assert proxy.ask("/contexts/one/a").status == 200
+
+
+def test_context_that_the_core_cannot_take_spoils_no_other(office: Office) -> None:
+    ca = str(office.issuer.certificate)
+    cluster = {"server": office.upstream.url, "certificate-authority": ca}
+    good = (cluster, {"token": "one"})
+    bad = (cluster | {"tls-server-name": "no name"}, {"token": "two"})
+    write_kubeconfig(office.file, {"good": good, "bad": bad})
+    with office.proxy(Desk, "--contexts=*") as proxy:
+        assert proxy.ask("/contexts/good/a").status == 200
+        assert proxy.ask("/contexts/bad/a").status == 404
+        assert "server name 'no name' is neither" in proxy.stderr
+        write_kubeconfig(office.file, {"good": (bad[0], good[1])})
+        wait_until(lambda: "kubeconfig not reloaded" in proxy.stderr, 10.0)
+        assert proxy.ask("/contexts/good/a").status == 200
+        assert proxy.ask("/a").status == 200
 
 
 def test_contexts_are_not_served_unless_asked_for(office: Office) -> None:

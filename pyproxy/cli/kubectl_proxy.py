@@ -56,10 +56,10 @@ class SignedDuration(click.ParamType[str]):
     ) -> str:
         """Check the value and return it."""
         try:
-            parse_duration(str(value).removeprefix("-"))
+            parse_duration(str(value).removeprefix("-").removeprefix("+"))
         except ValueError as error:
             self.fail(str(error), param, ctx)
-        return str(value)
+        return str(value).removeprefix("+")
 
 
 class ProxyCommand(Command):

@@ -11,7 +11,7 @@ from hashlib import sha256
 import msgspec
 
 from pyproxy.config import Address
-from pyproxy.dataplane import ClientTls, Upstream, upstream_of
+from pyproxy.dataplane import ClientTls, Forward, Upstream, upstream_of
 from pyproxy.discovery.names import Names
 from pyproxy.http.policy import REMEMBER_S, Credential, Target
 from pyproxy.http.tunnel import Tunnel
@@ -46,7 +46,7 @@ class Apiservers:
         self._flags, self._env, self._others = flags, env, others
         self._files = candidates(flags.kubeconfig, env)
         self._stamps = stamps(self._files)
-        self._current = {"": Current(flags, env)}
+        self._current = {"": Current(flags, env, check=_check)}
         self._gone: list[Current] = []
         self._names = Names()
         self._tunnels: dict[tuple[str, str, int], tuple[Tunnel, str]] = {}
@@ -58,7 +58,7 @@ class Apiservers:
         # What was said of server, user and token was said of the first.
         own = ClientFlags(kubeconfig=self._flags.kubeconfig, context=name)
         try:
-            self._current[name] = Current(own, self._env)
+            self._current[name] = Current(own, self._env, check=_check)
         except AccessError as error:
             self.broken[name] = str(error)
 
@@ -196,6 +196,22 @@ async def obtain(credentials: Credentials, *, rejected: bool) -> Credential:
         ttl_s=min(REMEMBER_S, credentials.fresh_for_s()),
         renewable=credentials.refreshable,
     )
+
+
+def _check(access: Access) -> None:
+    """Raise AccessError for what the core could not take: it is one of many there."""
+    server = access.server
+    try:
+        pool = Pool(_label("", server), (Backend("127.0.0.1", server.port),))
+        upstream_of(pool, _tls(access))
+        Forward(
+            pool.name,
+            host=server.authority,
+            prefix=server.path,
+            set=access.impersonation,
+        )
+    except ValueError as error:
+        raise AccessError(f"server {server.url}: {error}") from None
 
 
 def _wanted(

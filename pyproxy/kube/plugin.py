@@ -184,6 +184,8 @@ class Plugin:
         if found and ("/" in self._command or os.path.isabs(found)):
             self._policy.check(self._command, found, self._path)
             return found
+        if "/" in self._command and os.path.exists(self._command):
+            raise CredentialsError(f"exec: {self._command}: permission denied")
         why = f"exec: executable {self._command} not found{self._hint()}"
         raise CredentialsError(why)
 

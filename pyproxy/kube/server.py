@@ -3,12 +3,13 @@
 import ipaddress
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pyproxy.kube.errors import AccessError
 from pyproxy.model import format_address
 
 PORTS = {"http": 80, "https": 443}
+_IN_PATH = "/%:@!$&'()*+,;=~-._[]"  # stays as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,9 @@ def parse_server(text: str) -> Server:
         raise AccessError(f'server "{shown}": unsupported scheme "{url.scheme}"')
     if not host or not host.isprintable() or set(host) & set(' /\\@"<>'):
         raise AccessError(f'server "{shown}": no host')
-    path = url.path.rstrip("/")
-    return Server(url.scheme, _ascii(host), port or PORTS[url.scheme], path)
+    path = quote(url.path.rstrip("/"), safe=_IN_PATH)
+    port = PORTS[url.scheme] if port is None else port
+    return Server(url.scheme, _ascii(host), port, path)
 
 
 def without_password(url: str) -> str:

@@ -34,15 +34,18 @@ class Current:
         env: Mapping[str, str] = os.environ,
         *,
         clock: Clock | None = None,
+        check: Callable[[Access], None] = lambda _: None,
     ) -> None:
-        """Load it. Raise AccessError."""
+        """Load it. Raise AccessError, as `check` does of what is of no use to us."""
         self._env = env
         self._clock = clock or Clock()
+        self._check = check
         self._old: list[Access] = []
         self._failed = ""
         self._files = candidates(flags.kubeconfig, env)
         self._stamps = stamps(self._files)
         self.access = load(flags, env, clock=self._clock)
+        check(self.access)
         self._flags = msgspec.structs.replace(flags, context=self.access.context)
 
     def poll(self) -> bool:
@@ -62,6 +65,7 @@ class Current:
         old = self.access
         try:
             new = load(self._flags, self._env, clock=self._clock, previous=old)
+            self._check(new)
         except AccessError as error:
             if str(error) != self._failed:  # once per trouble
                 self._failed = str(error)

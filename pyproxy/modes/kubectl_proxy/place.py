@@ -9,12 +9,13 @@ import stat
 from collections.abc import Iterator
 
 from pyproxy.discovery.names import resolve
-from pyproxy.errors import StartError
+from pyproxy.errors import ConfigError, StartError
 from pyproxy.model import Key, format_address
 
 EVERY = ("0.0.0.0", "::")
 NO_IPV6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 UMASK = 0o077  # a socket is for its owner
+LONGEST_PATH = 107  # of a socket, in bytes: sockaddr_un's
 
 
 class UnixPlace:
@@ -26,8 +27,15 @@ class UnixPlace:
 
     @property
     def key(self) -> Key:
-        """Of its vip."""
-        return (f"unix:{absolute(self.path)}", 0)
+        """Of its vip. Raise StartError where no socket can have such a path."""
+        paths = (absolute(self.path), self.path)
+        fitting = [p for p in paths if len(os.fsencode(p)) <= LONGEST_PATH]
+        if not fitting:
+            raise StartError(
+                f"listen unix {self.path}: bind: invalid argument",
+                f"the path of a socket has at most {LONGEST_PATH} bytes",
+            )
+        return (f"unix:{fitting[0]}", 0)
 
     def clear(self) -> None:
         """Remove a socket that nobody listens on any more; leave all else alone."""
@@ -63,14 +71,22 @@ class UnixPlace:
 async def hosts_of(address: str) -> tuple[str, ...]:
     """Return the IP literals to listen on. Both families for "every address", as Go.
 
-    Raise ConfigError for a name that does not resolve.
+    Raise StartError for a name that does not resolve.
     """
     bare = address[1:-1] if address.startswith("[") else address
     try:
         host = str(ipaddress.ip_address(bare))
     except ValueError:
-        host = (await resolve(bare))[0] if bare else ""
+        host = await _address_of(bare) if bare else ""
     return EVERY if host in ("", *EVERY) else (host,)
+
+
+async def _address_of(name: str) -> str:
+    try:
+        return (await resolve(name))[0]
+    except ConfigError as error:
+        failed = f"listen tcp: lookup {name}: no such host"
+        raise StartError(failed, str(error)) from error
 
 
 class NoSuchFamilyError(StartError):
@@ -88,7 +104,18 @@ def refusals(where: str) -> Iterator[None]:
             raise
         why = os.strerror(cause.errno).lower()
         kind = NoSuchFamilyError if cause.errno in NO_IPV6 else StartError
-        raise kind(f"listen {where}: bind: {why}", error.hint) from error
+        network, _, path = where.partition(" ")
+        hint = error.hint if network == "tcp" else _unix_hint(cause.errno, path)
+        raise kind(f"listen {where}: bind: {why}", hint) from error
+
+
+def _unix_hint(number: int, path: str) -> str:
+    if number != errno.EADDRINUSE:
+        return ""
+    with contextlib.suppress(OSError):
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            return "another program listens there (ss -lxp shows which)"
+    return "what is there is no socket, and stays"
 
 
 def shown(keys: list[Key]) -> str:

@@ -164,12 +164,14 @@ class Parts:
 
     def vip(self, key: Key) -> Vip:
         """Return what listens at an address."""
-        keepalive_s = float(self.config.keepalive)
+        said_s = float(self.config.keepalive)
+        # The kernel has whole seconds, and 0 means none to the core.
+        keepalive_s = max(1.0, said_s) if said_s > 0 else 0.0
         return Vip(
             *key,
             pool=Pool(MODE, ()),
             idle_timeout_s=float(self.config.timeouts.tcp_idle),
-            keepalive_s=max(0.0, keepalive_s or KEEPALIVE_S),
+            keepalive_s=keepalive_s if said_s else KEEPALIVE_S,
             http=Http(
                 key=PARTS,
                 park_timeout_s=PARK_S,
