@@ -19,11 +19,27 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 WATCH = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
 
 
+def goes_on(peer: Peer, more: bytes = b"x" * 65536) -> bool:
+    """Send `more`; return whether the connection is there."""
+    try:
+        peer.say(more)
+    except (ConnectionResetError, BrokenPipeError):
+        return False
+    return True
+
+
 def test_head_that_never_becomes_whole_is_given_up() -> None:
-    # Slowloris: a byte now and then must not count as progress.
     with Web(header_timeout_s=0.3, idle_timeout_s=60.0) as web:
         client = web.client(GET[:-3])
         assert client.ended()
+        web.wait_dropped("header_timeout")
+
+
+def test_head_that_comes_byte_by_byte_gets_no_more_time_for_it() -> None:
+    # Slowloris: a byte now and then must not count as progress.
+    with Web(header_timeout_s=0.4) as web:
+        client = web.client()
+        wait_until(lambda: goes_on(client, b"x") is False)
         web.wait_dropped("header_timeout")
 
 
@@ -209,15 +225,6 @@ def test_upload_that_moves_is_not_given_up() -> None:
         assert upstream.sized()[1] == b"1234567890"
         upstream.say(OK)
         assert client.sized()[1] == b"ok"
-
-
-def goes_on(peer: Peer) -> bool:
-    """Send more of a body; return whether the connection is there."""
-    try:
-        peer.say(b"x" * 65536)
-    except (ConnectionResetError, BrokenPipeError):
-        return False
-    return True
 
 
 def test_upload_that_nobody_takes_is_given_up() -> None:
