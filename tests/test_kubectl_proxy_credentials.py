@@ -85,7 +85,7 @@ def test_authorization_without_a_value_is_none(
 def test_empty_ca_file_trusts_nobody(office: Office, kind: type[Desk]) -> None:
     file = office.directory / "empty"
     file.touch()
-    office.write(trusts=False, **{"certificate-authority": str(file)})
+    office.write(None, trusts=False, **{"certificate-authority": str(file)})
     with office.proxy(kind) as proxy:
         answer = proxy.ask("/a")
         assert answer.status == 500
