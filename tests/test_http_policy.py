@@ -39,7 +39,7 @@ def settings(
     """Settings with the default filter, or none at all (`open_`)."""
     more = more or {}
     return Settings(
-        router or Router("/", "/static/", list(more)),
+        router or Router("/", "/static/", list(more) or None),
         {"": target, **more},
         None if open_ else rules or Filter(),
         user_agent="pyproxy/test",

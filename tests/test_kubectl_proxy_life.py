@@ -273,9 +273,31 @@ def test_contexts_that_come_and_go_are_followed(office: Office) -> None:
         wait_until(lambda: proxy.ask("/contexts/two/a").status == 200, 10.0)
         assert office.upstream.seen[-1].get("authorization") == "Bearer two"
         assert b"/contexts/two/" in proxy.ask("/contexts/").body
-        write_kubeconfig(office.file, {"one": one})
+        late = office.directory / "late"
+        broken = (cluster, {"tokenFile": str(late)})
+        write_kubeconfig(office.file, {"one": one, "broken": broken})
         wait_until(lambda: proxy.ask("/contexts/two/a").status == 404, 10.0)
+        wait_until(lambda: "context not served" in proxy.stderr, 10.0)
+        late.write_text("broken")
+        wait_until(lambda: proxy.ask("/contexts/broken/a").status == 200, 10.0)
+        assert proxy.stderr.count("context not served") == 1
         assert proxy.ask("/contexts/one/a").status == 200
+
+
+def test_context_that_is_named_may_come_later(office: Office) -> None:
+    ca = str(office.issuer.certificate)
+    cluster = {"server": office.upstream.url, "certificate-authority": ca}
+    one, two = (cluster, {"token": "one"}), (cluster, {"token": "two"})
+    write_kubeconfig(office.file, {"one": one})
+    with office.proxy(Desk, "--contexts=two") as proxy:
+        assert proxy.ask("/contexts/two/a").status == 404
+        assert "context not served" in proxy.stderr
+        write_kubeconfig(office.file, {"one": one, "two": two})
+        wait_until(lambda: proxy.ask("/contexts/two/a").status == 200, 10.0)
+        office.file.write_text("{ rubbish")
+        wait_until(lambda: "kubeconfig not reloaded" in proxy.stderr, 10.0)
+        assert proxy.ask("/contexts/two/a").status == 200
+        assert proxy.stderr.count("kubeconfig not reloaded") == 1
 
 
 def test_context_that_the_core_cannot_take_spoils_no_other(office: Office) -> None:

@@ -8,8 +8,6 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 
-import msgspec
-
 from pyproxy.config import Address
 from pyproxy.dataplane import ClientTls, Forward, Upstream, upstream_of
 from pyproxy.discovery.names import Names
@@ -21,11 +19,9 @@ from pyproxy.kube import (
     ClientFlags,
     Credentials,
     Current,
+    Kubeconfigs,
     Server,
-    contexts,
 )
-from pyproxy.kube.files import stamps
-from pyproxy.kube.kubeconfig import candidates
 from pyproxy.model import Backend, Pool
 
 logger = logging.getLogger(__name__)
@@ -44,23 +40,39 @@ class Apiservers:
     ) -> None:
         """Load everything. Raise AccessError if the first one cannot be used."""
         self._flags, self._env, self._others = flags, env, others
-        self._files = candidates(flags.kubeconfig, env)
-        self._stamps = stamps(self._files)
-        self._current = {"": Current(flags, env, check=_check)}
+        self._files = Kubeconfigs(flags.kubeconfig, env)
+        self._seen = self._files.version
+        first = Current(flags, env, check=_check, files=self._files)
+        self._current = {"": first}
         self._gone: list[Current] = []
         self._names = Names()
         self._tunnels: dict[tuple[str, str, int], tuple[Tunnel, str]] = {}
-        self.broken: dict[str, str] = {}  # contexts that cannot be served, and why
-        for name in _wanted(flags, env, others):
-            self._add(name)
+        self._broken: dict[str, str] = {}  # contexts that cannot be served, and why
+        self._take_up(self._wanted())
 
-    def _add(self, name: str) -> None:
+    def _take_up(self, wanted: Iterable[str]) -> None:
+        """Serve these, and say why not where that is news."""
+        before, self._broken = self._broken, {}
+        for name in wanted:
+            if name in self._current:
+                continue
+            try:
+                self._current[name] = self._context(name)
+            except AccessError as error:
+                why = self._broken[name] = str(error)
+                if before.get(name) != why:
+                    extra = {"context": name, "why": why}
+                    logger.warning("context not served", extra=extra)
+
+    def _context(self, name: str) -> Current:
         # What was said of server, user and token was said of the first.
         own = ClientFlags(kubeconfig=self._flags.kubeconfig, context=name)
-        try:
-            self._current[name] = Current(own, self._env, check=_check)
-        except AccessError as error:
-            self.broken[name] = str(error)
+        return Current(own, self._env, check=_check, files=self._files)
+
+    def _wanted(self) -> list[str]:
+        if ALL in self._others:
+            return list(self._files.loaded[0].contexts)
+        return list(dict.fromkeys(self._others))
 
     @property
     def access(self) -> Access:
@@ -131,29 +143,21 @@ class Apiservers:
 
     def poll(self) -> bool:
         """Look at files. Return whether anything changed."""
+        self._files.poll()
         followed = self._follow()
         changed = [current.poll() for current in self._current.values()]
         return followed or any(changed)
 
     def _follow(self) -> bool:
-        """With "*", take up contexts that came, and let go of those that went."""
-        if ALL not in self._others:
+        """Take up contexts that came or were mended; let go of those that went."""
+        # What a kubeconfig names may be written after it: try until it works.
+        if self._files.version == self._seen and not self._broken:
             return False
-        found = stamps(self._files)
-        if found == self._stamps:
-            return False
-        self._stamps = found
-        try:
-            wanted = _wanted(self._flags, self._env, self._others)
-        except AccessError:
-            return False  # the context in use says so
-        before = self.others
-        self.broken.clear()
+        self._seen = self._files.version
+        before, wanted = self.others, self._wanted()
         for name in set(before).difference(wanted):
             self._gone.append(self._current.pop(name))
-        for name in wanted:
-            if name not in self._current:
-                self._add(name)
+        self._take_up(wanted)
         if self.others == before:
             return False
         logger.info("contexts changed", extra={"contexts": ", ".join(self.others)})
@@ -212,15 +216,6 @@ def _check(access: Access) -> None:
         )
     except ValueError as error:
         raise AccessError(f"server {server.url}: {error}") from None
-
-
-def _wanted(
-    flags: ClientFlags, env: Mapping[str, str], others: Sequence[str]
-) -> list[str]:
-    if ALL in others:
-        alone = msgspec.structs.replace(flags, context="")
-        return [entry.name for entry in contexts(alone, env)]
-    return list(dict.fromkeys(others))
 
 
 def _route(access: Access) -> tuple[str, str, int]:

@@ -69,15 +69,22 @@ class Router:
     """Prefixes of one listener."""
 
     def __init__(
-        self, api: str = "/", static: str = "", contexts: Sequence[str] = ()
+        self,
+        api: str = "/",
+        static: str = "",
+        contexts: Sequence[str] | None = None,
     ) -> None:
-        """Prefixes begin and end with a slash and are not equal; `static` "" = none."""
+        """Prefixes begin and end with a slash and are not equal; `static` "" = none.
+
+        `contexts` None = nothing is special about their paths. If there are none now,
+        a request for one that was there must not end up at the apiserver in use.
+        """
         self._api = api
-        self._contexts = frozenset(contexts)
+        self._contexts = frozenset(contexts or ())
         self._kinds = {api: self._to_api}
         if static:
             self._kinds[static] = self._to_static
-        if contexts:
+        if contexts is not None:
             self._kinds[CONTEXTS] = self._to_context
         self._prefixes = sorted(self._kinds, key=len, reverse=True)
 

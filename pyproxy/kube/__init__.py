@@ -7,7 +7,7 @@ from pyproxy.kube.errors import AccessError, CredentialsError
 from pyproxy.kube.flags import ClientFlags
 from pyproxy.kube.headers import user_agent
 from pyproxy.kube.server import Server
-from pyproxy.kube.watch import Current, watch_files
+from pyproxy.kube.watch import Current, Kubeconfigs, watch_files
 
 __all__ = [
     "Access",
@@ -18,6 +18,7 @@ __all__ = [
     "Credentials",
     "CredentialsError",
     "Current",
+    "Kubeconfigs",
     "Server",
     "Tls",
     "contexts",

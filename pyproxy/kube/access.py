@@ -18,7 +18,7 @@ from pyproxy.kube.credentials import Credentials
 from pyproxy.kube.flags import ClientFlags
 from pyproxy.kube.headers import Pairs, impersonation
 from pyproxy.kube.kinds import credentials_of
-from pyproxy.kube.kubeconfig import Cluster, User, candidates, load_files
+from pyproxy.kube.kubeconfig import Cluster, Loaded, User, candidates, load_files
 from pyproxy.kube.proxies import proxy_for
 from pyproxy.kube.rewrite import save_auth_provider
 from pyproxy.kube.server import Server, parse_server
@@ -93,14 +93,17 @@ def load(
     *,
     clock: Clock | None = None,
     previous: Access | None = None,
+    loaded: Loaded | None = None,
 ) -> Access:
     """Find the apiserver. Raise AccessError, whose `text` is what kubectl would say.
 
-    `previous` lends its credentials where nothing about them has changed, so that a
-    reload does not log in again.
+    `loaded` is what the files hold, if that is known already. `previous` lends its
+    credentials where nothing about them has changed, so that a reload does not log in
+    again.
     """
     files = candidates(flags.kubeconfig, env)
-    config, warnings = load_files(flags.kubeconfig, env)
+    config, complaints = loaded or load_files(flags.kubeconfig, env)
+    warnings = list(complaints)
     choice = choose(config, flags, env)
     cluster, user = choice.cluster, choice.user
     if _is_default(choice, env) and incluster.is_possible(env):

@@ -144,6 +144,9 @@ class Kubeconfig:
     current_context: str = ""
 
 
+Loaded = tuple[Kubeconfig, list[str]]  # and what is to be warned of
+
+
 def candidates(explicit: str, env: Mapping[str, str]) -> tuple[str, ...]:
     """Return the files to look for, first one first."""
     if explicit:
@@ -154,7 +157,7 @@ def candidates(explicit: str, env: Mapping[str, str]) -> tuple[str, ...]:
     return (os.path.join(env.get("HOME", ""), ".kube", "config"),)
 
 
-def load_files(explicit: str, env: Mapping[str, str]) -> tuple[Kubeconfig, list[str]]:
+def load_files(explicit: str, env: Mapping[str, str]) -> Loaded:
     """Read and merge what there is; also return warnings. Raise AccessError."""
     if explicit and not os.path.exists(explicit):
         raise AccessError(f"stat {explicit}: no such file or directory")

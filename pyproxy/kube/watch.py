@@ -9,7 +9,7 @@ cluster.
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import msgspec
 
@@ -18,11 +18,48 @@ from pyproxy.kube.clock import Clock
 from pyproxy.kube.errors import AccessError
 from pyproxy.kube.files import stamps
 from pyproxy.kube.flags import ClientFlags
-from pyproxy.kube.kubeconfig import candidates
+from pyproxy.kube.kubeconfig import candidates, load_files
 
 logger = logging.getLogger(__name__)
 
 INTERVAL_S = 2.0
+
+
+class Kubeconfigs:
+    """The files of a kubeconfig, looked at and read once for all contexts in them.
+
+    What cannot be read is reported, and what was read before it stays.
+    """
+
+    def __init__(self, explicit: str, env: Mapping[str, str] = os.environ) -> None:
+        """Read them. Raise AccessError."""
+        self._explicit, self._env = explicit, env
+        self._failed = ""
+        self.names = candidates(explicit, env)
+        self._stamps = stamps(self.names)
+        self.loaded = load_files(explicit, env)
+        self.version = 0
+
+    def poll(self) -> None:
+        """Read them again if they changed; then `version` is another one."""
+        found = stamps(self.names)
+        if found == self._stamps:
+            return
+        self._stamps = found
+        try:
+            self.loaded = load_files(self._explicit, self._env)
+        except AccessError as error:
+            if str(error) != self._failed:  # once per trouble
+                self._failed = str(error)
+                _say_kept(self.names, self._failed)
+            return
+        self._failed = ""
+        self.version += 1
+
+
+def _say_kept(files: Iterable[str], why: str) -> None:
+    extra = {"files": " ".join(files), "why": why}
+    logger.warning("kubeconfig not reloaded, keeping the last", extra=extra)
 
 
 class Current:
@@ -35,17 +72,21 @@ class Current:
         *,
         clock: Clock | None = None,
         check: Callable[[Access], None] = lambda _: None,
+        files: Kubeconfigs | None = None,
     ) -> None:
-        """Load it. Raise AccessError, as `check` does of what is of no use to us."""
+        """Load it. Raise AccessError, as `check` does of what is of no use to us.
+
+        Who shares `files` with others polls them.
+        """
         self._env = env
         self._clock = clock or Clock()
         self._check = check
         self._old: list[Access] = []
         self._failed = ""
-        self._files = candidates(flags.kubeconfig, env)
-        self._stamps = stamps(self._files)
-        self.access = load(flags, env, clock=self._clock)
-        check(self.access)
+        self._shares = files is not None
+        self._files = files or Kubeconfigs(flags.kubeconfig, env)
+        self._version = self._files.version
+        self.access = self._load(flags)
         self._flags = msgspec.structs.replace(flags, context=self.access.context)
 
     def poll(self) -> bool:
@@ -54,23 +95,33 @@ class Current:
         A kubeconfig that cannot be used any more is reported, and the last one stays.
         """
         changed = self.access.credentials.poll()
-        found = stamps(self._files)
+        if not self._shares:
+            self._files.poll()
         # What a kubeconfig names may be written after it: try until it works.
-        if found == self._stamps and not self._failed:
+        if self._files.version == self._version and not self._failed:
             return changed
-        self._stamps = found
+        self._version = self._files.version
         return self._reload() or changed
+
+    def _load(self, flags: ClientFlags, previous: Access | None = None) -> Access:
+        access = load(
+            flags,
+            self._env,
+            clock=self._clock,
+            previous=previous,
+            loaded=self._files.loaded,
+        )
+        self._check(access)
+        return access
 
     def _reload(self) -> bool:
         old = self.access
         try:
-            new = load(self._flags, self._env, clock=self._clock, previous=old)
-            self._check(new)
+            new = self._load(self._flags, old)
         except AccessError as error:
             if str(error) != self._failed:  # once per trouble
                 self._failed = str(error)
-                extra = {"files": " ".join(self._files), "why": self._failed}
-                logger.warning("kubeconfig not reloaded, keeping the last", extra=extra)
+                _say_kept(self._files.names, self._failed)
             return False
         self._failed = ""
         self.access = new

@@ -121,8 +121,6 @@ class Parts:
         apiservers = Apiservers(config.client, os.environ, config.contexts)
         for text in apiservers.access.warnings:
             logger.warning(text)
-        for name, why in apiservers.broken.items():
-            logger.warning("context not served", extra={"context": name, "why": why})
         for text in warnings(config, apiservers.access.server):
             logger.warning(text)
         return cls(config, apiservers)
@@ -154,7 +152,11 @@ class Parts:
         config, apiservers = self.config, self.apiservers
         static = with_slash(config.www_prefix) if config.www else ""
         return Settings(
-            Router(with_slash(config.api_prefix), static, apiservers.others),
+            Router(
+                with_slash(config.api_prefix),
+                static,
+                apiservers.others if config.contexts else None,
+            ),
             apiservers.targets(with_path=config.append_server_path),
             config.make_filter(),
             allow_cross_site=config.allow_cross_site,
