@@ -6,7 +6,7 @@ writes a log line. A FIN that no close_notify announced is an end, but not a cle
 somebody on the way may have cut the stream.
 """
 
-from libc.errno cimport ENOMEM, EPROTO
+from libc.errno cimport ENOMEM, EPIPE, EPROTO
 from libc.string cimport memset
 
 from fastpath.linux.debug cimport check
@@ -213,6 +213,7 @@ cdef ssize_t transport_write_tls(
     cdef size_t taken = 0
     cdef size_t got
     cdef int result
+    cdef int code
 
     check(not t.handshaking)
     if t.failed:
@@ -222,11 +223,15 @@ cdef ssize_t transport_write_tls(
     while taken < size:
         wire_more(SSL_get_wbio(t.ssl), size - taken > RECORD_BYTES)
         if SSL_write_ex(t.ssl, <const char*>data + taken, size - taken, &got) != 1:
-            result = settle(t, 0, errno)
+            code = errno
+            result = settle(t, 0, code)
             if result == -EAGAIN:
                 t.writable = 0
                 wire_push(SSL_get_wbio(t.ssl))
                 return taken
+            if result == 0:
+                # The peer has said goodbye before: OpenSSL tells of that, not of this.
+                result = -code if code != 0 else -EPIPE
             return <ssize_t>taken if taken > 0 else result
         taken += got
     return taken

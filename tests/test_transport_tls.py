@@ -277,6 +277,19 @@ def test_reset_is_an_error_behind_the_bytes_before_it(both: Both) -> None:
         ours.read(1)
 
 
+def test_write_after_goodbye_and_reset_is_an_error(both: Both) -> None:
+    # OpenSSL tells of the goodbye once more: it was taken for a full socket, for good.
+    ours, peer = both
+    drain(ours)
+    with socket.socket(fileno=os.dup(peer.tls.fileno())) as raw:
+        peer.end()
+        assert read(ours) == b""
+        peer.tls.close()
+        send_reset(raw)
+    with pytest.raises((ConnectionResetError, BrokenPipeError)):
+        spin(lambda: ours.write(b"x") and False)
+
+
 def test_close_says_goodbye_and_reset_does_not(
     certificates: Certificates, kind: tuple[str, str]
 ) -> None:
