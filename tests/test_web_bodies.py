@@ -331,6 +331,28 @@ def test_body_to_the_end_closes_the_client_behind_it() -> None:
         assert client.rest() == b"all there is"
 
 
+def test_informational_responses_without_end_are_a_bad_gateway() -> None:
+    with Web() as web:
+        client = web.client(GET)
+        upstream = web.upstreams.accept()
+        upstream.head()
+        upstream.say(b"HTTP/1.1 103 Hint\r\n\r\n" * 33)
+        for _ in range(32):
+            assert client.head()[0] == "HTTP/1.1 103 Hint"
+        assert client.sized()[0] == "HTTP/1.1 502 Bad Gateway"
+        assert upstream.ended()
+
+
+def test_trailers_are_announced_as_they_were() -> None:
+    with Web() as web:
+        client = web.client(GET)
+        upstream = web.upstreams.accept()
+        upstream.head()
+        upstream.say(CHUNKED[:-2] + b"Trailer: X-Sum\r\n\r\n0\r\nX-Sum: 1\r\n\r\n")
+        assert client.head()[1]["trailer"] == "X-Sum"
+        assert client.exactly(15) == b"0\r\nX-Sum: 1\r\n\r\n"
+
+
 def test_client_of_http_1_0_gets_no_informational_response() -> None:
     # RFC 9110 15.2: it would take it for the final one.
     with Web() as web:

@@ -87,6 +87,15 @@ def test_client_that_leaves_ends_what_was_done_for_it(when: str) -> None:
         assert web.engine.stats().relays_active == 0
 
 
+def test_client_that_leaves_ends_the_dial_for_it() -> None:
+    with blackhole() as hole, Web(backends=[hole]) as web:
+        client = web.client(GET)
+        wait_until(lambda: web.engine.stats().backends[hole].active == 1)
+        client.close()
+        web.wait_dropped("reset_by_client")
+        assert web.engine.stats().backends[hole].active == 0
+
+
 def test_client_that_leaves_in_the_same_breath_is_noticed() -> None:
     # Its FIN was in the event that brought the request, and no other one came.
     def decide(question: Question) -> Verdict:
