@@ -15,8 +15,19 @@ from fastpath.checks import check, check_count, check_seconds, check_text
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
-# Parts of a request that a verdict may depend on, beside headers by name.
-PARTS = (":method", ":host", ":path", ":query", ":upgrade", ":source", ":body")
+# Parts of a request that a verdict may depend on, beside headers by name. ":segment" is
+# what a path begins with, up to its second slash; of a path with escapes, or with
+# segments that are empty or begin with a dot, it is the whole.
+PARTS = (
+    ":method",
+    ":host",
+    ":path",
+    ":segment",
+    ":query",
+    ":upgrade",
+    ":source",
+    ":body",
+)
 MAX_KEY_PARTS = 16
 MAX_REPLY_BYTES = 1 << 20
 MAX_EDITS = 64  # of a verdict; the core keeps one bit for each

@@ -17,6 +17,7 @@ from fastpath.verdict cimport (
     PART_METHOD,
     PART_PATH,
     PART_QUERY,
+    PART_SEGMENT,
     PART_SOURCE,
     PART_UPGRADE,
 )
@@ -38,6 +39,7 @@ PARTS = {
     ":method": PART_METHOD,
     ":host": PART_HOST,
     ":path": PART_PATH,
+    ":segment": PART_SEGMENT,
     ":query": PART_QUERY,
     ":upgrade": PART_UPGRADE,
     ":source": PART_SOURCE,

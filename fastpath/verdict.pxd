@@ -18,6 +18,7 @@ cdef enum PART:
     PART_METHOD
     PART_HOST
     PART_PATH
+    PART_SEGMENT             # what a path begins with, see Http.key
     PART_QUERY
     PART_UPGRADE
     PART_SOURCE

@@ -88,6 +88,26 @@ cdef void put_span(writer_t* w, const asked_t* a, span_t s) noexcept nogil:
     put_part(w, a.bytes + s.at, s.size)
 
 
+# "/api/" of "/api/v1/pods", "/healthz" of itself; of a path that somebody may read in
+# another way (escapes, empty segments, ones that begin with a dot) the whole of it.
+cdef span_t first_segment(const char* bytes, span_t path) noexcept nogil:
+    cdef const char* text = bytes + path.at
+    cdef uint32_t end = path.size
+    cdef uint32_t i
+
+    if path.size == 0 or text[0] != b"/":
+        return path
+    for i in range(1, path.size):
+        if text[i] == b"%":
+            return path
+        if text[i - 1] == b"/" and (text[i] == b"/" or text[i] == b"."):
+            return path
+        if text[i] == b"/" and end == path.size:
+            end = i + 1
+    path.size = end
+    return path
+
+
 cdef void put_request_part(
     writer_t* w, const asked_t* a, const part_t* part
 ) noexcept nogil:
@@ -99,6 +119,8 @@ cdef void put_request_part(
         put_span(w, a, a.head.host)
     elif part.kind == PART_PATH:
         put_span(w, a, a.head.path)
+    elif part.kind == PART_SEGMENT:
+        put_span(w, a, first_segment(a.bytes, a.head.path))
     elif part.kind == PART_QUERY:
         put_span(w, a, a.head.query)
     elif part.kind == PART_SOURCE:

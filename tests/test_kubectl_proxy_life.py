@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.desk import Desk, Kubectl, find_kubectl, hear, write_kubeconfig
+from tests.fakes.desk import Desk, Kubectl, find_kubectl, hear
 from tests.fakes.office import Office
-from tests.fakes.recorder import Recorder, pair_for
 from tests.waiting import scaled, wait_until
 
 pytestmark = pytest.mark.slow  # a process or two for each test
@@ -233,95 +232,6 @@ def test_end_cuts_a_watch_at_the_deadline(office: Office) -> None:
         assert proxy.wait() == 0
 
 
-def test_contexts_are_served_side_by_side(office: Office) -> None:
-    ca = str(office.issuer.certificate)
-    with Recorder(pair_for(office.issuer)) as other:
-        one = {"server": office.upstream.url, "certificate-authority": ca}
-        two = {"server": other.url, "certificate-authority": ca}
-        write_kubeconfig(
-            office.file,
-            {
-                "one": (one, {"token": "one"}),
-                "arn:two/x": (two, {"token": "two"}),
-                "broken": (one | {"certificate-authority": "/none"}, {}),
-            },
-        )
-        with office.proxy(Desk, "--contexts=*") as proxy:
-            assert proxy.ask("/a").status == 200
-            assert proxy.ask("/contexts/one/b").status == 200
-            assert proxy.ask("/contexts/arn:two%2Fx/c%2Fd?e").status == 200
-            assert proxy.ask("/contexts/broken/a").status == 404
-            assert proxy.ask("/contexts/none/a").status == 404
-            listed = proxy.ask("/contexts/")
-            assert b"/contexts/arn%3Atwo%2Fx/" in listed.body
-            assert b"context not served" in proxy.stderr.encode()
-        went = [(s.target, s.get("authorization")) for s in office.upstream.seen]
-        assert went == [("/a", "Bearer one"), ("/b", "Bearer one")]
-        went = [(s.target, s.get("authorization")) for s in other.seen]
-        assert went == [("/c%2Fd?e", "Bearer two")]
-
-
-def test_contexts_that_come_and_go_are_followed(office: Office) -> None:
-    ca = str(office.issuer.certificate)
-    cluster = {"server": office.upstream.url, "certificate-authority": ca}
-    one = (cluster, {"token": "one"})
-    two = (cluster, {"token": "two"})
-    write_kubeconfig(office.file, {"one": one})
-    with office.proxy(Desk, "--contexts=*") as proxy:
-        assert proxy.ask("/contexts/two/a").status == 404
-        write_kubeconfig(office.file, {"one": one, "two": two})
-        wait_until(lambda: proxy.ask("/contexts/two/a").status == 200, 10.0)
-        assert office.upstream.seen[-1].get("authorization") == "Bearer two"
-        assert b"/contexts/two/" in proxy.ask("/contexts/").body
-        late = office.directory / "late"
-        broken = (cluster, {"tokenFile": str(late)})
-        write_kubeconfig(office.file, {"one": one, "broken": broken})
-        wait_until(lambda: proxy.ask("/contexts/two/a").status == 404, 10.0)
-        wait_until(lambda: "context not served" in proxy.stderr, 10.0)
-        late.write_text("broken")
-        wait_until(lambda: proxy.ask("/contexts/broken/a").status == 200, 10.0)
-        assert proxy.stderr.count("context not served") == 1
-        assert proxy.ask("/contexts/one/a").status == 200
-
-
-def test_context_that_is_named_may_come_later(office: Office) -> None:
-    ca = str(office.issuer.certificate)
-    cluster = {"server": office.upstream.url, "certificate-authority": ca}
-    one, two = (cluster, {"token": "one"}), (cluster, {"token": "two"})
-    write_kubeconfig(office.file, {"one": one})
-    with office.proxy(Desk, "--contexts=two") as proxy:
-        assert proxy.ask("/contexts/two/a").status == 404
-        assert "context not served" in proxy.stderr
-        write_kubeconfig(office.file, {"one": one, "two": two})
-        wait_until(lambda: proxy.ask("/contexts/two/a").status == 200, 10.0)
-        office.file.write_text("{ rubbish")
-        wait_until(lambda: "kubeconfig not reloaded" in proxy.stderr, 10.0)
-        assert proxy.ask("/contexts/two/a").status == 200
-        assert proxy.stderr.count("kubeconfig not reloaded") == 1
-
-
-def test_context_that_the_core_cannot_take_spoils_no_other(office: Office) -> None:
-    ca = str(office.issuer.certificate)
-    cluster = {"server": office.upstream.url, "certificate-authority": ca}
-    good = (cluster, {"token": "one"})
-    bad = (cluster | {"tls-server-name": "no name"}, {"token": "two"})
-    write_kubeconfig(office.file, {"good": good, "bad": bad})
-    with office.proxy(Desk, "--contexts=*") as proxy:
-        assert proxy.ask("/contexts/good/a").status == 200
-        assert proxy.ask("/contexts/bad/a").status == 404
-        assert "server name 'no name' is neither" in proxy.stderr
-        write_kubeconfig(office.file, {"good": (bad[0], good[1])})
-        wait_until(lambda: "kubeconfig not reloaded" in proxy.stderr, 10.0)
-        assert proxy.ask("/contexts/good/a").status == 200
-        assert proxy.ask("/a").status == 200
-
-
-def test_contexts_are_not_served_unless_asked_for(office: Office) -> None:
-    with office.proxy(Desk) as proxy:
-        assert proxy.ask("/contexts/main/a").status == 200
-        assert office.upstream.seen[0].target == "/contexts/main/a"
-
-
 def test_cross_site_request_is_refused_unless_allowed(office: Office) -> None:
     for flags, status in (([], 403), (["--allow-cross-site"], 200)):
         with office.proxy(Desk, *flags) as proxy:
@@ -383,6 +293,17 @@ def test_request_like_one_before_is_not_asked_about_again(office: Office) -> Non
         metrics = ask_admin(proxy, "/metrics").decode()
         assert 'pyproxy_verdicts_total{outcome="asked"} 1.0' in metrics
         assert 'pyproxy_verdicts_total{outcome="remembered"} 49.0' in metrics
+
+
+def test_path_without_a_filter_is_not_asked_about_again(office: Office) -> None:
+    flags = ["--admin-address=127.0.0.1:0", "--log-level=info", "--disable-filter"]
+    with office.proxy(Desk, *flags) as proxy, proxy.dial() as client:
+        for number in range(50):
+            path = f"/api/v1/namespaces/n{number}"
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            assert hear(client).status == 200
+        metrics = ask_admin(proxy, "/metrics").decode()
+        assert 'pyproxy_verdicts_total{outcome="asked"} 1.0' in metrics
 
 
 def test_no_admin_address_is_open_by_default(office: Office) -> None:

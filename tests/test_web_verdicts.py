@@ -24,11 +24,21 @@ def echo(question: Question) -> Verdict:
     return Reply(200, f"{question.method} {question.target}".encode())
 
 
-PARTS = (":method", ":host", ":path", ":query", ":upgrade", ":body", "x-who")
+PARTS = (
+    ":method",
+    ":host",
+    ":path",
+    ":segment",
+    ":query",
+    ":upgrade",
+    ":body",
+    "x-who",
+)
 DIFFER = {
     ":method": (request(), request(method="PUT")),
     ":host": (request(), request(host="b")),
-    ":path": (request("/x?a"), request("/y?a")),
+    ":path": (request("/x/a"), request("/x/b")),
+    ":segment": (request("/x/a"), request("/y/a")),
     ":query": (request("/x?a"), request("/x?b")),
     ":upgrade": (request(), request(Connection="Upgrade", Upgrade="websocket")),
     ":body": (request(), request(Content_Length="1") + b"b"),
@@ -54,12 +64,45 @@ def test_request_that_differs_in_a_named_part_is_asked_about(part: str) -> None:
 @pytest.mark.parametrize("part", DIFFER)
 def test_request_that_differs_elsewhere_is_not(part: str) -> None:
     one, other = DIFFER[part]
-    rest = tuple(name for name in PARTS if name != part)
+    alike = (part, ":path") if part == ":segment" else (part,)
+    rest = tuple(name for name in PARTS if name not in alike)
     with Web(echo, key=rest, parts=PARTS) as web:
         served(web.client(), one, other, one)
         assert len(web.asked) == 1
         assert web.stats.asked == 1
         assert web.stats.remembered == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("/x/", "/x/a/b"), ("/x/a.b", "/x/c/"), ("/healthz", "/healthz"), ("/", "/")],
+)
+def test_segment_is_what_a_path_begins_with(one: str, other: str) -> None:
+    with Web(echo, key=(":segment",), parts=PARTS) as web:
+        served(web.client(), request(one), request(other))
+        assert len(web.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("/x", "/x/"),
+        ("/", "/x"),
+        ("/x/a", "/x/%61"),
+        ("/x/a", "/x/a/../b"),
+        ("/x/a", "/x//a"),
+        ("/x/a", "/x/a//"),
+        ("/x/a", "/x/."),
+        ("/x/%61", "/x/%62"),
+        ("/x//a", "/x//b"),
+        ("http://a/x/a", "http://a"),
+        ("http://a", "http://a/x"),
+    ],
+)
+def test_segment_of_a_path_that_is_odd_is_the_whole(one: str, other: str) -> None:
+    with Web(echo, key=(":segment",), parts=PARTS) as web:
+        served(web.client(), request(one), request(other))
+        assert len(web.asked) == 2
 
 
 def test_header_that_is_missing_or_there_twice_is_not_the_same() -> None:

@@ -35,6 +35,7 @@ IMPERSONATE = "impersonate-user"
 # All that a verdict may name.
 PARTS: Key = (
     ":path",
+    ":segment",
     ":method",
     ":host",
     ":upgrade",
@@ -123,7 +124,7 @@ def _api(
     settings: Settings,
     credentials: Mapping[str, Credential],
 ) -> Verdict | Need:
-    refusal, key = _refusal(question, route.path, settings)
+    refusal, key = _refusal(question, route, settings)
     if refusal is not None:
         return Verdict(refusal, key, REMEMBER_S)
     target = settings.targets.get(route.context)
@@ -162,13 +163,16 @@ def _api(
 
 
 def _refusal(
-    question: Question, path: str, settings: Settings
+    question: Question, route: Api, settings: Settings
 ) -> tuple[Reply | None, Key]:
-    """Return why a request may not pass, if so, and what that depended on."""
-    key: Key = (":path", ":method", ":upgrade")
+    """Return why a request may not pass, if so, and what that and the route hang on."""
+    # A filter reads the whole path, and the name of a context is its second segment.
+    whole = settings.filter is not None or bool(route.context)
+    where = ":path" if whole else _place(settings)
+    key: Key = (where, ":method", ":upgrade")
     if settings.filter is not None:
         key += (":host",)
-        if not settings.filter.accepts(question.method, path, question.host):
+        if not settings.filter.accepts(question.method, route.path, question.host):
             return replies.FORBIDDEN, key
     if settings.allow_cross_site or is_safe(question):
         return None, key
@@ -178,13 +182,18 @@ def _refusal(
     return replies.CROSS_SITE if is_cross_site(question) else None, key
 
 
+def _place(settings: Settings) -> str:
+    """Return the part of a request that says which prefix it has."""
+    return ":segment" if settings.router.is_shallow else ":path"
+
+
 def _upgrades(wanted: str) -> tuple[str, ...] | None:
     words = [word.strip().lower() for word in wanted.split(",")]
     return () if set(words) & set(REFUSED_UPGRADES) else None
 
 
 def _static(question: Question, strip: int, settings: Settings) -> Verdict:
-    key: Key = (":path",)
+    key: Key = (_place(settings),)
     if settings.filter is not None:
         key += (":host",)
         if not settings.filter.accepts_host(question.host):

@@ -87,6 +87,8 @@ class Router:
         if contexts is not None:
             self._kinds[CONTEXTS] = self._to_context
         self._prefixes = sorted(self._kinds, key=len, reverse=True)
+        # Whether the first segment of a plain path says which prefix it has.
+        self.is_shallow = all(prefix.count("/") <= 2 for prefix in self._kinds)
 
     def route(self, path: str) -> Route:
         """Find whose a path is; it comes as sent, Latin-1 for bytes."""
