@@ -6,18 +6,16 @@ files changed; a broken new file leaves the last good context in use.
 
 import hashlib
 import logging
-import os
 import ssl
 from dataclasses import dataclass, field
 
 from pyproxy.errors import ConfigError
+from pyproxy.stamp import stamps
 
 logger = logging.getLogger(__name__)
 
 MAX_PEM_BYTES = 4 << 20
 MAX_TOKEN_BYTES = 64 << 10
-
-_Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +39,14 @@ class ClientTls:
     def __init__(self, settings: TlsSettings) -> None:
         """Load everything at once. Raise ConfigError that names the bad file."""
         self._settings = settings
-        self._stamps = [_stamp(file) for file in settings.files]
+        self._stamps = stamps(settings.files)
         self._context = build_context(settings)
 
     def context(self) -> ssl.SSLContext:
         """Return the context, rebuilt when a file changed since the last call."""
-        stamps = [_stamp(file) for file in self._settings.files]
-        if stamps != self._stamps:
-            self._stamps = stamps  # also when it fails: say so once, not at each probe
+        found = stamps(self._settings.files)
+        if found != self._stamps:
+            self._stamps = found  # also when it fails: say so once, not at each probe
             try:
                 self._context = build_context(self._settings)
                 logger.info("certificates reloaded", extra={"files": _join(self)})
@@ -136,15 +134,6 @@ def read_token(file: str) -> str:
     if not all(0x21 <= byte <= 0x7E for byte in raw):
         raise ConfigError(f"{file}: token: characters that no token has")
     return raw.decode("ascii")
-
-
-def _stamp(file: str) -> _Stamp | None:
-    # Projected volumes swap a symlink: inode and time change, the name does not.
-    try:
-        status = os.stat(file)
-    except OSError:
-        return None
-    return (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def _join(tls: ClientTls) -> str:

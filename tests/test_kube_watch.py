@@ -7,17 +7,18 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pyproxy.kube import Access, AccessError, ClientFlags, Current, watch_files
-from pyproxy.kube.files import stamp
 from tests.fakes.clock import FakeClock
 from tests.fakes.kubectl import Document, environment, one_context, write
 
 CLUSTER = {"server": "https://one"}
+
+Step = Callable[[], object]
 
 
 @pytest.fixture
@@ -180,7 +181,7 @@ def test_bad_start_is_an_error(tmp_path: Path) -> None:
 async def test_watch_hands_over_what_is_new(file: Path) -> None:
     found = current(file)
     seen: list[str] = []
-    steps: list[Callable[[], object]] = [
+    steps: list[Step] = [
         lambda: None,
         lambda: save(file, one_context({"server": "https://two"}, {"token": "t"})),
         lambda: save(file, "- rubbish"),
@@ -219,46 +220,3 @@ async def test_replaced_credentials_are_closed(
     assert closed == [old]
     await found.close()
     assert closed == [old, found.access.credentials]
-
-
-def replaced(file: Path) -> None:
-    """Swap a symlink, as projected volumes do."""
-    other = file.with_name("link")
-    other.symlink_to(file.with_name("next"))
-    os.replace(other, file)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        pytest.param(lambda f: f.write_text("two"), id="content"),
-        pytest.param(lambda f: os.utime(f, ns=(1, 1)), id="time"),
-        pytest.param(lambda f: f.chmod(0o400), id="mode"),
-        pytest.param(lambda f: f.unlink(), id="removal"),
-        pytest.param(replaced, id="symlink"),
-    ],
-)
-def test_stamp_shows_every_kind_of_change(
-    tmp_path: Path, change: Callable[[Path], Awaitable[None]]
-) -> None:
-    file = tmp_path / "file"
-    file.write_text("one!")
-    (tmp_path / "next").write_text("one!")
-    before = stamp(str(file))
-    assert stamp(str(file)) == before
-    change(file)
-    assert stamp(str(file)) != before
-
-
-def test_stamp_of_a_pipe_does_not_change() -> None:
-    # `--kubeconfig <(command)`: what can be read once only is read once only.
-    reading, writing = os.pipe()
-    try:
-        name = f"/proc/self/fd/{reading}"
-        before = stamp(name)
-        os.write(writing, b"x")
-        os.read(reading, 1)
-        assert stamp(name) == before
-    finally:
-        os.close(reading)
-        os.close(writing)

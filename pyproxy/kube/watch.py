@@ -16,9 +16,9 @@ import msgspec
 from pyproxy.kube.access import Access, load
 from pyproxy.kube.clock import Clock
 from pyproxy.kube.errors import AccessError
-from pyproxy.kube.files import stamps
 from pyproxy.kube.flags import ClientFlags
 from pyproxy.kube.kubeconfig import candidates, load_files
+from pyproxy.stamp import stamps
 
 logger = logging.getLogger(__name__)
 
