@@ -78,6 +78,10 @@ cdef dict build(table, dict old_blocks, dict listening, Registry registry, int w
     return blocks
 
 
+cdef set _ports(dict listening):
+    return {port for (_, port), _ in listening.values() if port}  # a path has none
+
+
 cdef dict open_all(table, dict listening, int workers, sockets):
     opened = {}
     try:
@@ -87,7 +91,8 @@ cdef dict open_all(table, dict listening, int workers, sockets):
             if key in sockets:
                 opened[key] = share_listeners(vip, sockets[key], workers)
             else:
-                opened[key] = open_listeners(vip, workers)
+                beside = vip.port in _ports(listening) or vip.port in _ports(opened)
+                opened[key] = open_listeners(vip, workers, beside)
     except BaseException:
         for _, fds in opened.values():
             close_listeners(fds)

@@ -16,9 +16,12 @@ cdef struct listen_options_t:
     bint client_first           # the protocol begins with the client's bytes
     int backlog
 
-# Bind and listen on `at`; port 0 takes a free one and writes it back. Return the fd,
-# which is the caller's, or -errno.
-cdef int listener_open(addr_t* at, const listen_options_t* options) noexcept nogil
+# Bind and listen on `at`; port 0 takes a free one and writes it back. `beside` those of
+# this user that listen there already; otherwise they are in the way, as anybody is.
+# Return the fd, which is the caller's, or -errno.
+cdef int listener_open(
+    addr_t* at, const listen_options_t* options, bint beside
+) noexcept nogil
 
 # Set what can be changed on a live listener. Return 0 or -errno.
 cdef int listener_set(int fd, const listen_options_t* options) noexcept nogil

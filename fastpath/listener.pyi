@@ -3,7 +3,9 @@ from collections.abc import Iterable, Sequence
 from fastpath.snapshot import Key
 from fastpath.spec import Vip
 
-def open_listeners(vip: Vip, count: int) -> tuple[Key, list[int]]: ...
+def open_listeners(
+    vip: Vip, count: int, beside: bool = False
+) -> tuple[Key, list[int]]: ...
 def share_listeners(
     vip: Vip, fds: Sequence[int], count: int
 ) -> tuple[Key, list[int]]: ...

@@ -107,12 +107,12 @@ cdef int listener_set(int fd, const listen_options_t* options) noexcept nogil:
     return 0 if listen(fd, options.backlog) != -1 else -errno
 
 
-cdef int listener_bind(int fd, addr_t* at) noexcept nogil:
+cdef int listener_bind(int fd, addr_t* at, bint beside) noexcept nogil:
     cdef sockaddr_storage name
     cdef socklen_t size = addr_to_sockaddr(at, &name)
 
     set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1)
-    set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1)
+    set_int(fd, SOL_SOCKET, SO_REUSEPORT, beside)
     if at.family == AF_INET6:  # 0.0.0.0 and [::] are two listeners
         set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)
     if bind(fd, <sockaddr*>&name, size) == -1:
@@ -124,18 +124,23 @@ cdef int listener_bind(int fd, addr_t* at) noexcept nogil:
     return 0
 
 
-cdef int listener_open(addr_t* at, const listen_options_t* options) noexcept nogil:
+cdef int listener_open(
+    addr_t* at, const listen_options_t* options, bint beside
+) noexcept nogil:
     cdef int fd = socket(at.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     cdef int failed
 
     if fd == -1:
         return -errno
-    failed = listener_bind(fd, at)
+    failed = listener_bind(fd, at, beside)
     if failed == 0:
         failed = listener_set(fd, options)
     if failed < 0:
         close(fd)
         return failed
+    # Only now that it listens: with SO_REUSEPORT from the beginning, two processes of
+    # one user would share an address, and neither would ever be told.
+    set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1)
     return fd
 
 
@@ -180,15 +185,16 @@ cdef tuple open_unix_listeners(vip, int count):
     return (vip.host, 0), fds
 
 
-def open_listeners(vip, int count):
+def open_listeners(vip, int count, bint beside=False):
     """Bind `count` sockets side by side: ((host, port) as bound, fds).
 
-    The fds are the caller's. Raises OSError, nothing then stays open. A path stays
-    when they are closed: whoever gave its name removes it.
+    `beside`: the caller has that port at another address, perhaps at all of them;
+    otherwise nobody else may. The fds are the caller's. Raises OSError, nothing then
+    stays open. A path stays when they are closed: whoever gave its name removes it.
     """
     if vip.host.startswith(_UNIX):
         return open_unix_listeners(vip, count)
-    return open_ip_listeners(vip, count)
+    return open_ip_listeners(vip, count, beside)
 
 
 cdef str _shown(vip):
@@ -196,7 +202,7 @@ cdef str _shown(vip):
     return f"{host}:{vip.port}"
 
 
-cdef tuple open_ip_listeners(vip, int count):
+cdef tuple open_ip_listeners(vip, int count, bint beside):
     """One socket each, side by side with SO_REUSEPORT."""
     cdef addr_t at
     cdef listen_options_t options = listen_options(vip)
@@ -205,7 +211,7 @@ cdef tuple open_ip_listeners(vip, int count):
     addr_parse(&at, vip.host.encode(), vip.port)
     fds = []
     for _i in range(count):
-        fd = listener_open(&at, &options)
+        fd = listener_open(&at, &options, beside or len(fds) > 0)
         if fd < 0:
             close_listeners(fds)
             why = os.strerror(-fd)

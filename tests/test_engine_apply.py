@@ -146,6 +146,22 @@ def test_bind_that_fails_changes_nothing() -> None:
         assert echoes(fresh.key)
 
 
+def test_address_and_all_addresses_share_a_port_in_one_engine_only() -> None:
+    with EchoServer() as server, Engine(workers=2) as engine, Engine(workers=1) as late:
+        pool = Pool((Backend(*server.address),))
+        one = Vip("127.0.0.1", free_port(), "tcp", pool)
+        everywhere = Vip("0.0.0.0", one.port, "tcp", pool)
+        for vips in ([one], [one, everywhere], [everywhere], [everywhere, one]):
+            engine.apply(Table(vips))
+            assert echoes(one.key)
+            with pytest.raises(OSError, match="cannot listen on") as failed:
+                late.apply(Table([one]))
+            assert failed.value.errno == errno.EADDRINUSE
+        engine.apply(Table([]))
+        late.apply(Table([one]))
+        assert echoes(one.key)
+
+
 def test_address_that_is_not_ours_cannot_be_bound() -> None:
     with Engine(workers=1) as engine:
         with pytest.raises(OSError, match=r"192\.0\.2\.1") as failed:

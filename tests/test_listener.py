@@ -216,6 +216,17 @@ def test_port_that_is_taken_is_refused_and_nothing_stays_open() -> None:
         assert not before.new_in(Holdings.now())
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_port_of_another_process_of_this_user_is_refused(host: str) -> None:
+    # Symptom: two engines shared a port, and the kernel their clients.
+    with listening("127.0.0.1") as (address, _):
+        for count in (1, 2):
+            with pytest.raises(OSError, match="cannot listen on") as caught:
+                open_listeners(vip(host, address[1]), count)
+            assert caught.value.errno == errno.EADDRINUSE
+        close_listeners(open_listeners(vip(host, address[1]), 2, beside=True)[1])
+
+
 def test_mapped_address_listens_on_ipv4() -> None:
     with listening("::ffff:127.0.0.1") as (address, fd):
         assert address[0] == "127.0.0.1"
