@@ -45,7 +45,7 @@ image:  ## container image pyproxy:dev
 # sanitizer build has the same invariant checks, and CI has run it by then.
 DEBUG_PASS := yes
 .PHONY: test
-test: .stamps/system-test .stamps/test .stamps/install $(if $(filter no,$(DEBUG_PASS)),,debug)  ## the whole suite, then the core's tests on the debug build
+test: .stamps/system-test .stamps/test .stamps/javascript .stamps/install $(if $(filter no,$(DEBUG_PASS)),,debug)  ## the whole suite, then the core's tests on the debug build
 	rm -f build/skipped
 	PYPROXY_SKIPS=$(CURDIR)/build/skipped $(PYTEST) $(PARALLEL)
 	[ "$(DEBUG_PASS)" = no ] || { cd build/debug && \
@@ -133,7 +133,7 @@ arch: .stamps/lint .stamps/test  ## import contracts and the layout of the core
 .PHONY: clean
 clean:  ## remove what was built
 	rm -rf build dist wheelhouse *.egg-info fastpath/*.c fastpath/*.so fastpath/*.html
-	rm -rf .stamps/install .stamps/core
+	rm -rf .stamps/install .stamps/core .stamps/javascript
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 .PHONY: distclean
@@ -152,6 +152,10 @@ help:  ## this list
 
 .stamps/system-%: tools/system.sh tools/find_python.sh | .stamps
 	tools/system.sh $*
+	touch $@
+
+.stamps/javascript: tools/javascript.sh | .stamps
+	tools/javascript.sh
 	touch $@
 
 # Made once; a new one is newer than every stamp below, so all of them start anew.
