@@ -101,7 +101,7 @@ async def test_poll_reads_what_stat_does_not_show_when_the_minute_is_over(
 ) -> None:
     (tmp_path / "token").write_text("one")
     found = credentials(tmp_path, clock, {"tokenFile": "token"})
-    monkeypatch.setattr(files, "stamp", lambda _: None)
+    monkeypatch.setattr(files, "stamps", lambda _: [])
     found.poll()
     replace(tmp_path / "token", "two")
     assert not found.poll()
