@@ -195,6 +195,12 @@ def test_credential_rejected_is_needed_anew() -> None:
     assert decide(question, settings(), {"": PLUGIN}) == Need("", rejected=True)
 
 
+def test_target_that_cannot_be_dialed_says_why() -> None:
+    verdict = judge(ask("/api"), settings(Target("main", "h", lost="no such host")))
+    assert reply(verdict).body == b"no such host\n"
+    assert (reply(verdict).status, verdict.ttl_s) == (500, 0.0)
+
+
 def test_target_without_credentials_gets_none() -> None:
     sent = forward(judge(ask("/api"), settings(Target("plain", "h")), {}))
     assert [name for name, _ in sent.default] == ["User-Agent"]

@@ -146,7 +146,7 @@ def test_settings_are_reloaded_on_sighup(office: Office) -> None:
         assert proxy.ask("/a", "PUT").status == 403
 
 
-def ask_admin(proxy: Desk, path: str) -> bytes:
+def ask_admin(proxy: Desk, path: str, status: int = 200) -> bytes:
     """Ask the admin address."""
     line = next(x for x in proxy.stderr.splitlines() if "admin address open" in x)
     host, _, port = line.rpartition("http://")[2].rstrip('/"').rpartition(":")
@@ -154,7 +154,7 @@ def ask_admin(proxy: Desk, path: str) -> bytes:
         head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
         client.sendall(head.encode())
         answer = hear(client)
-        assert answer.status == 200
+        assert answer.status == status
         return answer.body
 
 
@@ -168,6 +168,23 @@ def test_admin_address_tells_how_we_are(office: Office) -> None:
         assert b"kubectl-proxy" in get("/debug/table")
         assert b"sesame" not in get("/debug/config")
         assert b"pyproxy_build_info" in get("/metrics")
+
+
+@either
+def test_server_without_an_address_is_named(office: Office, kind: type[Desk]) -> None:
+    with office.proxy(kind, "--server=https://nosuch.invalid") as proxy:
+        answer = proxy.ask("/a")
+        assert answer.status == 500
+        assert answer.body.startswith(b"dial tcp: lookup nosuch.invalid")
+
+
+def test_apiserver_that_is_away_is_said(office: Office, free_port: int) -> None:
+    flags = ["--admin-address=127.0.0.1:0", "--log-level=info"]
+    with office.proxy(Desk, *flags, f"--server=http://127.0.0.1:{free_port}") as proxy:
+        for _ in range(10):
+            assert proxy.ask("/a").status == 500
+        wait_until(lambda: "apiserver not reached" in proxy.stderr, 10.0)
+        assert b"takes no connections" in ask_admin(proxy, "/readyz?verbose", 503)
 
 
 def test_request_like_one_before_is_not_asked_about_again(office: Office) -> None:

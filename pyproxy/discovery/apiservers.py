@@ -125,6 +125,7 @@ class Apiservers:
                 path=current.access.server.path if with_path else "",
                 impersonate=current.access.impersonation,
                 takes_credential=current.access.server.scheme == "https",
+                lost=self._why_lost(current.access),
             )
             for name, current in self._current.items()
         }
@@ -180,6 +181,12 @@ class Apiservers:
             await tunnel.close()
         for current in (*self._current.values(), *self._gone):
             await current.close()
+
+    def _why_lost(self, access: Access) -> str:
+        host = access.server.host
+        if access.proxy_url or host not in self.unresolved:
+            return ""
+        return f"dial tcp: lookup {host}: no such host"
 
     def _dials(self, access: Access) -> Iterable[Dial]:
         if access.proxy_url:

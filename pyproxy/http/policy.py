@@ -58,6 +58,7 @@ class Target:
     path: str = ""  # of the server's URL, to stand before the request's; no slash last
     impersonate: Pairs = ()
     takes_credential: bool = False
+    lost: str = ""  # why it cannot be dialed
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,8 @@ def _api(
     target = settings.targets.get(route.context)
     if target is None:
         return Verdict(replies.NOT_FOUND)
+    if target.lost:
+        return Verdict(replies.plain(500, target.lost))
     credential = Credential()
     if target.takes_credential:
         known = credentials.get(route.context)

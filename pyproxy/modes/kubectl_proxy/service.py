@@ -27,6 +27,7 @@ from pyproxy.modes.kubectl_proxy.config import (
     masked,
     warnings,
 )
+from pyproxy.modes.kubectl_proxy.reach import Reach
 from pyproxy.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -201,6 +202,7 @@ class Proxy:
         self._applied: object = None
         self._judged: object = None
         self._trouble = ""
+        self._reach = Reach()
         self._one_at_a_time = asyncio.Lock()
 
     def sources(self) -> Sources:
@@ -221,7 +223,7 @@ class Proxy:
         dataplane = self._runtime.dataplane
         self._parts = await self._parts.opened()
         self._judge = Judge(dataplane, self._parts.settings(), self._obtain)
-        dataplane.watch(lambda kind, backend: None, self._judge.on_question)
+        dataplane.watch(self._reach.on_notice, self._judge.on_question)
         config = self._parts.config
         if config.unix_socket:
             return await self._open_unix(config.unix_socket)
@@ -346,4 +348,5 @@ class Proxy:
 
     def _why_not_reached(self) -> str | None:
         lost = [f"{n}: {why}" for n, why in self._parts.apiservers.unresolved.items()]
+        lost += self._reach.complaints()
         return self._trouble or "; ".join(lost) or None

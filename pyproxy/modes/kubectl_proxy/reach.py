@@ -1,0 +1,41 @@
+"""Which apiservers do not take connections, as far as requests have told.
+
+Nobody probes them. So what was noticed holds for a while only: whoever stops asking us
+because we are not ready must not keep us from finding out that all is well again.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from pyproxy.model import Key, format_address
+
+logger = logging.getLogger(__name__)
+
+BELIEVED_S = 30.0
+
+
+class Reach:
+    """What became of dials, from the notices of the core."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._lost: dict[Key, float] = {}  # and when it last failed
+
+    def on_notice(self, kind: str, backend: Key) -> None:
+        """Take note, and say what is news."""
+        where = {"address": format_address(*backend)}
+        if kind == "recovered":
+            if self._lost.pop(backend, None) is not None:
+                logger.info("apiserver reached again", extra=where)
+        elif backend in self._lost:
+            self._lost[backend] = self._now()
+        elif kind == "ejected":  # several dials in a row
+            self._lost[backend] = self._now()
+            logger.warning("apiserver not reached", extra=where)
+
+    def complaints(self) -> list[str]:
+        """Return who was not reached of late."""
+        since = self._now() - BELIEVED_S
+        lost = [key for key, failed_at in self._lost.items() if failed_at >= since]
+        return [f"{format_address(*key)} takes no connections" for key in lost]
