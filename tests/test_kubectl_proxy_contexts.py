@@ -107,3 +107,9 @@ def test_contexts_are_not_served_unless_asked_for(office: Office) -> None:
     with office.proxy(Desk) as proxy:
         assert proxy.ask("/contexts/main/a").status == 200
         assert office.upstream.seen[0].target == "/contexts/main/a"
+
+
+def test_context_named_beside_all_of_them_is_missed(office: Office) -> None:
+    with office.proxy(Desk, "--contexts=*", "--contexts=typo") as proxy:
+        assert proxy.ask("/contexts/main/a").status == 200
+        assert "context not served context=typo" in proxy.stderr

@@ -70,9 +70,9 @@ class Apiservers:
         return Current(own, self._env, check=_check, files=self._files)
 
     def _wanted(self) -> list[str]:
-        if ALL in self._others:
-            return list(self._files.loaded[0].contexts)
-        return list(dict.fromkeys(self._others))
+        found = self._files.loaded[0].contexts if ALL in self._others else ()
+        named = (name for name in self._others if name != ALL)
+        return list(dict.fromkeys((*found, *named)))
 
     @property
     def access(self) -> Access:
