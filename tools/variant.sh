@@ -13,7 +13,7 @@ mkdir -p "$variant"
 {
     printf '%s\n' pyproject.toml setup.py README.md
     find fastpath loadtests pyproxy tests tools -type f \
-        ! -name '*.so' ! -name '*.c' ! -name '*.html' ! -path '*/__pycache__/*'
+        ! -name '*.so' ! -name '*.c' ! -path 'fastpath/*.html' ! -path '*/__pycache__/*'
 } | while read -r file; do
     mkdir -p "$variant/$(dirname "$file")"
     ln -sfn "$root/$file" "$variant/$file"
