@@ -56,7 +56,8 @@ test: .stamps/system-test .stamps/test .stamps/javascript .stamps/install $(if $
 
 .PHONY: quicktest
 quicktest: .stamps/test .stamps/install  ## the quick ones only
-	$(PYTEST) -m "not slow and not adversity and not netns and not root and not cluster"
+	$(PYTEST) $(PARALLEL) \
+	    -m "not slow and not adversity and not netns and not root and not cluster"
 
 .PHONY: adversity
 adversity: .stamps/system-test .stamps/test .stamps/install  ## the unfriendly ones only

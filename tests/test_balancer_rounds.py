@@ -50,6 +50,7 @@ def test_each_tier_goes_round_by_itself(count: int) -> None:
     assert set(counted.values()) == {60}
 
 
+@pytest.mark.slow
 def test_heavy_weights_of_many_keep_their_proportion() -> None:
     # 4,000 places asked for by coprime weights are given, 640,000 scaled down.
     for scale in (1, 200):
@@ -60,6 +61,7 @@ def test_heavy_weights_of_many_keep_their_proportion() -> None:
             assert counted[key(number)] == pytest.approx(want, abs=0.06 * want + 1)
 
 
+@pytest.mark.slow
 def test_three_to_two_stays_so_in_a_large_pool() -> None:
     # Scaled down by whole numbers, three and two both became one.
     weights = {n: 2 if n == 0 else 3 for n in range(2000)}

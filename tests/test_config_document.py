@@ -259,6 +259,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(["pools", "listeners", "log", "y"]), JSON))
 def test_no_document_raises_anything_but_a_config_error(raw: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):

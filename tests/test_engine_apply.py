@@ -60,6 +60,7 @@ def calling(address: tuple[str, int], count: int = 4) -> Any:
     assert [caller.lost for caller in callers] == [[]] * count
 
 
+@pytest.mark.slow
 def test_thousand_applies_under_load_lose_no_connection() -> None:
     with EchoServer() as one, EchoServer() as other, Engine(workers=2) as engine:
         backends = (Backend(*one.address), Backend(*other.address))
@@ -286,6 +287,7 @@ def test_applies_from_many_threads_take_turns() -> None:
         assert echoes(proxy.address)
 
 
+@pytest.mark.slow
 def test_statistics_may_be_read_while_another_thread_applies() -> None:
     with Engine(workers=1) as engine:
         failures: list[BaseException] = []

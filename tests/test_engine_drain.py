@@ -156,6 +156,7 @@ def test_drain_of_all_stops_listening_and_leaves_relays_alone() -> None:
             assert client.recv(1) == b"x"
 
 
+@pytest.mark.slow
 def test_clients_in_the_queue_of_a_drained_vip_are_served() -> None:
     with EchoServer() as server:
         for _ in range(20):
@@ -174,6 +175,7 @@ def test_clients_in_the_queue_of_a_drained_vip_are_served() -> None:
                     client.close()
 
 
+@pytest.mark.slow
 def test_clients_in_the_queue_of_a_vip_that_goes_are_served_by_all_workers() -> None:
     # Symptom: a client handed to a worker that had the next table already was reset,
     # one in a hundred. What is left is a window of nanoseconds, not of turns.

@@ -95,6 +95,7 @@ def start_of_a_second() -> None:
     wait_until(lambda: time.clock_gettime(time.CLOCK_MONOTONIC) >= second + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "reason"),
     [

@@ -16,6 +16,7 @@ INPUTS = max(settings().max_examples, 500)
 ENOUGH = 0.4  # of all inputs: fewer would mean that hardly anything is compared
 
 
+@pytest.mark.slow
 @pytest.mark.hypothesis  # `make fuzz` looks for it
 def test_request_that_we_accept_is_understood_alike_by_others() -> None:
     outcomes = []
@@ -29,6 +30,7 @@ def test_request_that_we_accept_is_understood_alike_by_others() -> None:
     assert sum(outcomes) / len(outcomes) > ENOUGH
 
 
+@pytest.mark.slow
 @pytest.mark.hypothesis
 def test_response_that_we_accept_is_understood_alike_by_others() -> None:
     outcomes = []
@@ -62,6 +64,7 @@ def heads(data: bytes, cuts: list[int], request: bool) -> object:
 cuts = st.lists(st.integers(0, 400), max_size=5)
 
 
+@pytest.mark.slow
 @settings(max_examples=INPUTS)
 @given(data=damaged(requests()), cuts=cuts)
 def test_request_in_pieces_has_the_same_outcome(data: bytes, cuts: list[int]) -> None:
@@ -70,6 +73,7 @@ def test_request_in_pieces_has_the_same_outcome(data: bytes, cuts: list[int]) ->
     assert heads(data, cuts, True) == heads(data, [], True)
 
 
+@pytest.mark.slow
 @settings(max_examples=INPUTS)
 @given(data=damaged(responses()), cuts=cuts)
 def test_response_in_pieces_has_the_same_outcome(data: bytes, cuts: list[int]) -> None:

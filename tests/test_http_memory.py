@@ -110,6 +110,7 @@ def test_verdict_is_never_remembered_for_a_request_that_it_is_not_about(
         assert again.answer == verdict.answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ROUTERS)
 @pytest.mark.parametrize("open_", [True, False])
 def test_path_meets_no_verdict_that_is_about_another(name: str, open_: bool) -> None:

@@ -46,6 +46,7 @@ def generator(tmp_path: Path) -> Iterator[Generator]:
         yield Generator(stack, None, tmp_path)
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("name", ["rr", "half", "bulk1", "bulk8", "up8", "crr"])
 def test_generator_on_a_direct_path_counts_work_and_no_errors(
@@ -61,6 +62,7 @@ def test_generator_on_a_direct_path_counts_work_and_no_errors(
         assert sample.rate == pytest.approx(2000, rel=0.3)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_generator_when_the_server_vanishes_reports_lost_connections(
     generator: Generator,
@@ -71,6 +73,7 @@ def test_generator_when_the_server_vanishes_reports_lost_connections(
     assert generator.result(client, 20)["lost"] == 3
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_generator_when_nobody_listens_counts_failed_connections(
     generator: Generator,
@@ -82,6 +85,7 @@ def test_generator_when_nobody_listens_counts_failed_connections(
     assert result["units"] == 0
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_bulk_client_finds_a_single_wrong_byte(
     generator: Generator, tmp_path: Path
@@ -108,6 +112,7 @@ while data := bytearray(server.recv(65536)):
         assert generator.result(client, 20)["wrong"] == 1
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("name", ["haproxy", "nginx", "envoy", "ours"])
 def test_contender_forwards_requests_and_streams_and_ends(
@@ -151,6 +156,7 @@ def small(name: str) -> HttpWork:
     return replace(work, connections=few, rate=500 if name == "half" else 0)
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("name", list(http_measure.WORKS))
 def test_http_generator_on_a_direct_path_counts_work_and_no_errors(
@@ -167,6 +173,7 @@ def test_http_generator_on_a_direct_path_counts_work_and_no_errors(
         assert sample.notes["resumed"] > sample.notes["accepted"] / 2
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("name", ["get", "list", "watch"])
 def test_http_generator_finds_a_body_that_is_not_the_expected_one(
@@ -179,6 +186,7 @@ def test_http_generator_finds_a_body_that_is_not_the_expected_one(
     assert sample.errors > 0
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("name", ["get", "watch", "exec"])
 def test_http_upstream_refuses_who_shows_no_token(
@@ -190,6 +198,7 @@ def test_http_upstream_refuses_who_shows_no_token(
     assert sample.errors > sample.notes["refused"]  # the client noticed, too
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.crowd
 @pytest.mark.parametrize("name", list(http_contenders.COMMANDS))
@@ -213,6 +222,7 @@ def test_http_contender_does_all_works_and_ends(
     assert TOKEN not in http_contenders.configuration(name, setup.folder)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_client_with_bad_options_refuses() -> None:
     build()

@@ -70,6 +70,7 @@ def echo(port: int, source: str) -> socket.socket | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     [

@@ -204,6 +204,7 @@ def outcome(data: bytes) -> object:
         return "refused"
 
 
+@pytest.mark.slow
 @pytest.mark.hypothesis  # `make fuzz` looks for it
 @settings(
     max_examples=max(settings().max_examples, 500),

@@ -1,5 +1,6 @@
 """Slots of backends and vips: who may have which, and for how long."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -226,6 +227,7 @@ class Model:
             del self.slot_of[number], self.users[number], self.relays[number]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(steps)
 def test_slots_are_shared_by_nobody_and_lost_to_nobody(

@@ -318,6 +318,7 @@ def draining(
         connection.settimeout(10)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60,
     deadline=None,

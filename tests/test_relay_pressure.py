@@ -102,6 +102,7 @@ def test_stream_that_stalls_again_and_again_arrives_exactly(
         assert got.digest() == want.digest()
 
 
+@pytest.mark.slow
 def test_gigabytes_at_a_stalled_backend_stay_where_they_are() -> None:
     # Many writers at once: memory is bounded by their number, not by what they send.
     with contextlib.ExitStack() as stack:

@@ -33,6 +33,7 @@ def test_idle_relay_is_ended_for_both_sides_and_counted() -> None:
         assert link.server.recv(1) == b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("speaker", ["client", "server"])
 def test_bytes_in_either_direction_keep_a_relay_alive(speaker: str) -> None:
     idle_s = scaled(0.4)
@@ -85,6 +86,7 @@ def test_idle_timeout_longer_than_connect_timeout_is_kept() -> None:
         assert time.monotonic() - begin >= scaled(0.8) - 0.1
 
 
+@pytest.mark.slow
 def test_idle_timeout_with_bytes_undelivered_is_a_reset_not_an_eof() -> None:
     # A FIN would tell the reader that the stream it has a part of is whole.
     with linked(idle_timeout_s=scaled(1.5)) as link:

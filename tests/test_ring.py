@@ -171,6 +171,7 @@ def test_size_is_the_smallest_with_100_slots_per_backend(count: int, size: int) 
 # --- moves ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "size", "leavers"),
     [(10, BIG, 10), (100, BIG, 12), (10, 1021, 10), (100, 16_381, 20)],

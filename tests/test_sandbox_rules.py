@@ -253,6 +253,7 @@ def test_protobuf_of_any_bytes_is_read_or_refused(data: bytes) -> None:
             protobuf.read(body)
 
 
+@pytest.mark.slow
 @given(
     target=st.dictionaries(st.sampled_from(["spec", "metadata"]), st.just({})),
     change=st.dictionaries(
@@ -336,6 +337,7 @@ def call(found: Resource, verb: str, name: str = "", subresource: str = "") -> C
     return Call(Target(verb, "", True, *parts), {"fieldManager": "test"}, user)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("found", STORED, ids=lambda found: str(found.plural))
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=40)
 @given(data=st.data())

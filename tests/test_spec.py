@@ -312,6 +312,7 @@ scalars = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(
         [

@@ -1,5 +1,6 @@
 """The timer wheel against a model of it: a dictionary of deadlines."""
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -81,6 +82,7 @@ def run_step(wheel: Wheel, model: Model, step: tuple[str, int, int]) -> None:
         model.check_popped(wheel.pop(model.now_ms))
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(START=st.integers(START_MS, START_MS + 2 * TURN_MS), steps=steps)
 @example(START=START_MS, steps=[("arm", 0, TURN_MS + 1), ("sleep", 0, 1 << 40)])

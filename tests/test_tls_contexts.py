@@ -264,6 +264,7 @@ def test_without_a_bundle_the_system_is_believed(
         theirs.close()
 
 
+@pytest.mark.slow
 def test_contexts_come_and_go_without_a_trace(certificates: Certificates) -> None:
     # A session, other certificates and protocols hang on a context and go with it.
     other = certificates.authority.issue("second", ["second.example"])

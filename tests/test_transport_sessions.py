@@ -239,6 +239,7 @@ def held_bytes() -> int:
     return int(info.uordblks + info.hblkhd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["client", "server"])
 def test_idle_connection_holds_no_buffers(
     certificates: Certificates, role: str

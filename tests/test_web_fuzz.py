@@ -253,6 +253,7 @@ def exchanges_are_understood(web: Web, judge: Judge, data: st.DataObject) -> Non
         check(number, case, judge.seen[number], heard[number])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remembered", [True, False])
 def test_both_sides_understand_what_the_other_one_said(remembered: bool) -> None:
     with contextlib.ExitStack() as stack:

@@ -177,6 +177,7 @@ def test_remembered_requests_do_not_notice_that_python_stands_still() -> None:
         assert waiting.sized()[1] == b"ok"
 
 
+@pytest.mark.slow
 def test_thousands_of_keys_find_room_in_a_memory_that_does_not_grow() -> None:
     with Web(echo, key=(":path",)) as web:
         client = web.client()
