@@ -129,6 +129,35 @@ verifyhost localhost sni str(localhost) alpn http/1.1
     return ["haproxy", "-db", "-q", "-f", setup.write("haproxy.cfg", text)]
 
 
+# How the API server is spoken with.
+NGINX_UPWARDS = """  proxy_http_version 1.1;
+  proxy_connect_timeout 5s;
+  proxy_read_timeout 1h;
+  proxy_send_timeout 1h;
+  proxy_ssl_protocols TLSv1.3;
+  proxy_ssl_verify on;
+  proxy_ssl_name localhost;
+  proxy_ssl_server_name on;
+  proxy_ssl_session_reuse on;
+"""
+# The rest of a location: requests and lists; watches and upgrades.
+NGINX_PLAIN = """      proxy_set_header Connection "";
+      # Lists never touch a disk, and go through in large pieces.
+      proxy_buffers 16 64k;
+      proxy_buffer_size 64k;
+      proxy_busy_buffers_size 128k;
+      proxy_max_temp_file_size 0;
+"""
+NGINX_STREAM = """      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_upgrade;
+      # A watch's head and its events go out as they come.
+      proxy_buffering off;
+      # Upgraded connections are copied through one such buffer each way.
+      proxy_buffer_size 64k;
+      proxy_buffers 8 64k;
+"""
+
+
 def _nginx_server(port: int, workers: int, body: str) -> str:
     # A socket per worker: no thundering herd, no lock. With one worker it is the same.
     reuseport = " reuseport" if workers > 1 else ""
@@ -145,21 +174,6 @@ def _nginx_server(port: int, workers: int, body: str) -> str:
 
 
 def _nginx_command(setup: HttpSetup) -> list[str]:
-    plain = """      proxy_set_header Connection "";
-      # Lists never touch a disk, and go through in large pieces.
-      proxy_buffers 16 64k;
-      proxy_buffer_size 64k;
-      proxy_busy_buffers_size 128k;
-      proxy_max_temp_file_size 0;
-"""
-    stream = """      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection $connection_upgrade;
-      # A watch's head and its events go out as they come.
-      proxy_buffering off;
-      # Upgraded connections are copied through one such buffer each way.
-      proxy_buffer_size 64k;
-      proxy_buffers 8 64k;
-"""
     text = f"""daemon off;
 user root;
 pid {setup.folder}/nginx.pid;
@@ -186,18 +200,10 @@ http {{
     keepalive_requests 1000000000;
     keepalive_timeout 1h;
   }}
-  proxy_http_version 1.1;
-  proxy_connect_timeout 5s;
-  proxy_read_timeout 1h;
-  proxy_send_timeout 1h;
-  proxy_ssl_protocols TLSv1.3;
-  proxy_ssl_verify on;
   proxy_ssl_trusted_certificate {setup.files.authority};
-  proxy_ssl_name localhost;
-  proxy_ssl_server_name on;
-  proxy_ssl_session_reuse on;
-{_nginx_server(setup.port, setup.workers, plain)}\
-{_nginx_server(setup.stream_port, setup.workers, stream)}}}
+{NGINX_UPWARDS}\
+{_nginx_server(setup.port, setup.workers, NGINX_PLAIN)}\
+{_nginx_server(setup.stream_port, setup.workers, NGINX_STREAM)}}}
 """
     path = setup.write("nginx.conf", text)
     return ["nginx", "-c", path, "-p", str(setup.folder), "-e", "stderr"]

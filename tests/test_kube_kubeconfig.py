@@ -246,70 +246,69 @@ def test_huge_file_is_refused(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ kubectl as oracle
 
 
-def made_up(dice: random.Random, directory: Path) -> Document:
-    """Return a kubeconfig with a few of a few names, and files beside it."""
-    directory.mkdir()
-    for name in ("ca", "crt", "key"):
-        (directory / name).write_text(f"{name} of {directory.name}")
+class MadeUp:
+    """Kubeconfigs with a few of a few names, and files beside them."""
 
-    def either(name: str, path: str) -> Document:
-        data = base64.b64encode(f"{name} data of {directory.name}".encode()).decode()
-        return dice.choice([{}, {name: path}, {f"{name}-data": data}])
+    def __init__(self, dice: random.Random, directory: Path) -> None:
+        self.dice, self.directory, self.tag = dice, directory, directory.name
+        directory.mkdir()
+        for name in ("ca", "crt", "key"):
+            (directory / name).write_text(f"{name} of {self.tag}")
 
-    def some(**fields: object) -> Document:
-        picked = {
-            n.replace("_", "-"): v for n, v in fields.items() if dice.random() < 0.4
+    def either(self, name: str, path: str) -> Document:
+        """A file, its content, or neither."""
+        data = base64.b64encode(f"{name} data of {self.tag}".encode()).decode()
+        return self.dice.choice([{}, {name: path}, {f"{name}-data": data}])
+
+    def some(self, **fields: object) -> Document:
+        """A few of these, as YAML calls them."""
+        return {
+            name.replace("_", "-"): value
+            for name, value in fields.items()
+            if self.dice.random() < 0.4
         }
-        return picked
 
-    tag = directory.name
-    cluster = some(
-        tls_server_name=f"name-{tag}",
-        insecure_skip_tls_verify=True,
-        proxy_url=f"http://proxy-{tag}",
-        disable_compression=True,
-    )
-    user = some(
-        token=f"token-{tag}",
-        username=f"user-{tag}",
-        password="p",
-        **{"as": "somebody", "as-groups": ["g1", "g2"], "as-user-extra": {"K": ["v"]}},
-    )
-    names = dice.sample(["a", "b", "c"], dice.randint(1, 3))
-    return {
-        "clusters": [
-            {
-                "name": name,
-                "cluster": {
-                    "server": f"https://{name}-{tag}",
-                    **cluster,
-                    **either(
-                        "certificate-authority", dice.choice(["ca", f"../{tag}/ca"])
-                    ),
-                },
-            }
-            for name in names
-        ],
-        "users": [
-            {
-                "name": name,
-                "user": {
-                    **user,
-                    **either("client-certificate", "crt"),
-                    **either("client-key", f"{directory}/key"),
-                },
-            }
-            for name in names
-        ],
-        "contexts": [
-            {
-                "name": name,
-                "context": {"cluster": dice.choice("abc"), "user": dice.choice("abc")},
-            }
-            for name in names
-        ],
-        **({"current-context": dice.choice(names)} if dice.random() < 0.7 else {}),
-    }
+    def cluster(self, name: str, shared: Document) -> Document:
+        """An entry for a server of its own."""
+        ca = self.dice.choice(["ca", f"../{self.tag}/ca"])
+        more = self.either("certificate-authority", ca)
+        server = {"server": f"https://{name}-{self.tag}"}
+        return {"name": name, "cluster": {**server, **shared, **more}}
+
+    def user(self, name: str, shared: Document) -> Document:
+        """An entry with or without a certificate."""
+        certificate = self.either("client-certificate", "crt")
+        key = self.either("client-key", f"{self.directory}/key")
+        return {"name": name, "user": {**shared, **certificate, **key}}
+
+    def context(self, name: str) -> Document:
+        """An entry for names that there may be."""
+        cluster, user = self.dice.choice("abc"), self.dice.choice("abc")
+        return {"name": name, "context": {"cluster": cluster, "user": user}}
+
+    def document(self) -> Document:
+        """All of it."""
+        cluster = self.some(
+            tls_server_name=f"name-{self.tag}",
+            insecure_skip_tls_verify=True,
+            proxy_url=f"http://proxy-{self.tag}",
+            disable_compression=True,
+        )
+        acting = {"as": "me", "as-groups": ["g1", "g2"], "as-user-extra": {"K": ["v"]}}
+        user = self.some(
+            token=f"token-{self.tag}",
+            username=f"user-{self.tag}",
+            password="p",
+            **acting,
+        )
+        names = self.dice.sample(["a", "b", "c"], self.dice.randint(1, 3))
+        current = {"current-context": self.dice.choice(names)}
+        return {
+            "clusters": [self.cluster(name, cluster) for name in names],
+            "users": [self.user(name, user) for name in names],
+            "contexts": [self.context(name) for name in names],
+            **(current if self.dice.random() < 0.7 else {}),
+        }
 
 
 def flattened(entry: msgspec.Struct) -> Document:
@@ -332,7 +331,7 @@ def flattened(entry: msgspec.Struct) -> Document:
 def test_merged_view_of_made_up_files_is_kubectls(tmp_path: Path, seed: int) -> None:
     # Oracle: kubectl config view, for several files with overlapping names.
     dice = random.Random(seed)
-    documents = [made_up(dice, tmp_path / f"d{n}") for n in range(3)]
+    documents = [MadeUp(dice, tmp_path / f"d{n}").document() for n in range(3)]
     written = [write(tmp_path / f"d{n}" / "config", d) for n, d in enumerate(documents)]
     listed = [*map(str, written), str(tmp_path / "gone"), str(written[0])]
     env = environment(tmp_path, KUBECONFIG=os.pathsep.join(listed))

@@ -3,6 +3,7 @@
 The contracts between `.py` modules are in pyproject.toml, [tool.importlinter].
 """
 
+import ast
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,6 +25,7 @@ FLOORS = """
 """.split()
 
 MOST_LINES = 400
+MOST_LINES_OF_ONE = 40  # function
 USED = re.compile(
     r"^\s*(?:from fastpath\.(\w+)[\w.]* c?import|c?import fastpath\.(\w+)"
     r"|from fastpath c?import (\w+))",
@@ -112,7 +114,25 @@ def python_files() -> list[Path]:
     return sorted(path for name in folders for path in (ROOT / name).rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", [*CORE_FILES, *python_files()], ids=by_name)
-def test_file_is_short_enough_to_hold_one_idea(path: Path) -> None:
-    lines = path.read_text().count("\n")
-    assert lines <= MOST_LINES
+def test_files_are_short_enough_to_hold_one_idea() -> None:
+    lines = {p: p.read_text().count("\n") for p in [*CORE_FILES, *python_files()]}
+    assert len(lines) > 300
+    assert {p.name: n for p, n in lines.items() if n > MOST_LINES} == {}
+
+
+def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """From the first line of its body to the last one, docstring apart."""
+    is_told = ast.get_docstring(function, clean=False) is not None
+    body = function.body[is_told:] or function.body
+    return (function.end_lineno or 0) - body[0].lineno + 1
+
+
+def test_functions_are_short_enough_to_be_seen_at_once() -> None:
+    lines = {
+        f"{path.name}:{node.name}": lines_of(node)
+        for path in python_files()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert len(lines) > 3000
+    assert {name: n for name, n in lines.items() if n > MOST_LINES_OF_ONE} == {}

@@ -144,13 +144,6 @@ async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
     collector.states = sync.states
     state_file = StateFile(config.state_file)
     sync.remember(state_file.read())
-    sources = Sources(
-        health=runtime.health,
-        registry=runtime.registry,
-        table=lambda: describe(MODE, runtime.dataplane, sync.watched),
-        config=lambda: effective(runtime.config),
-    )
-
     one_at_a_time = asyncio.Lock()
 
     async def reload(new: ApiserverLb) -> None:
@@ -164,7 +157,7 @@ async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
         async with one_at_a_time:
             await follow_names(runtime.config, planner, sync)
 
-    async with runtime.started(sources):
+    async with runtime.started(_sources(runtime, sync)):
         runtime.registry.register(collector)
         try:
             runtime.dataplane.watch(sync.on_notice)
@@ -180,6 +173,16 @@ async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
             await state_file.save(sync.watched)
         finally:
             await sync.close()
+
+
+def _sources(runtime: Runtime[ApiserverLb], sync: Sync) -> Sources:
+    """What the admin address shows."""
+    return Sources(
+        health=runtime.health,
+        registry=runtime.registry,
+        table=lambda: describe(MODE, runtime.dataplane, sync.watched),
+        config=lambda: effective(runtime.config),
+    )
 
 
 async def follow_names(config: ApiserverLb, planner: Planner, sync: Sync) -> None:
