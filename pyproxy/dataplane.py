@@ -21,6 +21,8 @@ from fastpath import (
     WebStats,
 )
 from fastpath.policy import Forward, Http, Question, Record, Reply
+from fastpath.spec import Backend as UpstreamBackend
+from fastpath.spec import Pool as UpstreamPool
 from fastpath.spec import Upstream
 from fastpath.tlsspec import ClientTls
 from pyproxy.errors import ConfigError, StartError
@@ -38,6 +40,8 @@ __all__ = [
     "Reply",
     "Stats",
     "Upstream",
+    "UpstreamBackend",
+    "UpstreamPool",
     "VipStats",
     "WebStats",
     "upstream_of",
@@ -69,6 +73,7 @@ class Dataplane:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watched: list[int] = []  # descriptors of the engine in our loop
         self.vips: tuple[Vip, ...] = ()
+        self.upstreams: tuple[Upstream, ...] = ()
         self.last_apply_s = 0.0  # how long the last apply took
         self.sockets: Mapping[Key, Sequence[int]] = {}  # borrowed; used, not bound
 
@@ -100,7 +105,7 @@ class Dataplane:
             StartError: an address cannot be bound.
             ConfigError: the core cannot work with such a table.
         """
-        vips = tuple(vips)
+        vips, upstreams = tuple(vips), tuple(upstreams)
         backends = {b.key for vip in vips for b in vip.pool.backends}
         told = {key: self._told.get(key, "ready") for key in backends}
         news = {k: now for k, now in health.items() if told.get(k, now) != now}
@@ -115,7 +120,7 @@ class Dataplane:
         except fastpath.EngineError as error:
             raise StartError(f"the core refused a table: {error}") from error
         self.last_apply_s = time.perf_counter() - began
-        self.vips = vips
+        self.vips, self.upstreams = vips, upstreams
         self._bound = {vip.key: self._engine.address(vip.key) for vip in vips}
         self._told = told | news
         logger.info(

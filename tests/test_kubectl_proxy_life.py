@@ -1,6 +1,7 @@
 """From the first request to the exit code, of kubectl where it has the same."""
 
 import functools
+import json
 import signal
 import socket
 import stat
@@ -165,7 +166,11 @@ def test_admin_address_tells_how_we_are(office: Office) -> None:
         get = functools.partial(ask_admin, proxy)
         assert get("/healthz") == b"ok"
         assert b"[+]apiserver ok" in get("/readyz?verbose")
-        assert b"kubectl-proxy" in get("/debug/table")
+        table = json.loads(get("/debug/table"))
+        assert [vip["address"] for vip in table["vips"]] == [f"127.0.0.1:{proxy.port}"]
+        (server,) = [each for pool in table["pools"] for each in pool["backends"]]
+        assert server["address"] == f"127.0.0.1:{office.upstream.address.port}"
+        assert server["connects"] == 1
         assert b"sesame" not in get("/debug/config")
         assert b"pyproxy_build_info" in get("/metrics")
 

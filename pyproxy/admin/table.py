@@ -3,7 +3,13 @@
 import time
 from collections.abc import Mapping
 
-from pyproxy.dataplane import BackendStats, Dataplane, Stats
+from pyproxy.dataplane import (
+    BackendStats,
+    Dataplane,
+    Stats,
+    UpstreamBackend,
+    UpstreamPool,
+)
 from pyproxy.model import Backend, Key, Pool, format_address
 from pyproxy.probe import Watched
 
@@ -13,7 +19,10 @@ def describe(
 ) -> dict[str, object]:
     """Return generation, vips, pools and backends as they are now."""
     stats = dataplane.stats()
-    pools = {vip.pool.name: vip.pool for vip in dataplane.vips}
+    # Requests go where verdicts say: the pool of their listener is nobody's.
+    pools = {vip.pool.name: vip.pool for vip in dataplane.vips if vip.http is None}
+    servers = [_pool(name, pool, stats, watched) for name, pool in pools.items()]
+    servers += [_pool(up.name, up.pool, stats, {}) for up in dataplane.upstreams]
     return {
         "mode": mode,
         "time": round(time.time(), 3),
@@ -21,7 +30,7 @@ def describe(
         "relaysActive": stats.relays_active,
         "workers": dataplane.workers,
         "vips": _vips(dataplane, stats),
-        "pools": [_pool(pool, stats, watched) for pool in pools.values()],
+        "pools": servers,
     }
 
 
@@ -48,10 +57,13 @@ def _vips(dataplane: Dataplane, stats: Stats) -> list[dict[str, object]]:
 
 
 def _pool(
-    pool: Pool, stats: Stats, watched: Mapping[Key, Watched]
+    name: str,
+    pool: Pool | UpstreamPool,
+    stats: Stats,
+    watched: Mapping[Key, Watched],
 ) -> dict[str, object]:
     return {
-        "name": pool.name,
+        "name": name,
         "balance": pool.balance,
         "onAllDown": pool.on_all_down,
         "backends": [
@@ -62,11 +74,13 @@ def _pool(
 
 
 def _backend(
-    backend: Backend, counted: BackendStats | None, watched: Watched | None
+    backend: Backend | UpstreamBackend,
+    counted: BackendStats | None,
+    watched: Watched | None,
 ) -> dict[str, object]:
     entry: dict[str, object] = {
         "address": format_address(*backend.key),
-        "name": backend.name,
+        "name": backend.name if isinstance(backend, Backend) else "",
         "weight": backend.weight,
         "tier": backend.tier,
     }
