@@ -69,6 +69,24 @@ timeouts: {{tcpIdle: 35s}}
     assert convert(printed, ApiserverLb).timeouts.tcp_idle == 35.0
 
 
+def test_check_of_a_kubectl_proxy_prints_no_secret(tmp_path: Path) -> None:
+    file = tmp_path / "proxy.yaml"
+    file.write_text("{port: 7, client: {token: sesame}}")
+    result = CliRunner().invoke(program, ["check", "--mode=kubectl-proxy", str(file)])
+    assert result.exit_code == 0
+    printed = yaml.safe_load(result.output)
+    assert (printed["port"], printed["address"]) == (7, "127.0.0.1")
+    assert "sesame" not in result.output
+
+
+def test_help_lists_every_command_in_whole_words() -> None:
+    # Symptom: lines cut in mid-sentence, "asking each...".
+    result = CliRunner().invoke(program, ["--help"])
+    commands = result.output.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert commands.count("\n") == 6
+    assert "..." not in commands
+
+
 MISTAKES = [
     ("overlap", "127.0.0.1:1", "0.0.0.0:1", "10.0.0.1:1", "{ca}",
      "$.listeners[1].address: 0.0.0.0:1 overlaps $.listeners[0].address"),

@@ -21,7 +21,7 @@ __all__ = ["main", "program"]
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 def program() -> None:
-    """The five proxies of Kubernetes in one program."""
+    """The proxies of Kubernetes in one program: two of the five, so far."""
 
 
 for _command in (apiserver_lb, kubectl_proxy, sandbox, check, top, version, completion):

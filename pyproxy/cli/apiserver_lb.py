@@ -13,14 +13,15 @@ from pyproxy.cli.flags import (
     COMMON_FLAGS,
     Codes,
     Command,
+    Document,
     Duration,
     HostPort,
     Network,
     Number,
     all_of,
     flag,
+    read_settings,
 )
-from pyproxy.config import convert, read_document
 from pyproxy.config.structs import CheckType
 from pyproxy.errors import ConfigError
 from pyproxy.model import Balance, OnAllDown
@@ -68,7 +69,6 @@ TOP = {
     "state_file": "stateFile",
 }
 
-Document = dict[str, Any]
 
 EXAMPLE = """\b
 Example:
@@ -131,8 +131,9 @@ FLAGS = [
 @all_of(FLAGS)
 @all_of(COMMON_FLAGS)
 def apiserver_lb(config: str | None, **flags: Any) -> None:
-    """Balance TCP connections over apiservers, asking each whether it is ready.
+    """Balance TCP connections over API servers.
 
+    Each of them is asked, again and again, whether it is ready.
     An https check must know whom to trust: by CA, by pin, or anybody (insecure).
     """
     load = partial(read_config, Path(config) if config else None, flags)
@@ -152,13 +153,7 @@ async def _serve(
 
 def read_config(file: Path | None, flags: Document) -> ApiserverLb:
     """Read the file, lay the flags over it, and check the whole."""
-    document = read_document(file) if file else {}
-    try:
-        return convert(overlay(document, flags), ApiserverLb)
-    except ConfigError as error:
-        if file is None:
-            raise
-        raise ConfigError([f"{file}: {line}" for line in error.complaints]) from error
+    return read_settings(file, flags, overlay, ApiserverLb)
 
 
 def overlay(document: Document, flags: Document) -> Document:

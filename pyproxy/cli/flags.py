@@ -5,14 +5,25 @@ never swallows the word after it. What goes wrong is one message, without a trac
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from pyproxy.config import Seconds, SecondsOrZero, parse_address, parse_network
-from pyproxy.errors import PyproxyError
+from pyproxy.config import (
+    Config,
+    Seconds,
+    SecondsOrZero,
+    convert,
+    parse_address,
+    parse_network,
+    read_document,
+)
+from pyproxy.errors import ConfigError, PyproxyError
 
 F = TypeVar("F", bound=Callable[..., object])
+C = TypeVar("C", bound=Config)
+Document = dict[str, Any]
 
 
 class Duration(click.ParamType[str]):
@@ -182,3 +193,23 @@ def common_flags(drain: str, level: str) -> list[Callable[[Any], Any]]:
 
 
 COMMON_FLAGS = common_flags("30s", "info")
+
+
+def read_settings(
+    file: Path | None,
+    flags: Document,
+    overlay: Callable[[Document, Document], Document],
+    kind: type[C],
+) -> C:
+    """Read the file, lay the flags over it, and check the whole.
+
+    Raises:
+        ConfigError: every complaint, with the file if there is one.
+    """
+    document = read_document(file) if file else {}
+    try:
+        return convert(overlay(document, flags), kind)
+    except ConfigError as error:
+        if file is None:
+            raise
+        raise ConfigError([f"{file}: {line}" for line in error.complaints]) from error

@@ -7,14 +7,20 @@ from typing import Any
 import click
 
 from pyproxy import logs
-from pyproxy.cli.flags import Command, Number, all_of, common_flags, flag
-from pyproxy.config import convert, parse_duration, read_document
+from pyproxy.cli.flags import (
+    Command,
+    Document,
+    Number,
+    all_of,
+    common_flags,
+    flag,
+    read_settings,
+)
+from pyproxy.config import parse_duration
 from pyproxy.errors import ConfigError, PyproxyError, StartError
 from pyproxy.kube import AccessError
 from pyproxy.modes.kubectl_proxy import MODE, KubectlProxy, run
 from pyproxy.runtime import Runtime, launch
-
-Document = dict[str, Any]
 
 COMMAND = f"{__name__}.command"  # where the words after `--` wait
 
@@ -228,10 +234,11 @@ TALKATIVE, CHATTY = 1, 4  # -v from which on to say more
 def kubectl_proxy(
     ctx: click.Context, /, config: str | None, ignored: tuple[str, ...], **flags: Any
 ) -> None:
-    """Serve the API of a cluster at a local address, with your credentials added.
+    """Serve a cluster's API at a local address.
 
-    All flags, defaults and answers of `kubectl proxy`, and: watches and exec sessions
-    through any proxy, credentials renewed without a 401, several contexts on one port.
+    Your credentials are added. All flags, defaults and answers of `kubectl proxy`, and:
+    watches and exec sessions through any proxy, credentials renewed without a 401,
+    several contexts on one port.
     """
     load = partial(read_config, Path(config) if config else None, flags)
     command = ctx.meta.get(COMMAND, [])
@@ -267,13 +274,7 @@ def complaint(error: PyproxyError) -> list[str]:
 
 def read_config(file: Path | None, flags: Document) -> KubectlProxy:
     """Read the file, lay the flags over it, and check the whole."""
-    document = read_document(file) if file else {}
-    try:
-        return convert(overlay(document, flags), KubectlProxy)
-    except ConfigError as error:
-        if file is None:
-            raise
-        raise ConfigError([f"{file}: {line}" for line in error.complaints]) from error
+    return read_settings(file, flags, overlay, KubectlProxy)
 
 
 def overlay(document: Document, flags: Document) -> Document:

@@ -12,8 +12,9 @@ ADDRESS = HostPort(zero_port=True)
 @flag("--listen", "Where clients dial.  [127.0.0.1:6443, or any port]", ADDRESS)
 @flag("--admin-address", "Of the balancer.  [127.0.0.1:9791, or any port]", ADDRESS)
 def sandbox(listen: str | None, admin_address: str | None) -> None:
-    """Run three small HTTPS servers and the balancer in front of them.
+    """Run a small cluster here, with a balancer.
 
+    Three servers with the balancer in front of them, and a Kubernetes API in memory.
     Needs no root, no Kubernetes and no configuration. Ctrl-C ends and removes it all.
     """
     # Here, because only this command needs to make certificates.

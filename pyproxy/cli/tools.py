@@ -6,28 +6,42 @@ import click
 from click.shell_completion import get_completion_class
 
 from pyproxy import __version__
-from pyproxy.cli.apiserver_lb import read_config
-from pyproxy.cli.flags import Command
-from pyproxy.config import format_duration, to_yaml
-from pyproxy.modes.apiserver_lb import check as check_apiserver_lb
+from pyproxy.cli.apiserver_lb import read_config as read_apiserver_lb
+from pyproxy.cli.flags import Command, flag
+from pyproxy.cli.kubectl_proxy import read_config as read_kubectl_proxy
+from pyproxy.config import effective, format_duration, to_yaml
+from pyproxy.modes import apiserver_lb, kubectl_proxy
 from pyproxy.runtime import launch
+
+MODES = click.Choice([apiserver_lb.MODE, kubectl_proxy.MODE])
 
 
 @click.command(cls=Command)
 @click.argument("file", type=click.Path())
-def check(file: str) -> None:
+@flag("--mode", f"Whose file it is.  [{apiserver_lb.MODE}]", MODES)
+def check(file: str, mode: str | None) -> None:
     """Validate a configuration and print the effective one.
 
-    Names are resolved and certificates are read, as at a start. Warnings go to stderr.
+    For the balancer, names are resolved and certificates are read, as at a start.
+    Warnings go to stderr.
     """
-    config = read_config(Path(file), {})
-    for warning in launch(check_apiserver_lb(config)):
+    if mode == kubectl_proxy.MODE:
+        settings = kubectl_proxy.masked(read_kubectl_proxy(Path(file), {}))
+    else:
+        settings = _checked(Path(file))
+    click.echo(to_yaml(settings), nl=False)
+
+
+def _checked(file: Path) -> dict[str, object]:
+    """Return the balancer's settings, having said what is odd about them."""
+    config = read_apiserver_lb(file, {})
+    for warning in launch(apiserver_lb.check(config)):
         click.echo(f"pyproxy: warning: {warning}", err=True)
     for pool in config.pools:
         worst = format_duration(pool.check.worst_detection_s)
         note = f"pool {pool.name}: a hung server is noticed within {worst}"
         click.echo(f"pyproxy: {note}", err=True)
-    click.echo(to_yaml(config), nl=False)
+    return effective(config)
 
 
 @click.command(cls=Command)

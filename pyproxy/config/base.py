@@ -99,9 +99,9 @@ def effective(config: Config) -> dict[str, object]:
     return json.loads(json.dumps(plain))  # type: ignore[no-any-return]  # no tuples left
 
 
-def to_yaml(config: Config) -> str:
-    """`effective` as text in the order of the declaration."""
-    return yaml.safe_dump(effective(config), sort_keys=False, allow_unicode=True)
+def to_yaml(settings: dict[str, object]) -> str:
+    """What `effective` returned as text, in the order of the declaration."""
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
 def _decode(kind: type, value: object) -> object:
