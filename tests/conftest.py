@@ -13,6 +13,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import uvloop
 
 from tests import netns as namespaces
 from tests import servers
@@ -67,6 +68,12 @@ def pytest_collection_modifyitems(
             item.add_marker(pytest.mark.skip(reason=why))
         if imports_core(item.path):
             item.add_marker("core")
+
+
+@pytest.fixture(scope="session")
+def uvloop_was_used_before() -> None:
+    """Its first loop opens a pipe for signals that stays for the process."""
+    uvloop.run(asyncio.sleep(0))
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ Deliberately made of blocking sockets only: they are the oracle.
 import abc
 import contextlib
 import functools
-import hashlib
 import secrets
 import socket
 import struct
@@ -17,7 +16,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from tests.waiting import scaled, wait_until
+from tests.waiting import scaled
 
 CHUNK = 65536
 # Beyond any healthy pause of a test: a thread stuck in recv ends by itself.
@@ -177,28 +176,6 @@ class EchoServer(Server):
         while chunk := connection.recv(CHUNK):
             connection.sendall(chunk)
         connection.shutdown(socket.SHUT_WR)
-
-
-class SinkServer(Server):
-    """Reads and forgets; keeps count and digest of all bytes, all connections."""
-
-    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        super().__init__(host, port)
-        self.received = 0
-        self._digest = hashlib.sha256()
-
-    def serve(self, connection: socket.socket) -> None:
-        """Swallow until EOF."""
-        while chunk := connection.recv(CHUNK):
-            with self._lock:
-                self.received += len(chunk)
-                self._digest.update(chunk)
-
-    def wait_for(self, size: int, deadline_s: float = 10.0) -> str:
-        """Wait for `size` bytes in all and return their sha256."""
-        wait_until(lambda: self.received >= size, deadline_s, f"{size} bytes")
-        with self._lock:
-            return self._digest.hexdigest()
 
 
 class ScriptedServer(Server):

@@ -1,6 +1,5 @@
 """Commands beside the modes, and the program as a user starts it."""
 
-import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -13,15 +12,10 @@ from pyproxy import __version__
 from pyproxy.cli import program
 from pyproxy.config import convert
 from pyproxy.modes.apiserver_lb import ApiserverLb
-from pyproxy.runtime import launch
 from tests.fakes.apiserver import authority
 from tests.waiting import scaled
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _uvloop_was_used_before() -> None:
-    """Its first loop opens a pipe for signals that stays for the process."""
-    launch(asyncio.sleep(0))
+pytestmark = pytest.mark.usefixtures("uvloop_was_used_before")
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":

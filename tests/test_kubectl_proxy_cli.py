@@ -1,6 +1,5 @@
 """The command line of kubectl-proxy: what is accepted, what it means, how it ends."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,8 @@ from pyproxy.cli.kubectl_proxy import (
 from pyproxy.errors import ConfigError, PyproxyError, StartError
 from pyproxy.kube import AccessError
 from pyproxy.modes.kubectl_proxy import KubectlProxy
-from pyproxy.runtime import launch
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _uvloop_was_used_before() -> None:
-    """Its first loop opens a pipe for signals that stays for the process."""
-    launch(asyncio.sleep(0))
+pytestmark = pytest.mark.usefixtures("uvloop_was_used_before")
 
 
 def context(*arguments: str) -> click.Context:

@@ -20,13 +20,9 @@ from tests.fakes.apiserver import FakeApiserver, authority, server_context
 from tests.servers import Address, ScriptedServer, Server, free_port
 from tests.waiting import scaled
 
+pytestmark = pytest.mark.usefixtures("uvloop_was_used_before")
+
 SHORT_S = 0.3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _uvloop_was_used_before() -> None:
-    """Its first loop opens a pipe for signals that stays for the process."""
-    launch(asyncio.sleep(0))
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

@@ -38,12 +38,6 @@ from pyproxy.sandbox.apiserver.schema import (
 )
 from pyproxy.sandbox.apiserver.store import Key, with_revision
 
-PATCHES = (
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
-)
 # Neither vowels nor digits that look like them: no words come about.
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 # What a client cannot change.
