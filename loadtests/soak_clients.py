@@ -100,18 +100,13 @@ class Board:
             )
 
 
-class Client(threading.Thread):
-    """Connection after connection, a few exchanges on each."""
+class Caller(threading.Thread):
+    """Connection after connection, of whatever kind."""
 
-    def __init__(
-        self, number: int, addresses: list[tuple[str, int]], board: Board
-    ) -> None:
+    def __init__(self, number: int, board: Board) -> None:
         super().__init__(name=f"client-{number}", daemon=True)
-        self.addresses, self.board = addresses, board
-        self.source = f"127.1.0.{number + 1}"
+        self.board = board
         self.dice = random.Random(number)
-        self.choices = EXCHANGES
-        self.start()
 
     def run(self) -> None:
         """Work until the end; rest when the board says so."""
@@ -120,6 +115,23 @@ class Client(threading.Thread):
                 time.sleep(0.02)
                 continue
             self.connection()
+
+    def connection(self) -> None:
+        """One connection."""
+        raise NotImplementedError
+
+
+class Client(Caller):
+    """A few exchanges on each connection."""
+
+    def __init__(
+        self, number: int, addresses: list[tuple[str, int]], board: Board
+    ) -> None:
+        super().__init__(number, board)
+        self.addresses = addresses
+        self.source = f"127.1.0.{number + 1}"
+        self.choices = EXCHANGES
+        self.start()
 
     def connection(self) -> None:
         """One connection."""

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import socket
-import struct
 import sys
 import threading
 import time
@@ -17,7 +16,14 @@ from typing import Any
 
 from loadtests.process import Process
 from loadtests.soak_clients import PATIENCE_S, Board, Client, SlowReader
-from loadtests.soak_scene import Rest
+from loadtests.soak_scene import (
+    STORMERS,
+    Rest,
+    at_once,
+    holds,
+    reset_when_closed,
+    ticks,
+)
 
 BACKENDS = 4
 SLOW_READERS = 8
@@ -69,13 +75,13 @@ class Scene:
         time.sleep(0.5)
         after, took_s = self.ask("stats"), time.monotonic() - begin
         pid = self.engine.child.pid
-        status = Path(f"/proc/{pid}/status").read_text()
+        kib, descriptors = holds(pid)
         turns = (after["turns"] - before["turns"]) / took_s
         wrong = f"{turns:,.0f} turns a second" if turns > IDLE_TURNS else ""
         return Rest(
             connections=after["accepted"],
-            anonymous_kib=int(status.partition("RssAnon:")[2].split()[0]),
-            descriptors=len(os.listdir(f"/proc/{pid}/fd")) - 2 * after["pipes"],
+            anonymous_kib=kib,
+            descriptors=descriptors - 2 * after["pipes"],
             wrong=f"{after['spills']} spills" if after["spills"] else wrong,
         )
 
@@ -126,12 +132,9 @@ class Scene:
             self.backends.append(process)
             self.keys.append(key)
 
-    def ticks(self, pause_s: float) -> Iterator[float]:
+    def ticks(self, pause_s: float) -> Iterator[None]:
         """Moments until the phase is over."""
-        end = time.monotonic() + self.seconds
-        while time.monotonic() < end:
-            yield end
-            time.sleep(pause_s)
+        return ticks(self.seconds, pause_s)
 
 
 # ---- Phases. Those that are lenient may cost connections.
@@ -169,19 +172,13 @@ def storms(scene: Scene) -> None:
         while time.monotonic() < end:
             with contextlib.suppress(OSError):
                 client = socket.create_connection(scene.dice.choice(scene.addresses), 5)
-                client.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                )
+                reset_when_closed(client)
                 if scene.dice.random() < 0.5:
                     client.send(b"x" * 10)
                 client.close()
 
     end = time.monotonic() + scene.seconds
-    threads = [threading.Thread(target=storm) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(storm, STORMERS)
 
 
 def slow_readers(scene: Scene) -> None:
@@ -213,7 +210,7 @@ def resets(scene: Scene) -> None:
 
 def exhaustion(scene: Scene) -> None:
     """Descriptors run out, with clients that hold on to theirs."""
-    held = len(os.listdir(f"/proc/{scene.engine.child.pid}/fd"))
+    _, held = holds(scene.engine.child.pid)
     scene.ask("nofile", held + 10)
     turns = scene.ask("stats")["turns"]
     hogs = []

@@ -11,7 +11,6 @@ import random
 import resource
 import signal
 import socket
-import struct
 import sys
 import threading
 import time
@@ -26,7 +25,14 @@ from loadtests.http_files import make_certificates
 from loadtests.process import Process, free_port
 from loadtests.soak_clients import PATIENCE_S, Board
 from loadtests.soak_http_clients import HttpClient, read_slowly
-from loadtests.soak_scene import Rest
+from loadtests.soak_scene import (
+    STORMERS,
+    Rest,
+    at_once,
+    holds,
+    reset_when_closed,
+    ticks,
+)
 
 SLOW_READERS = 6
 GARBAGE = [
@@ -153,15 +159,13 @@ class HttpScene:
         before, begin = cpu_s(pid), time.monotonic()
         time.sleep(0.5)
         share = (cpu_s(pid) - before) / (time.monotonic() - begin)
-        status = Path(f"/proc/{pid}/status").read_text()
-        kept = int(
-            self.metrics()["pyproxy_backend_active"]
-        )  # connections to the server
-        time.sleep(0.1)  # of the page that was asked for
+        kept = int(self.metrics()["pyproxy_backend_active"])
+        time.sleep(0.1)  # the connection of those metrics ends
+        kib, descriptors = holds(pid)
         return Rest(
             connections=int(metrics["pyproxy_relays_accepted_total"]),
-            anonymous_kib=int(status.partition("RssAnon:")[2].split()[0]),
-            descriptors=len(os.listdir(f"/proc/{pid}/fd")) - kept,
+            anonymous_kib=kib,
+            descriptors=descriptors - kept,
             wrong=f"{share:.0%} of a core" if share > IDLE_SHARE else "",
         )
 
@@ -181,12 +185,9 @@ class HttpScene:
             f"credentials that expired: {self.serial - 1:,}",
         ]
 
-    def ticks(self, pause_s: float) -> Iterator[float]:
+    def ticks(self, pause_s: float) -> Iterator[None]:
         """Moments until the phase is over."""
-        end = time.monotonic() + self.seconds
-        while time.monotonic() < end:
-            yield end
-            time.sleep(pause_s)
+        return ticks(self.seconds, pause_s)
 
 
 def cpu_s(pid: int) -> float:
@@ -234,27 +235,17 @@ def storms(scene: HttpScene) -> None:
                 if scene.dice.random() < 0.3:
                     client.settimeout(0.01)
                     client.recv(100)
-                client.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                )
+                reset_when_closed(client)
 
     end = time.monotonic() + scene.seconds
-    join([threading.Thread(target=storm) for _ in range(3)])
+    at_once(storm, STORMERS)
 
 
 def slow_readers(scene: HttpScene) -> None:
     """Some take their time; nobody else waits for them."""
     end = time.monotonic() + scene.seconds
-    args = (("127.0.0.1", scene.port), scene.board, end)
-    join([threading.Thread(target=read_slowly, args=args) for _ in range(SLOW_READERS)])
-
-
-def join(threads: list[threading.Thread]) -> None:
-    """Start all, wait for all."""
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    address = ("127.0.0.1", scene.port)
+    at_once(lambda: read_slowly(address, scene.board, end), SLOW_READERS)
 
 
 def kills(scene: HttpScene) -> None:
@@ -270,7 +261,7 @@ def exhaustion(scene: HttpScene) -> None:
     """Descriptors run out, with clients that hold on to theirs."""
     pid = scene.processes["proxy"].child.pid
     old = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    held = len(os.listdir(f"/proc/{pid}/fd"))
+    _, held = holds(pid)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (held + 10, old[1]))
     hogs = []
     for _ in scene.ticks(0.1):

@@ -2,12 +2,11 @@
 
 import random
 import socket
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from loadtests.soak_clients import KIB, MIB, PATIENCE_S, Board
+from loadtests.soak_clients import KIB, MIB, PATIENCE_S, Board, Caller
 from loadtests.soak_http_peers import (
     END,
     Headers,
@@ -195,24 +194,15 @@ WATCH = Deed("watch", watch, down=10_000)
 SLOW_BYTES, SLOW_PAUSE_S = 3 * MIB, 0.002
 
 
-class HttpClient(threading.Thread):
-    """Connection after connection, a few requests on each."""
+class HttpClient(Caller):
+    """A few requests on each connection."""
 
     def __init__(self, number: int, address: tuple[str, int], board: Board) -> None:
-        super().__init__(name=f"client-{number}", daemon=True)
-        self.address, self.board = address, board
-        self.dice = random.Random(number)
+        super().__init__(number, board)
+        self.address = address
         # Every fourth one does what most clients of an API server do: it waits.
         self.choices = [WATCH] if number % 4 == 3 else DEEDS
         self.start()
-
-    def run(self) -> None:
-        """Work until the end; rest when the board says so."""
-        while not self.board.stopping.is_set():
-            if self.board.resting.is_set():
-                time.sleep(0.02)
-            else:
-                self.connection()
 
     def connection(self) -> None:
         """One connection."""

@@ -1,8 +1,15 @@
 """What the soak needs to know of whom it torments."""
 
+import os
+import socket
+import struct
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol, Self
+
+STORMERS = 3  # threads of a storm
 
 
 class Rest(NamedTuple):
@@ -34,3 +41,33 @@ class Stage(Protocol):
 
     def close(self) -> None:
         """End all processes."""
+
+
+def holds(pid: int) -> tuple[int, int]:
+    """KiB of anonymous memory, and open descriptors."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    kib = int(status.partition("RssAnon:")[2].split()[0])
+    return kib, len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def ticks(seconds: float, pause_s: float) -> Iterator[None]:
+    """Moments until so many seconds are over."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield
+        time.sleep(pause_s)
+
+
+def at_once(work: Callable[[], None], times: int) -> None:
+    """Let so many threads do the same; return when all have."""
+    threads = [threading.Thread(target=work) for _ in range(times)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def reset_when_closed(connection: socket.socket) -> None:
+    """Let its end be an RST instead of a FIN."""
+    hard = struct.pack("ii", 1, 0)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, hard)

@@ -17,6 +17,7 @@ import uvloop
 
 from tests import netns as namespaces
 from tests import servers
+from tests.fakes.office import Office
 from tests.leaks import Holdings, leaked_since, lost_since
 from tests.waiting import PAUSE_S, scaled
 
@@ -111,6 +112,13 @@ async def no_task_is_left() -> AsyncIterator[None]:
 def free_port() -> int:
     """A TCP port of 127.0.0.1 on which nobody listens."""
     return servers.free_port()
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    """An upstream that writes down what it is asked, and proxies in front of it."""
+    with Office.opened(tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,13 +12,6 @@ from tests.fakes.office import Office
 from tests.fakes.recorder import reply
 
 pytestmark = pytest.mark.slow  # a process or two for each test
-
-
-@pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
-    """An upstream."""
-    with Office.opened(tmp_path) as office:
-        yield office
 
 
 def command(proxy: Office, script: str, *flags: str) -> Desk:

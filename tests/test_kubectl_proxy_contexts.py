@@ -1,8 +1,5 @@
 """Several contexts of a kubeconfig on one port, as they come and go."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.fakes.desk import Desk, write_kubeconfig
@@ -11,13 +8,6 @@ from tests.fakes.recorder import Recorder, pair_for
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow  # a process for each test
-
-
-@pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
-    """An upstream."""
-    with Office.opened(tmp_path) as office:
-        yield office
 
 
 def test_contexts_are_served_side_by_side(office: Office) -> None:

@@ -1,29 +1,16 @@
 """Who we are to the apiserver. Where kubectl is, it has to pass the same test."""
 
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.fakes.desk import Desk, Kubectl, find_kubectl, write_kubeconfig
+from tests.fakes.desk import Desk, either, write_kubeconfig
 from tests.fakes.office import Office
 from tests.fakes.recorder import Answer, Recorder, Seen, pair_for, reply
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow  # a process or two for each test
-NO_KUBECTL = pytest.mark.skipif(not find_kubectl(), reason="no kubectl here")
-either = pytest.mark.parametrize(
-    "kind", [pytest.param(Kubectl, marks=NO_KUBECTL), Desk], ids=["kubectl", "pyproxy"]
-)
 FOLLOW_S = 15.0  # for a change on disk, which is looked for every other second
-
-
-@pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
-    """An upstream to be somebody at."""
-    with Office.opened(tmp_path) as office:
-        yield office
 
 
 @either

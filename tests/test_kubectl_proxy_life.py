@@ -5,27 +5,14 @@ import json
 import signal
 import socket
 import stat
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.fakes.desk import Desk, Kubectl, find_kubectl, hear
+from tests.fakes.desk import Desk, either, hear
 from tests.fakes.office import Office
 from tests.waiting import scaled, wait_until
 
 pytestmark = pytest.mark.slow  # a process or two for each test
-NO_KUBECTL = pytest.mark.skipif(not find_kubectl(), reason="no kubectl here")
-either = pytest.mark.parametrize(
-    "kind", [pytest.param(Kubectl, marks=NO_KUBECTL), Desk], ids=["kubectl", "pyproxy"]
-)
-
-
-@pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
-    """An upstream."""
-    with Office.opened(tmp_path) as office:
-        yield office
 
 
 @either

@@ -7,14 +7,12 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.fakes.desk import Desk, Kubectl, find_kubectl, hear
+from tests.fakes.desk import Desk, either, hear
 from tests.fakes.forwarder import Forwarder
 from tests.fakes.office import Office
 from tests.fakes.recorder import Recorder, Seen, pair_for, reply
@@ -22,10 +20,6 @@ from tests.servers import receive_exactly
 from tests.waiting import scaled, wait_until
 
 pytestmark = pytest.mark.slow  # a process or two for each test
-NO_KUBECTL = pytest.mark.skipif(not find_kubectl(), reason="no kubectl here")
-either = pytest.mark.parametrize(
-    "kind", [pytest.param(Kubectl, marks=NO_KUBECTL), Desk], ids=["kubectl", "pyproxy"]
-)
 
 PLAIN = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
 UPGRADE = (
@@ -37,13 +31,6 @@ SWITCHING = (
     b"Connection: Upgrade\r\n\r\n"
 )
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-@pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
-    """An upstream."""
-    with Office.opened(tmp_path) as office:
-        yield office
 
 
 def head_of(client: socket.socket) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import pytest
 import yaml
 
 from tests.fakes.process import Program
@@ -110,6 +111,13 @@ class Kubectl(Desk):
 
     launcher: ClassVar[tuple[str, ...]] = (find_kubectl(),)
     words: ClassVar[tuple[str, ...]] = ("proxy",)
+
+
+# For what both must do.
+NO_KUBECTL = pytest.mark.skipif(not find_kubectl(), reason="no kubectl here")
+either = pytest.mark.parametrize(
+    "kind", [pytest.param(Kubectl, marks=NO_KUBECTL), Desk], ids=["kubectl", "pyproxy"]
+)
 
 
 def hear(connection: socket.socket, method: str = "GET") -> Answer:
