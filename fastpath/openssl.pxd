@@ -13,6 +13,7 @@ cdef extern from "<openssl/crypto.h>" nogil:
 
 cdef extern from "<openssl/err.h>" nogil:
     unsigned long ERR_peek_error()
+    unsigned long ERR_get_error()
     unsigned long ERR_peek_last_error()
     void ERR_clear_error()
     int ERR_GET_LIB(unsigned long error)
@@ -124,6 +125,14 @@ cdef extern from "<openssl/pem.h>" nogil:
         BIO* b, EVP_PKEY** x, pem_password_cb password, void* p
     )
 
+cdef extern from * nogil:
+    """
+    #include <openssl/ssl.h>
+    #ifndef SSL_R_RECORD_LAYER_FAILURE  /* which 3.2 has, and may be what runs */
+    #define SSL_R_RECORD_LAYER_FAILURE 313
+    #endif
+    """
+
 cdef extern from "<openssl/ssl.h>" nogil:
     ctypedef struct SSL:
         pass
@@ -146,6 +155,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
         SSL_OP_NO_RENEGOTIATION
         SSL_R_CERTIFICATE_VERIFY_FAILED
         SSL_R_HTTP_REQUEST
+        SSL_R_RECORD_LAYER_FAILURE
         SSL_R_UNEXPECTED_EOF_WHILE_READING
         SSL_R_WRONG_VERSION_NUMBER
         SSL_SESS_CACHE_CLIENT

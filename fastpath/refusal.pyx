@@ -17,6 +17,7 @@ from fastpath.tls cimport tls_refused
 
 cdef enum:
     ADDRESS_BYTES = 46    # INET6_ADDRSTRLEN
+    ALERTS = 256          # are numbered with a byte
     ALERT_BYTES = 64      # of OpenSSL's words for one
 
 
@@ -123,7 +124,7 @@ cdef void refusal_say(
 
     if reason == SSL_R_CERTIFICATE_VERIFY_FAILED:
         say_verdict(ssl, into, size)
-    elif reason > SSL_AD_REASON_OFFSET:
+    elif SSL_AD_REASON_OFFSET < reason < SSL_AD_REASON_OFFSET + ALERTS:
         say_alert(text, reason - SSL_AD_REASON_OFFSET, alert, sizeof(alert))
         snprintf(into, size, b"%salert from the %s: %s", phase, peer, alert)
     elif reason == SSL_R_UNEXPECTED_EOF_WHILE_READING:

@@ -23,7 +23,7 @@ from fastpath.decide cimport exchange_decide
 from fastpath.half cimport SCRATCH_BYTES, spill_get, spill_t
 from fastpath.head cimport FAULT, fault_status, fault_text, head_parse_request, head_t
 from fastpath.linux.clock cimport clock_us
-from fastpath.linux.socket cimport MSG_NOSIGNAL, send
+from fastpath.linux.socket cimport MSG_NOSIGNAL, recv, send
 from fastpath.stats cimport (
     DROP_CLOSED,
     DROP_RESET_BY_CLIENT,
@@ -76,6 +76,8 @@ cdef STEP exchange_handshake(web_t* w, exchange_t* x) noexcept nogil:
         return STEP_WAIT
     if transport_met_http(&x.down):
         send(x.down.fd, NO_TLS, strlen(NO_TLS), MSG_NOSIGNAL)
+        # What OpenSSL left unread would make a reset of the close, and unsay this.
+        recv(x.down.fd, w.rs.mover.scratch, SCRATCH_BYTES, 0)
     exchange_drop(
         w, x, DROP_RESET_BY_CLIENT if x.down.eof else DROP_TLS_HANDSHAKE
     )

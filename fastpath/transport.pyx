@@ -16,9 +16,10 @@ from fastpath.linux.socket cimport (
     shutdown,
 )
 from fastpath.openssl cimport (
-    BIO, BIO_free, ERR_GET_REASON, ERR_clear_error, ERR_peek_error,
-    ERR_peek_last_error, SSL_ERROR_SYSCALL, SSL_ERROR_WANT_READ,
+    BIO, BIO_free, ERR_GET_REASON, ERR_clear_error, ERR_get_error, ERR_peek_error,
+    SSL_ERROR_SYSCALL, SSL_ERROR_WANT_READ,
     SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN, SSL_R_HTTP_REQUEST,
+    SSL_R_RECORD_LAYER_FAILURE,
     SSL_R_UNEXPECTED_EOF_WHILE_READING, SSL_do_handshake, SSL_free,
     SSL_free_buffers, SSL_get0_param, SSL_get_SSL_CTX, SSL_get_error, SSL_get_rbio,
     SSL_get_wbio, SSL_has_pending, SSL_new, SSL_peek_ex, SSL_read_ex,
@@ -40,6 +41,19 @@ cdef enum:
 cdef inline void forget_errors() noexcept nogil:
     if ERR_peek_error() != 0:
         ERR_clear_error()
+
+
+# Take the errors; return the one that says most. The first may be about some detail;
+# the last is, since OpenSSL 3.2, often only that there was one before.
+cdef unsigned long take_errors() noexcept nogil:
+    cdef unsigned long said = 0
+    cdef unsigned long error = ERR_get_error()
+
+    while error != 0:
+        if said == 0 or ERR_GET_REASON(error) != SSL_R_RECORD_LAYER_FAILURE:
+            said = error
+        error = ERR_get_error()
+    return said
 
 
 # Return whether OpenSSL has more. If not, it shall hold no memory for it: for a ticket
@@ -70,8 +84,7 @@ cdef int settle(transport_t* t, int result, int code) noexcept nogil:
     if kind == SSL_ERROR_SYSCALL and code != 0 and code != EAGAIN:
         ERR_clear_error()
         return -code
-    t.error = ERR_peek_last_error()  # the first may be about some detail
-    ERR_clear_error()
+    t.error = take_errors()
     t.failed = -EPROTO
     if ERR_GET_REASON(t.error) == SSL_R_UNEXPECTED_EOF_WHILE_READING:
         t.eof = 1

@@ -44,11 +44,12 @@ cdef int wire_read(BIO* b, char* into, size_t size, size_t* got) noexcept nogil:
             return 0
         if errno == EAGAIN:
             BIO_set_retry_read(b)
-            return 0
+            return -1
         if errno != EINTR:
-            return 0
+            return -1
 
 
+# A failure is -1: for OpenSSL since 3.2 a 0 would mean that all went well.
 cdef int wire_write(
     BIO* b, const char* data, size_t size, size_t* taken
 ) noexcept nogil:
@@ -65,9 +66,9 @@ cdef int wire_write(
             return 1
         if errno == EAGAIN:
             BIO_set_retry_write(b)
-            return 0
+            return -1
         if errno != EINTR:
-            return 0
+            return -1
 
 
 cdef long wire_control(BIO* b, int command, long number, void* p) noexcept nogil:
