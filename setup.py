@@ -17,7 +17,7 @@ SANITIZE = os.environ.get("FASTPATH_SANITIZE") == "1"
 INPLACE = os.environ.get("FASTPATH_INPLACE") == "1"
 
 # What calls OpenSSL itself. Others call these, and need not be linked with it.
-WITH_OPENSSL = ("endpoint", "pem", "refusal", "tls", "transport", "wire")
+WITH_OPENSSL = ("buffers", "endpoint", "pem", "refusal", "tls", "transport", "wire")
 
 DIRECTIVES = {
     "language_level": 3,

@@ -212,7 +212,7 @@ cdef exchange_t* exchange_open(
     if v.http.tls == NULL:
         exchange_idle(w, x)
         return x
-    if transport_start_server(&x.down, v.http.tls[w.worker]) < 0:
+    if transport_start_server(&x.down, v.http.tls[w.worker], &w.buffers) < 0:
         exchange_drop(w, x, DROP_NO_MEMORY)
         return NULL
     x.state = EX_HANDSHAKE

@@ -1,9 +1,10 @@
-"""A transport as an object, for tests."""
+"""A transport, and the buffers of a worker, as objects for tests."""
 
 import os
 
 from libc.errno cimport EAGAIN
 
+from fastpath.buffers cimport buffers_t
 from fastpath.openssl cimport (
     OPENSSL_free, SSL_CTX, SSL_get0_alpn_selected, SSL_get1_peer_certificate,
     SSL_get_version, X509, X509_free, i2d_X509,
@@ -19,15 +20,23 @@ cdef enum:
     WHY_BYTES = 512  # of a text
 
 
+cdef class Buffers:
+    """What a worker's connections share."""
+
+    cdef buffers_t b
+
+
 cdef class Transport:
-    """A transport for tests, on the descriptor `fd`, which is its own from now on."""
+    """A transport on the descriptor `fd`, which is its own from now on."""
 
     cdef transport_t t
+    cdef Buffers buffers
 
-    def __cinit__(self, int fd):
+    def __cinit__(self, int fd, Buffers buffers=None):
         transport_open(&self.t, fd)
+        self.buffers = buffers if buffers is not None else Buffers()
 
-    def __init__(self, int fd):
+    def __init__(self, int fd, Buffers buffers=None):
         os.set_blocking(fd, False)
 
     def __dealloc__(self):
@@ -40,11 +49,15 @@ cdef class Transport:
 
         if name is not None:
             verified = other
-        if transport_start_client(&self.t, c, verified, tls_session(c)) < 0:
+        if transport_start_client(
+            &self.t, c, &self.buffers.b, verified, tls_session(c)
+        ) < 0:
             raise MemoryError
 
     def start_server(self, ServerContext context, int worker=0):
-        if transport_start_server(&self.t, context.contexts[worker]) < 0:
+        if transport_start_server(
+            &self.t, context.contexts[worker], &self.buffers.b
+        ) < 0:
             raise MemoryError
 
     def handshake(self):

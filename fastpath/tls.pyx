@@ -20,8 +20,8 @@ from fastpath.openssl cimport (
     SSL_CTX_set_session_id_context, SSL_CTX_set_tlsext_servername_callback,
     SSL_CTX_set_tlsext_ticket_keys, SSL_CTX_set_verify, SSL_METHOD,
     SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER, SSL_MODE_ENABLE_PARTIAL_WRITE,
-    SSL_MODE_RELEASE_BUFFERS, SSL_OP_NO_RENEGOTIATION, SSL_SESSION_dup,
-    SSL_SESSION_free, SSL_SESS_CACHE_CLIENT, SSL_SESS_CACHE_NO_INTERNAL,
+    SSL_OP_NO_RENEGOTIATION, SSL_SESSION_dup, SSL_SESSION_free,
+    SSL_SESS_CACHE_CLIENT, SSL_SESS_CACHE_NO_INTERNAL,
     SSL_SESS_CACHE_OFF, SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK,
     SSL_TLSEXT_ERR_OK, SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_PEER,
     SSL_get_SSL_CTX, SSL_get_ex_data, SSL_get_ex_data_X509_STORE_CTX_idx,
@@ -197,10 +197,7 @@ cdef SSL_CTX* context_new(const SSL_METHOD* method) except NULL:
         raise TableError(f"TLS: {pem_reason()}")
     # An idle connection holds no buffers; one that sends never says how much it wants.
     SSL_CTX_set_mode(
-        c,
-        SSL_MODE_RELEASE_BUFFERS
-        | SSL_MODE_ENABLE_PARTIAL_WRITE
-        | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER,
+        c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
     )
     # One read(2) for header and body of a record, and for whatever follows it.
     SSL_CTX_set_read_ahead(c, 1)

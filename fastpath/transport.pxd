@@ -3,12 +3,14 @@
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint8_t
 
+from fastpath.buffers cimport buffers_t
 from fastpath.linux.socket cimport MSG_NOSIGNAL, recv, send
 from fastpath.openssl cimport SSL, SSL_CTX, SSL_SESSION
 
 cdef struct transport_t:
     int      fd             # owned; -1 = none
     SSL*     ssl            # owned; NULL = plain
+    buffers_t* buffers      # borrowed, its worker's; where there is TLS
     uint8_t  handshaking    # TLS handshake under way
     uint8_t  readable       # may have bytes: cleared when a read found or left none
     uint8_t  writable       # may take bytes: cleared when a write found it full
@@ -17,6 +19,7 @@ cdef struct transport_t:
     uint8_t  shut           # we have ended ours; SHUT_LATER = the socket was full
     uint8_t  large          # streams come in: read much at once
     uint8_t  wary           # the poller told of its FIN: no short read empties it now
+    uint8_t  place          # in `buffers`
     int      failed         # -errno that ended it for good; 0 = none
     unsigned long error     # OpenSSL's word for why; 0 = none
 
@@ -27,12 +30,16 @@ cdef enum:
 cdef void transport_open(transport_t* t, int fd) noexcept nogil
 
 # Speak TLS from now on. `name` is for SNI and verification, NULL = neither; `session`
-# may be NULL, is borrowed. The handshake runs in transport_handshake.
+# may be NULL, is borrowed; `buffers` are those of the worker. The handshake runs in
+# transport_handshake.
 # Return 0 or -ENOMEM.
 cdef int transport_start_client(
-    transport_t* t, SSL_CTX* context, const char* name, SSL_SESSION* session
+    transport_t* t, SSL_CTX* context, buffers_t* buffers, const char* name,
+    SSL_SESSION* session
 ) noexcept nogil
-cdef int transport_start_server(transport_t* t, SSL_CTX* context) noexcept nogil
+cdef int transport_start_server(
+    transport_t* t, SSL_CTX* context, buffers_t* buffers
+) noexcept nogil
 
 # Go on with the handshake. 1 = done, -EAGAIN = wait for the poller (any event),
 # -EPROTO = refused: see transport_why; another -errno from the socket. The first bytes

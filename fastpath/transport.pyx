@@ -9,6 +9,7 @@ somebody on the way may have cut the stream.
 from libc.errno cimport ENOMEM, EPIPE, EPROTO
 from libc.string cimport memset
 
+from fastpath.buffers cimport buffers_held, buffers_keep, buffers_leave
 from fastpath.linux.debug cimport check
 from fastpath.linux.file cimport close
 from fastpath.linux.socket cimport (
@@ -56,14 +57,21 @@ cdef unsigned long take_errors() noexcept nogil:
     return said
 
 
-# Return whether OpenSSL has more. If not, it shall hold no memory for it: for a ticket
-# it makes buffers both ways, and the one for writing, 16 KiB, would stay until the next
-# write. A watch, which never writes again, had it for good.
-cdef inline bint keeps_more(SSL* ssl) noexcept nogil:
-    if SSL_has_pending(ssl):
+# Return whether OpenSSL has more. If not, it shall hold no memory for it unless the
+# connection is busy: for a ticket it makes buffers both ways, and the one for writing,
+# 16 KiB, would stay until the next write. A watch, which never writes again, had it for
+# good.
+cdef inline bint keeps_more(transport_t* t) noexcept nogil:
+    if SSL_has_pending(t.ssl):
         return True
-    SSL_free_buffers(ssl)
+    if not buffers_held(t.buffers, t.ssl, t.place):
+        SSL_free_buffers(t.ssl)
     return False
+
+
+cdef inline void keep_buffers(transport_t* t) noexcept nogil:
+    if not buffers_held(t.buffers, t.ssl, t.place):
+        buffers_keep(t.buffers, t.ssl, &t.place)
 
 
 # What a call of OpenSSL that did not succeed says: -EAGAIN, 0 = the peer has ended its
@@ -101,7 +109,9 @@ cdef void transport_open(transport_t* t, int fd) noexcept nogil:
     t.writable = 1
 
 
-cdef int start(transport_t* t, SSL_CTX* context) noexcept nogil:
+cdef int start(
+    transport_t* t, SSL_CTX* context, buffers_t* buffers
+) noexcept nogil:
     cdef BIO* b = wire_new(t.fd)
 
     check(t.ssl == NULL)
@@ -113,17 +123,19 @@ cdef int start(transport_t* t, SSL_CTX* context) noexcept nogil:
         ERR_clear_error()
         return -ENOMEM
     SSL_set_bio(t.ssl, b, b)
+    t.buffers = buffers
     t.handshaking = 1
     return 0
 
 
 cdef int transport_start_client(
-    transport_t* t, SSL_CTX* context, const char* name, SSL_SESSION* session
+    transport_t* t, SSL_CTX* context, buffers_t* buffers, const char* name,
+    SSL_SESSION* session
 ) noexcept nogil:
     cdef X509_VERIFY_PARAM* param
     cdef bint fine = True
 
-    if start(t, context) < 0:
+    if start(t, context, buffers) < 0:
         return -ENOMEM
     if name != NULL:
         param = SSL_get0_param(t.ssl)
@@ -143,8 +155,10 @@ cdef int transport_start_client(
     return 0
 
 
-cdef int transport_start_server(transport_t* t, SSL_CTX* context) noexcept nogil:
-    if start(t, context) < 0:
+cdef int transport_start_server(
+    transport_t* t, SSL_CTX* context, buffers_t* buffers
+) noexcept nogil:
+    if start(t, context, buffers) < 0:
         return -ENOMEM
     SSL_set_accept_state(t.ssl)
     return 0
@@ -162,10 +176,11 @@ cdef int transport_handshake(transport_t* t) noexcept nogil:
     if result == 1:
         t.handshaking = 0
         t.readable = 1  # bytes that came along are with OpenSSL, not in the socket
-        keeps_more(t.ssl)
+        keeps_more(t)
         return 1
     result = settle(t, result, errno)
     if result == -EAGAIN:
+        keeps_more(t)  # who connects and says nothing holds none either
         return -EAGAIN
     t.failed = result if result < 0 else -EPROTO
     if t.failed == -EPROTO:
@@ -178,13 +193,14 @@ cdef bint transport_met_http(const transport_t* t) noexcept nogil:
     return ERR_GET_REASON(t.error) == SSL_R_HTTP_REQUEST
 
 
-# OpenSSL holds no buffer now: how large shall the next one be? A large one for each
+# OpenSSL's buffer is empty: how large shall the next one be? A large one for each
 # small record would cost more than it saves.
 cdef inline void read_sized(transport_t* t, size_t taken) noexcept nogil:
     cdef bint large = taken >= (4096 if t.large else RECORD_BYTES)
 
     if large != t.large:
         t.large = large
+        SSL_free_buffers(t.ssl)
         SSL_set_default_read_buffer_len(t.ssl, LARGE_BYTES if large else 0)
 
 
@@ -199,10 +215,11 @@ cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcep
     if t.failed:
         return t.failed
     forget_errors()
+    keep_buffers(t)
     wire_look(SSL_get_rbio(t.ssl))
     while SSL_read_ex(t.ssl, <char*>into + taken, size - taken, &got) == 1:
         taken += got
-        if not keeps_more(t.ssl):
+        if not keeps_more(t):
             read_sized(t, taken)
             if wire_dry(SSL_get_rbio(t.ssl)) and not t.wary:
                 t.readable = 0  # as transport_read does it
@@ -212,7 +229,7 @@ cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcep
         # More was read ahead. It costs no call, and will bring no event.
     result = settle(t, 0, errno)
     if result == -EAGAIN:
-        keeps_more(t.ssl)
+        keeps_more(t)
     elif result < 0:
         t.failed = result  # after the bytes before it
     if taken > 0 and result != -EAGAIN:
@@ -232,6 +249,7 @@ cdef ssize_t transport_write_tls(
     if t.failed:
         return t.failed
     forget_errors()
+    keep_buffers(t)
     # One record at a time, but not one segment each: that costs TCP as much again.
     while taken < size:
         wire_more(SSL_get_wbio(t.ssl), size - taken > RECORD_BYTES)
@@ -257,6 +275,7 @@ cdef void transport_shut(transport_t* t) noexcept nogil:
         return
     if t.ssl != NULL and not t.handshaking and not t.failed:
         forget_errors()
+        keep_buffers(t)
         result = SSL_shutdown(t.ssl)
         if result < 0 and settle(t, result, errno) == -EAGAIN:
             t.shut = SHUT_LATER
@@ -283,7 +302,7 @@ cdef bint transport_idle_ok(transport_t* t) noexcept nogil:
     forget_errors()
     if SSL_peek_ex(t.ssl, &byte, 1, &got) == 1:
         return False
-    return settle(t, 0, errno) == -EAGAIN and not keeps_more(t.ssl)
+    return settle(t, 0, errno) == -EAGAIN and not keeps_more(t)
 
 
 cdef void transport_close(transport_t* t, bint reset) noexcept nogil:
@@ -292,6 +311,7 @@ cdef void transport_close(transport_t* t, bint reset) noexcept nogil:
     if t.ssl != NULL:
         if not (reset or t.handshaking or t.failed or t.shut == 1):
             SSL_shutdown(t.ssl)
+        buffers_leave(t.buffers, t.ssl, t.place)
         SSL_free(t.ssl)
         t.ssl = NULL
         forget_errors()

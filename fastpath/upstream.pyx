@@ -240,7 +240,8 @@ cdef REACH server_connected(web_t* w, server_t* s, const uplink_t* u) noexcept n
         return server_ready(w, s)
     s.state = SV_HANDSHAKE
     failed = transport_start_client(
-        &s.link, u.tls[w.worker], u.server_name, tls_session(u.tls[w.worker])
+        &s.link, u.tls[w.worker], &w.buffers, u.server_name,
+        tls_session(u.tls[w.worker]),
     )
     if failed < 0:
         snprintf(w.why, sizeof(w.why), b"tls: no memory")

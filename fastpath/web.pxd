@@ -13,6 +13,7 @@
 # LINGER     the last response was sent, our side shut; what the client says is lost
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastpath.addr cimport addr_t
+from fastpath.buffers cimport buffers_t
 from fastpath.head cimport chunks_t, head_t
 from fastpath.half cimport spill_t
 from fastpath.mailbox cimport mailbox_t
@@ -160,6 +161,7 @@ cdef struct web_t:
     keepset_t*   keepsets         # owned; by slot of the upstream
     uint32_t     keepset_room
     memory_t     memory
+    buffers_t    buffers          # OpenSSL's
     head_t       head             # of the request or response at hand
     exchange_t*  head_of          # whose request it is; NULL = none
     char*        out              # owned; OUT_BYTES

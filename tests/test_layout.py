@@ -16,12 +16,12 @@ CORE = ROOT / "fastpath"
 # From the ground up; a file may use what stands before it. Rooms that the core
 # grows into (ARCHITECTURE.md) stand where they will be.
 FLOORS = """
-    linux openssl errors checks policy tlsspec spec snapshot rendezvous matching ring
-    rounds timer addr pem tls refusal wire transport endpoint stats pipe poller mailbox
-    limit registry field proxyhead listener target framing chunks head verdict compose
-    table assembly balancer half relay burst dial admit flow slab web carry keepset
-    upstream respond client decide request tunnel exchange events docket fleet rest
-    accept worker tally engine
+    linux openssl errors checks policy tlsspec spec snapshot rendezvous matching
+    ring rounds timer addr pem tls refusal wire buffers transport endpoint stats
+    pipe poller mailbox limit registry field proxyhead listener target framing
+    chunks head verdict compose table assembly balancer half relay burst dial admit
+    flow slab web carry keepset upstream respond client decide request tunnel
+    exchange events docket fleet rest accept worker tally engine
 """.split()
 
 MOST_LINES = 400

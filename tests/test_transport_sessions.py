@@ -1,11 +1,8 @@
 """Sessions that are taken up again, and contexts that take another one's place."""
 
-import ctypes
 import dataclasses
-import gc
 import os
 import ssl
-from typing import Any
 
 import pytest
 
@@ -216,53 +213,3 @@ def test_contexts_are_replaced_under_live_connections(
         assert read(theirs) == b""
         ours.close()
         theirs.close()
-
-
-class MallInfo(ctypes.Structure):
-    """Of mallinfo2(3), glibc 2.33."""
-
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks"
-            " keepcost"
-        ).split()
-    ]
-
-
-def held_bytes() -> int:
-    """Return what malloc has given out."""
-    mallinfo2 = ctypes.CDLL(None).mallinfo2
-    mallinfo2.restype = MallInfo
-    gc.collect()
-    info = mallinfo2()
-    return int(info.uordblks + info.hblkhd)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("role", ["client", "server"])
-def test_idle_connection_holds_no_buffers(
-    certificates: Certificates, role: str
-) -> None:
-    # They are 16 KiB each way. OpenSSL made one for writing when it read a ticket,
-    # which a watch, that never writes again, kept for good.
-    if not hasattr(ctypes.CDLL(None), "mallinfo2") or held_bytes() < 1 << 16:
-        pytest.skip("malloc does not say what it holds")
-    client = ClientContext(certificates.client_tls())
-    server = ServerContext(certificates.server_tls())
-    visit(client, certificates.judge_server())
-    ends: list[list[Any]] = []
-    for _ in range(30):
-        one, other = tcp_pair()
-        both = our_client(one, client), our_server(other, server)
-        shake(*both)
-        assert send(*both, b"request") == b"request"
-        assert send(*both[::-1], b"response") == b"response"
-        ends.append(list(both))
-    before = held_bytes()
-    for pair in ends:
-        pair[role == "server"].close()
-    per_connection = (before - held_bytes()) / len(ends)
-    for pair in ends:
-        pair[role == "client"].close()
-    assert 4096 < per_connection < 28_000

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from fastpath.endpoint import Transport
+from fastpath.endpoint import Buffers, Transport
 from fastpath.tls import ClientContext, ServerContext
 from fastpath.tlsspec import ClientTls, ServerTls
 from pyproxy.sandbox.certificates import Authority, Pair
@@ -238,19 +238,25 @@ def pem(pair: Pair) -> tuple[bytes, bytes]:
 
 
 def our_client(
-    connection: socket.socket, context: ClientContext, worker: int = 0
+    connection: socket.socket,
+    context: ClientContext,
+    worker: int = 0,
+    buffers: Buffers | None = None,
 ) -> Transport:
     """Return a client of ours on `connection`, which it owns."""
-    transport = Transport(connection.detach())
+    transport = Transport(connection.detach(), buffers)
     transport.start_client(context, worker=worker)
     return transport
 
 
 def our_server(
-    connection: socket.socket, context: ServerContext, worker: int = 0
+    connection: socket.socket,
+    context: ServerContext,
+    worker: int = 0,
+    buffers: Buffers | None = None,
 ) -> Transport:
     """Return a server of ours on `connection`, which it owns."""
-    transport = Transport(connection.detach())
+    transport = Transport(connection.detach(), buffers)
     transport.start_server(context, worker)
     return transport
 
