@@ -3,22 +3,18 @@
 Issue 3: reloaded on change; one changed to rubbish keeps the old one and says so.
 """
 
-import asyncio
 import json
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pyproxy.kube import Access, AccessError, ClientFlags, Current, watch_files
+from pyproxy.kube import Access, AccessError, ClientFlags, Current
 from tests.fakes.clock import FakeClock
 from tests.fakes.kubectl import Document, environment, one_context, write
 
 CLUSTER = {"server": "https://one"}
-
-Step = Callable[[], object]
 
 
 @pytest.fixture
@@ -176,31 +172,6 @@ def test_poll_tells_of_changed_credentials(tmp_path: Path, file: Path) -> None:
 def test_bad_start_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AccessError):
         current(tmp_path / "gone")
-
-
-async def test_watch_hands_over_what_is_new(file: Path) -> None:
-    found = current(file)
-    seen: list[str] = []
-    steps: list[Step] = [
-        lambda: None,
-        lambda: save(file, one_context({"server": "https://two"}, {"token": "t"})),
-        lambda: save(file, "- rubbish"),
-        lambda: save(file, one_context({"server": "https://three"}, {"token": "t"})),
-    ]
-
-    async def sleep(seconds: float) -> None:
-        assert seconds == 2.0
-        if not steps:
-            raise asyncio.CancelledError
-        steps.pop(0)()
-
-    async def on_change(access: Access) -> None:
-        seen.append(access.server.host)
-
-    with pytest.raises(asyncio.CancelledError):
-        await watch_files(found, on_change, sleep=sleep)
-    assert seen == ["two", "three"]
-    await found.close()
 
 
 async def test_replaced_credentials_are_closed(

@@ -7,7 +7,7 @@ from pyproxy.kube.errors import AccessError, CredentialsError
 from pyproxy.kube.flags import ClientFlags
 from pyproxy.kube.headers import user_agent
 from pyproxy.kube.server import Server
-from pyproxy.kube.watch import Current, Kubeconfigs, watch_files
+from pyproxy.kube.watch import Current, Kubeconfigs
 
 __all__ = [
     "Access",
@@ -24,5 +24,4 @@ __all__ = [
     "contexts",
     "load",
     "user_agent",
-    "watch_files",
 ]

@@ -6,10 +6,9 @@ replaced, on every file system. The context that was chosen at the start stays c
 cluster.
 """
 
-import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -21,8 +20,6 @@ from pyproxy.kube.kubeconfig import candidates, load_files
 from pyproxy.stamp import stamps
 
 logger = logging.getLogger(__name__)
-
-INTERVAL_S = 2.0
 
 
 class Kubeconfigs:
@@ -142,18 +139,3 @@ class Current:
         """End everything that runs."""
         await self.settle()
         await self.access.credentials.close()
-
-
-async def watch_files(
-    current: Current,
-    on_change: Callable[[Access], Awaitable[None]],
-    *,
-    interval_s: float = INTERVAL_S,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> None:
-    """Poll for ever, and hand over the access whenever there is something new."""
-    while True:
-        await sleep(interval_s)
-        if current.poll():
-            await on_change(current.access)
-        await current.settle()
