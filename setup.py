@@ -64,14 +64,15 @@ def extensions() -> list[Extension]:
     ]
 
 
-setup(
-    ext_modules=[]
-    if INPLACE
-    else cythonize(
-        extensions(),
-        compiler_directives=DIRECTIVES,
-        annotate=DEBUG,
-        nthreads=os.cpu_count() or 1,
-        show_all_warnings=False,
+if __name__ == "__main__":  # its helpers import this file since Python 3.14
+    setup(
+        ext_modules=[]
+        if INPLACE
+        else cythonize(
+            extensions(),
+            compiler_directives=DIRECTIVES,
+            annotate=DEBUG,
+            nthreads=os.cpu_count() or 1,
+            show_all_warnings=False,
+        )
     )
-)
