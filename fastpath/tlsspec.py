@@ -36,7 +36,7 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     # No certificate is for an address in a zone.
-    return address.version == 4 or address.scope_id is None
+    return isinstance(address, ipaddress.IPv4Address) or address.scope_id is None
 
 
 def _check_name(name: str) -> None:

@@ -72,7 +72,7 @@ def _literal(text: bytes, version: int) -> str:
 
 def _text(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     """As the core writes it: IPv4 in IPv6 is IPv4."""
-    mapped = address.ipv4_mapped if address.version == 6 else None
+    mapped = getattr(address, "ipv4_mapped", None)
     packed = (mapped or address).packed
     family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
     return socket.inet_ntop(family, packed)

@@ -82,7 +82,7 @@ def test_fallbacks_are_owner_then_second_then_best_of_the_rest(
 def _hash_of(client: str) -> int:
     """Like source_hash; a mapped address counts as the IPv4 address in it."""
     address = ipaddress.ip_address(client)
-    mapped = address.ipv4_mapped if address.version == 6 else None
+    mapped = getattr(address, "ipv4_mapped", None)
     return source_hash(str(mapped or address))
 
 
