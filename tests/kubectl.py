@@ -1,10 +1,11 @@
 """kubectl, the real one, with nothing of the user's around it."""
 
+import contextlib
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -70,6 +71,24 @@ class Kubectl:
     def follow(self, *arguments: str) -> "Following":
         """Start it and read along."""
         return Following(self.command(*arguments), self._environment)
+
+    @contextlib.contextmanager
+    def type(
+        self, terminal: int, *arguments: str
+    ) -> Iterator["subprocess.Popen[bytes]"]:
+        """Start it with a terminal in front of it."""
+        with subprocess.Popen(
+            self.command(*arguments),
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            env=self._environment,
+            start_new_session=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
 
 class Following:

@@ -1,6 +1,6 @@
 """Clients that people have, at work through kubectl-proxy: official ones, a browser.
 
-kubectl itself is in test_sandbox_kubectl.py.
+kubectl itself is in test_sandbox_kubectl.py, but for its terminal.
 """
 
 import asyncio
@@ -8,9 +8,11 @@ import contextlib
 import functools
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from tests.fakes.apiserver import authority
 from tests.fakes.desk import Desk
 from tests.fakes.process import ROOT, Program
 from tests.fakes.recorder import Recorder
+from tests.kubectl import Kubectl
 from tests.waiting import scaled, wait_until
 
 pytestmark = pytest.mark.slow
@@ -49,6 +52,37 @@ def proxy(tmp_path: Path) -> Iterator[Desk]:
         flags = (f"--kubeconfig={file}", "--reject-paths=")
         with Desk(tmp_path / "proxy", *flags) as desk:
             yield desk
+
+
+def read_until(terminal: int, text: str) -> None:
+    """Read what kubectl shows, up to this."""
+    seen = b""
+
+    def is_there() -> bool:
+        nonlocal seen
+        with contextlib.suppress(BlockingIOError):
+            seen += os.read(terminal, 65536)
+        return text.encode() in seen
+
+    wait_until(is_there, 30.0, f"{text!r} in the terminal")
+
+
+def test_kubectl_types_in_a_terminal(proxy: Desk, tmp_path: Path) -> None:
+    kubectl = Kubectl(tmp_path / "kubectl", f"--server=http://127.0.0.1:{proxy.port}")
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    with os.fdopen(ours), os.fdopen(theirs):
+        termios.tcsetwinsize(theirs, (24, 80))
+        with kubectl.type(theirs, "exec", "-it", "web-0", "--", "sh") as process:
+            read_until(ours, "/ # ")
+            os.write(ours, b"ecx\x7fho $HOSTNAME\r")
+            read_until(ours, "web-0\r\n/ # ")
+            termios.tcsetwinsize(theirs, (50, 132))
+            process.send_signal(signal.SIGWINCH)
+            os.write(ours, b"echo wide\r")
+            read_until(ours, "wide\r\n/ # ")
+            os.write(ours, b"\x04")  # ^D
+            assert process.wait(scaled(30.0)) == 0
 
 
 def test_python_client_lists_writes_and_watches(proxy: Desk) -> None:
