@@ -26,6 +26,7 @@ import argparse
 import dataclasses
 import json
 import signal
+import ssl
 import sys
 import tempfile
 import time
@@ -68,6 +69,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     bench.run_rounds()
     environment = relay.environment(options)
     environment["peers"] += f", kubectl {http_contenders.kubectl_version()}"
+    environment["peers"] += f"; {ssl.OPENSSL_VERSION} for all that link one"
     return {
         "environment": {**environment, "bodies": bench.files.describe()},
         "samples": [dataclasses.asdict(sample) for sample in bench.samples],
