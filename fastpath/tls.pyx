@@ -195,7 +195,7 @@ cdef SSL_CTX* context_new(const SSL_METHOD* method) except NULL:
         SSL_CTX_free(c)
         free(a)
         raise TableError(f"TLS: {pem_reason()}")
-    # An idle connection holds no buffers; one that sends never says how much it wants.
+    # A write takes what there is room for, and what is left may stand elsewhere then.
     SSL_CTX_set_mode(
         c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
     )

@@ -44,6 +44,13 @@ cdef inline void forget_errors() noexcept nogil:
         ERR_clear_error()
 
 
+# What precedes each call of OpenSSL that reads or writes: it makes buffers.
+cdef inline void begin(transport_t* t) noexcept nogil:
+    forget_errors()
+    if not buffers_held(t.buffers, t.ssl, t.place):
+        buffers_keep(t.buffers, t.ssl, &t.place)
+
+
 # Take the errors; return the one that says most. The first may be about some detail;
 # the last is, since OpenSSL 3.2, often only that there was one before.
 cdef unsigned long take_errors() noexcept nogil:
@@ -55,23 +62,6 @@ cdef unsigned long take_errors() noexcept nogil:
             said = error
         error = ERR_get_error()
     return said
-
-
-# Return whether OpenSSL has more. If not, it shall hold no memory for it unless the
-# connection is busy: for a ticket it makes buffers both ways, and the one for writing,
-# 16 KiB, would stay until the next write. A watch, which never writes again, had it for
-# good.
-cdef inline bint keeps_more(transport_t* t) noexcept nogil:
-    if SSL_has_pending(t.ssl):
-        return True
-    if not buffers_held(t.buffers, t.ssl, t.place):
-        SSL_free_buffers(t.ssl)
-    return False
-
-
-cdef inline void keep_buffers(transport_t* t) noexcept nogil:
-    if not buffers_held(t.buffers, t.ssl, t.place):
-        buffers_keep(t.buffers, t.ssl, &t.place)
 
 
 # What a call of OpenSSL that did not succeed says: -EAGAIN, 0 = the peer has ended its
@@ -171,16 +161,14 @@ cdef int transport_handshake(transport_t* t) noexcept nogil:
         return 1
     if t.failed:
         return t.failed
-    forget_errors()
+    begin(t)
     result = SSL_do_handshake(t.ssl)
     if result == 1:
         t.handshaking = 0
         t.readable = 1  # bytes that came along are with OpenSSL, not in the socket
-        keeps_more(t)
         return 1
     result = settle(t, result, errno)
     if result == -EAGAIN:
-        keeps_more(t)  # who connects and says nothing holds none either
         return -EAGAIN
     t.failed = result if result < 0 else -EPROTO
     if t.failed == -EPROTO:
@@ -214,12 +202,11 @@ cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcep
         return 0
     if t.failed:
         return t.failed
-    forget_errors()
-    keep_buffers(t)
+    begin(t)
     wire_look(SSL_get_rbio(t.ssl))
     while SSL_read_ex(t.ssl, <char*>into + taken, size - taken, &got) == 1:
         taken += got
-        if not keeps_more(t):
+        if not SSL_has_pending(t.ssl):
             read_sized(t, taken)
             if wire_dry(SSL_get_rbio(t.ssl)) and not t.wary:
                 t.readable = 0  # as transport_read does it
@@ -228,9 +215,7 @@ cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcep
             return taken
         # More was read ahead. It costs no call, and will bring no event.
     result = settle(t, 0, errno)
-    if result == -EAGAIN:
-        keeps_more(t)
-    elif result < 0:
+    if result < 0 and result != -EAGAIN:
         t.failed = result  # after the bytes before it
     if taken > 0 and result != -EAGAIN:
         t.readable = 1  # the end is met by the next read: no event will come of it
@@ -248,8 +233,7 @@ cdef ssize_t transport_write_tls(
     check(not t.handshaking)
     if t.failed:
         return t.failed
-    forget_errors()
-    keep_buffers(t)
+    begin(t)
     # One record at a time, but not one segment each: that costs TCP as much again.
     while taken < size:
         wire_more(SSL_get_wbio(t.ssl), size - taken > RECORD_BYTES)
@@ -274,8 +258,7 @@ cdef void transport_shut(transport_t* t) noexcept nogil:
     if t.shut == 1 or t.fd == -1:
         return
     if t.ssl != NULL and not t.handshaking and not t.failed:
-        forget_errors()
-        keep_buffers(t)
+        begin(t)
         result = SSL_shutdown(t.ssl)
         if result < 0 and settle(t, result, errno) == -EAGAIN:
             t.shut = SHUT_LATER
@@ -299,10 +282,10 @@ cdef bint transport_idle_ok(transport_t* t) noexcept nogil:
     if n == -1 and not SSL_has_pending(t.ssl):
         return True
     # A ticket, it may be: those come when the server likes.
-    forget_errors()
+    begin(t)
     if SSL_peek_ex(t.ssl, &byte, 1, &got) == 1:
         return False
-    return settle(t, 0, errno) == -EAGAIN and not keeps_more(t)
+    return settle(t, 0, errno) == -EAGAIN and not SSL_has_pending(t.ssl)
 
 
 cdef void transport_close(transport_t* t, bint reset) noexcept nogil:
