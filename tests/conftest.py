@@ -19,6 +19,7 @@ from tests import netns as namespaces
 from tests import servers
 from tests.fakes.office import Office
 from tests.leaks import Holdings, leaked_since, lost_since
+from tests.tls_tools import Certificates
 from tests.waiting import PAUSE_S, scaled
 
 # A test file that imports the core itself, or what others do so for it; it runs again
@@ -112,6 +113,12 @@ async def no_task_is_left() -> AsyncIterator[None]:
 def free_port() -> int:
     """A TCP port of 127.0.0.1 on which nobody listens."""
     return servers.free_port()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """An authority, a server's certificate, and contexts around them."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture

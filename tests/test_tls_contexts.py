@@ -27,11 +27,6 @@ BROKEN = b"-----BEGIN %s-----\nAAAA\n-----END %s-----\n"
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(scope="module")
 def other(certificates: Certificates) -> Pair:
     return certificates.authority.issue("other", ["other.example"])
 

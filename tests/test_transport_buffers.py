@@ -26,11 +26,6 @@ A_PAIR = 32_768  # bytes, and more: one buffer for reading, one for writing
 Pair = tuple[Transport, Transport]
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
 class MallInfo(ctypes.Structure):
     """Of mallinfo2(3), glibc 2.33."""
 

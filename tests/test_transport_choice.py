@@ -16,12 +16,6 @@ from tests.tls_tools import (
     why,
 )
 
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
 CERTIFICATE_OF = [
     ("localhost", "server"),
     (None, "server"),

@@ -14,11 +14,6 @@ from tests.tls_tools import Certificates, our_server, read, spin
 from tests.waiting import scaled
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
 def test_client_cannot_renegotiate(certificates: Certificates) -> None:
     program = shutil.which("openssl")
     if program is None:

@@ -22,11 +22,6 @@ from tests.tls_tools import (
 )
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
 def visit(
     client: ClientContext, judge: ssl.SSLContext, worker: int = 0, reset: bool = False
 ) -> bool:

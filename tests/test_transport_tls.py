@@ -30,11 +30,6 @@ from tests.waiting import scaled
 Both = tuple[Transport, Peer]
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
 @pytest.fixture(params=["client 1.2", "client 1.3", "server 1.2", "server 1.3"])
 def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
     """Our role, and the version that the judge insists on."""

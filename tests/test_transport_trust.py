@@ -29,11 +29,6 @@ from tests.tls_tools import (
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(scope="module")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Nobody believes this one."""
     return authority(tmp_path_factory.mktemp("stranger"), "stranger")
