@@ -1,7 +1,9 @@
 """Child processes of a benchmark: pinned, and gone when the benchmark is gone."""
 
+import contextlib
 import ctypes
 import os
+import random
 import resource
 import signal
 import socket
@@ -130,7 +132,13 @@ def descendants(pid: int) -> list[int]:
 
 
 def free_port() -> int:
-    """A port that nothing listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on right now.
+
+    Not one that the kernel gives to clients (ip_local_port_range, from 32768): that is
+    taken again before the program that was told it can bind.
+    """
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

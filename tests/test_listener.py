@@ -29,8 +29,10 @@ def listening(
 ) -> Iterator[tuple[tuple[str, int], int]]:
     """Listen with one socket: its address and descriptor."""
     address, fds = open_listeners(vip(host, port, **options), 1)
-    yield address, fds[0]
-    close_listeners(fds)
+    try:
+        yield address, fds[0]
+    finally:
+        close_listeners(fds)
 
 
 @contextmanager
@@ -217,9 +219,11 @@ def test_port_that_is_taken_is_refused_and_nothing_stays_open() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_port_of_another_process_of_this_user_is_refused(host: str) -> None:
+def test_port_of_another_process_of_this_user_is_refused(
+    host: str, free_port: int
+) -> None:
     # Symptom: two engines shared a port, and the kernel their clients.
-    with listening("127.0.0.1") as (address, _):
+    with listening("127.0.0.1", free_port) as (address, _):
         for count in (1, 2):
             with pytest.raises(OSError, match="cannot listen on") as caught:
                 open_listeners(vip(host, address[1]), count)
