@@ -181,7 +181,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
     uint64_t SSL_CTX_set_options(SSL_CTX* c, uint64_t options)
     int SSL_CTX_set_min_proto_version(SSL_CTX* c, int version)
     void SSL_CTX_set_read_ahead(SSL_CTX* c, int on)
-    void SSL_set_default_read_buffer_len(SSL* ssl, size_t size)
+    void SSL_CTX_set_default_read_buffer_len(SSL_CTX* c, size_t size)
     long SSL_CTX_set_session_cache_mode(SSL_CTX* c, long mode)
     void SSL_CTX_sess_set_new_cb(
         SSL_CTX* c, int (*f)(SSL*, SSL_SESSION*) noexcept nogil

@@ -14,7 +14,8 @@ from fastpath.openssl cimport (
     SSL_CTX_get0_certificate, SSL_CTX_get0_param, SSL_CTX_get_cert_store,
     SSL_CTX_get_ex_data, SSL_CTX_get_ex_new_index, SSL_CTX_get_tlsext_ticket_keys,
     SSL_CTX_new, SSL_CTX_sess_set_new_cb, SSL_CTX_set1_cert_store,
-    SSL_CTX_set_alpn_protos, SSL_CTX_set_alpn_select_cb, SSL_CTX_set_ex_data,
+    SSL_CTX_set_alpn_protos, SSL_CTX_set_alpn_select_cb,
+    SSL_CTX_set_default_read_buffer_len, SSL_CTX_set_ex_data,
     SSL_CTX_set_min_proto_version, SSL_CTX_set_mode, SSL_CTX_set_options,
     SSL_CTX_set_read_ahead, SSL_CTX_set_session_cache_mode,
     SSL_CTX_set_session_id_context, SSL_CTX_set_tlsext_servername_callback,
@@ -47,7 +48,8 @@ from fastpath.errors import TableError
 from fastpath.tlsspec import ClientTls, ServerTls
 
 cdef enum:
-    TICKET_KEYS_MOST = 256   # bytes; 80 in OpenSSL 3
+    TICKET_KEYS_MOST = 256     # bytes; 80 in OpenSSL 3
+    READ_AHEAD_BYTES = 66_560  # four records of a stream, and what belongs to them
 
 
 # What hangs on an SSL_CTX and is freed with it.
@@ -199,8 +201,9 @@ cdef SSL_CTX* context_new(const SSL_METHOD* method) except NULL:
     SSL_CTX_set_mode(
         c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
     )
-    # One read(2) for header and body of a record, and for whatever follows it.
+    # One recv(2) for header and body of a record, and for whatever follows it.
     SSL_CTX_set_read_ahead(c, 1)
+    SSL_CTX_set_default_read_buffer_len(c, READ_AHEAD_BYTES)
     SSL_CTX_set_options(c, SSL_OP_NO_RENEGOTIATION)
     if SSL_CTX_set_min_proto_version(c, TLS1_2_VERSION) != 1:
         SSL_CTX_free(c)

@@ -17,7 +17,6 @@ cdef struct transport_t:
     uint8_t  eof            # the peer has ended its side: close_notify or FIN
     uint8_t  truncated      # by a FIN without close_notify
     uint8_t  shut           # we have ended ours; SHUT_LATER = the socket was full
-    uint8_t  large          # streams come in: read much at once
     uint8_t  wary           # the poller told of its FIN: no short read empties it now
     uint8_t  place          # in `buffers`
     int      failed         # -errno that ended it for good; 0 = none

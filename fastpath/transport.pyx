@@ -25,7 +25,7 @@ from fastpath.openssl cimport (
     SSL_free_buffers, SSL_get0_param, SSL_get_SSL_CTX, SSL_get_error, SSL_get_rbio,
     SSL_get_wbio, SSL_has_pending, SSL_new, SSL_peek_ex, SSL_read_ex,
     SSL_session_reused, SSL_set_accept_state, SSL_set_bio, SSL_set_connect_state,
-    SSL_set_default_read_buffer_len, SSL_set_session, SSL_set_tlsext_host_name,
+    SSL_set_session, SSL_set_tlsext_host_name,
     SSL_shutdown, SSL_write_ex, X509_VERIFY_PARAM, X509_VERIFY_PARAM_set1_host,
     X509_VERIFY_PARAM_set1_ip_asc,
 )
@@ -35,7 +35,6 @@ from fastpath.wire cimport wire_dry, wire_look, wire_more, wire_new, wire_push
 
 cdef enum:
     RECORD_BYTES = 16384  # of TLS, at most
-    LARGE_BYTES = 66560   # four records with all that belongs to them
 
 
 # Errors of an earlier call would be taken for those of the next.
@@ -181,17 +180,6 @@ cdef bint transport_met_http(const transport_t* t) noexcept nogil:
     return ERR_GET_REASON(t.error) == SSL_R_HTTP_REQUEST
 
 
-# OpenSSL's buffer is empty: how large shall the next one be? A large one for each
-# small record would cost more than it saves.
-cdef inline void read_sized(transport_t* t, size_t taken) noexcept nogil:
-    cdef bint large = taken >= (4096 if t.large else RECORD_BYTES)
-
-    if large != t.large:
-        t.large = large
-        SSL_free_buffers(t.ssl)
-        SSL_set_default_read_buffer_len(t.ssl, LARGE_BYTES if large else 0)
-
-
 cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcept nogil:
     cdef size_t taken = 0
     cdef size_t got
@@ -207,7 +195,6 @@ cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcep
     while SSL_read_ex(t.ssl, <char*>into + taken, size - taken, &got) == 1:
         taken += got
         if not SSL_has_pending(t.ssl):
-            read_sized(t, taken)
             if wire_dry(SSL_get_rbio(t.ssl)) and not t.wary:
                 t.readable = 0  # as transport_read does it
             return taken

@@ -21,7 +21,7 @@ from tests.tls_tools import (
 )
 
 PLACES = 64  # BUFFERS_MOST
-A_PAIR = 32_768  # bytes, and more: one buffer for reading, one for writing
+A_PAIR = 82_944  # bytes, and more: one buffer for reading, one for writing
 
 Pair = tuple[Transport, Transport]
 
