@@ -30,6 +30,7 @@ from fastpath.compose cimport (
 )
 from fastpath.half cimport SCRATCH_BYTES, mover_t, spill_put, spill_t
 from fastpath.head cimport BODY_CHUNKED, BODY_TO_EOF, head_parse_response, head_t
+from fastpath.linux.debug cimport check
 from fastpath.linux.text cimport error_text
 from fastpath.transport cimport transport_read, transport_why
 from fastpath.web cimport INFORMATIONAL_MOST, OUT_BYTES, server_t
@@ -179,6 +180,7 @@ cdef RESPOND respond_head(
         n = body_take(&x.response, bytes + h.size, rest)
         if n > 0:
             out_put(&o, bytes + h.size, n)
+            check(not o.full)
     x.answering = 1
     if not out_send(w, x, &o):
         return RESPOND_CLIENT

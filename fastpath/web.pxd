@@ -15,7 +15,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastpath.addr cimport addr_t
 from fastpath.buffers cimport buffers_t
 from fastpath.head cimport chunks_t, head_t
-from fastpath.half cimport spill_t
+from fastpath.half cimport SCRATCH_BYTES, spill_t
 from fastpath.mailbox cimport mailbox_t
 from fastpath.registry cimport backend_state_t, vip_state_t
 from fastpath.relay cimport relays_t
@@ -26,7 +26,7 @@ from fastpath.verdict cimport memory_t, verdict_t
 
 cdef enum:
     WEB_TURN_BYTES = 1048576  # moved at most for one exchange before others
-    OUT_BYTES = 196608        # a head of 64 KiB, edits of 64 KiB, a scratch of body
+    OUT_BYTES = 131072 + SCRATCH_BYTES  # head of 64 KiB, as much of edits, and body
     LINGER_MS = 2000
     LINGER_BYTES = 1048576
     TRIES_MOST = 4            # MAX_TRIES of spec.py
