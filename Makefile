@@ -55,9 +55,9 @@ test: .stamps/system-test .stamps/test .stamps/javascript .stamps/install $(if $
 	else echo "nothing was skipped"; fi
 
 .PHONY: quicktest
-quicktest: .stamps/test .stamps/install  ## the quick ones only
+quicktest: .stamps/test .stamps/install  ## unit tests only
 	$(PYTEST) $(PARALLEL) \
-	    -m "not slow and not adversity and not netns and not root and not cluster"
+	    -m "not live and not slow and not adversity and not netns and not root and not cluster"
 
 .PHONY: adversity
 adversity: .stamps/system-test .stamps/test .stamps/install  ## the unfriendly ones only

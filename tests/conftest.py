@@ -28,6 +28,13 @@ CORE_IMPORT = re.compile(
     r"^\s*(?:from|import) (?:fastpath|tests\.(?:relay_tools|web_rig))\b", re.MULTILINE
 )
 
+# One that has an engine, a server or a program at work: no unit test.
+LIVE_IMPORT = re.compile(
+    r"^\s*(?:from|import) (?:fastpath import .*\bEngine\b|fastpath\.engine|subprocess|"
+    r"loadtests|tests\.(?:fakes|netns|realcluster|relay_tools|servers|web_rig))\b",
+    re.MULTILINE,
+)
+
 # What a shell sets for its own comfort must not reach the programs under test: without
 # buffers, Python forgives a broken pipe that it otherwise ends with 120 for.
 os.environ.pop("PYTHONUNBUFFERED", None)
@@ -47,9 +54,11 @@ hypothesis.settings.load_profile("default")
 
 
 @functools.cache
-def imports_core(test_file: Path) -> bool:
-    """Whether `test_file` tests the core itself."""
-    return bool(CORE_IMPORT.search(test_file.read_text()))
+def marks_of(test_file: Path) -> list[str]:
+    """Return the markers that the imports of `test_file` stand for."""
+    text = test_file.read_text()
+    by_import = {"core": CORE_IMPORT, "live": LIVE_IMPORT}
+    return [name for name, wanted in by_import.items() if wanted.search(text)]
 
 
 def pytest_collection_modifyitems(
@@ -68,8 +77,8 @@ def pytest_collection_modifyitems(
         if item.get_closest_marker("crowd") and hard < CROWD:
             why = f"needs {CROWD} descriptors (ulimit -Hn)"
             item.add_marker(pytest.mark.skip(reason=why))
-        if imports_core(item.path):
-            item.add_marker("core")
+        for name in marks_of(item.path):
+            item.add_marker(name)
 
 
 @pytest.fixture(scope="session")
