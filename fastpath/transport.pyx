@@ -22,12 +22,12 @@ from fastpath.openssl cimport (
     SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN, SSL_R_HTTP_REQUEST,
     SSL_R_RECORD_LAYER_FAILURE,
     SSL_R_UNEXPECTED_EOF_WHILE_READING, SSL_do_handshake, SSL_free,
-    SSL_free_buffers, SSL_get0_param, SSL_get_SSL_CTX, SSL_get_error, SSL_get_rbio,
+    SSL_get0_param, SSL_get_SSL_CTX, SSL_get_error, SSL_get_rbio,
     SSL_get_wbio, SSL_has_pending, SSL_new, SSL_peek_ex, SSL_read_ex,
     SSL_session_reused, SSL_set_accept_state, SSL_set_bio, SSL_set_connect_state,
     SSL_set_session, SSL_set_tlsext_host_name,
-    SSL_shutdown, SSL_write_ex, X509_VERIFY_PARAM, X509_VERIFY_PARAM_set1_host,
-    X509_VERIFY_PARAM_set1_ip_asc,
+    SSL_shutdown, SSL_want_read, SSL_write_ex, X509_VERIFY_PARAM,
+    X509_VERIFY_PARAM_set1_host, X509_VERIFY_PARAM_set1_ip_asc,
 )
 from fastpath.refusal cimport refusal_say
 from fastpath.tls cimport tls_forget
@@ -174,6 +174,22 @@ cdef int transport_handshake(transport_t* t) noexcept nogil:
         # It may have been the session that the peer did not like.
         tls_forget(SSL_get_SSL_CTX(t.ssl))
     return t.failed
+
+
+cdef int transport_excuse(transport_t* t, char* into, size_t size) noexcept nogil:
+    cdef ssize_t n = recv(t.fd, into, size - 1, MSG_PEEK | MSG_DONTWAIT)
+    cdef ssize_t i
+
+    if n == -1 and errno == EAGAIN and SSL_want_read(t.ssl):
+        return -EAGAIN
+    for i in range(n):
+        if not c" " <= into[i] <= c"~":
+            n = i
+            break
+    if n <= 0:
+        return 0  # records of TLS begin with a control character
+    into[n] = 0
+    return 1
 
 
 cdef bint transport_met_http(const transport_t* t) noexcept nogil:

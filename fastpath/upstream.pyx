@@ -47,6 +47,7 @@ from fastpath.table cimport backend_sockaddr, backend_t, uplink_t
 from fastpath.timer cimport TIMER_SERVER, timer_arm, timer_disarm
 from fastpath.tls cimport tls_session
 from fastpath.transport cimport (
+    transport_excuse,
     transport_handshake,
     transport_idle_ok,
     transport_open,
@@ -279,6 +280,7 @@ cdef REACH server_ready(web_t* w, server_t* s) noexcept nogil:
 cdef REACH server_step(web_t* w, server_t* s, vip_t* v) noexcept nogil:
     cdef backend_t* b = backend_of(v, s)
     cdef int error = 0
+    cdef int said
     cdef socklen_t size = sizeof(error)
 
     if s.state == SV_CONNECTING:
@@ -290,6 +292,10 @@ cdef REACH server_step(web_t* w, server_t* s, vip_t* v) noexcept nogil:
         return server_connected(w, s, v.uplink)
     s.link.readable = 1
     s.link.writable = 1
+    if b != NULL and b.path != NULL:
+        said = transport_excuse(&s.link, w.why, sizeof(w.why))
+        if said != 0:
+            return REACH_WAIT if said == -EAGAIN else REACH_FAILED
     return server_handshake(w, s)
 
 

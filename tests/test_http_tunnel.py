@@ -107,6 +107,44 @@ async def test_tunnel_through_nobody_ends(echo: EchoServer, free_port: int) -> N
     await tunnel.close()
 
 
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://127.0.0.1:{}", "dial tcp 127.0.0.1:{}: connect: connection refused"),
+        ("socks5://127.0.0.1:{}", "dial tcp 127.0.0.1:{}: connect: connection refused"),
+        ("http://proxy.invalid", "dial tcp: lookup proxy.invalid: no such host"),
+    ],
+)
+async def test_who_expects_a_handshake_is_told_why_there_is_none(
+    echo: EchoServer, free_port: int, url: str, why: str
+) -> None:
+    tunnel = Tunnel(url.format(free_port), *echo.address)
+    told = await say(await tunnel.open(), b"\x16 and so on")
+    assert told.decode() == "proxyconnect tcp: " + why.format(free_port)
+    await tunnel.close()
+
+
+async def test_refusal_of_the_proxy_is_told(echo: EchoServer) -> None:
+    with Forwarder("http") as proxy:
+        proxy.refuse = True
+        tunnel = Tunnel(proxy.url, *echo.address)
+        told = await say(await tunnel.open(), b"\x16 and so on")
+        assert told == b"proxyconnect tcp: 403 Forbidden"
+        await tunnel.close()
+
+
+async def test_tunnel_closed_does_not_wait_for_who_says_nothing(
+    echo: EchoServer, free_port: int
+) -> None:
+    tunnel = Tunnel(f"http://127.0.0.1:{free_port}", *echo.address)
+    reader, writer = await asyncio.open_unix_connection(await tunnel.open())
+    await asyncio.sleep(0.05)  # refused by now
+    await tunnel.close()
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_tunnel_with_untrusted_proxy_ends(
     echo: EchoServer, tmp_path: Path
 ) -> None:

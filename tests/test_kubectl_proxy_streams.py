@@ -223,13 +223,18 @@ def test_proxy_url_is_on_the_way_of_upgrades_too(office: Office, scheme: str) ->
         assert len(forwarder.went) == 1
 
 
-def test_proxy_url_that_leads_nowhere_is_an_error(
-    office: Office, free_port: int
+@either
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_proxy_url_that_leads_nowhere_is_an_error_that_says_so(
+    office: Office, free_port: int, kind: type[Desk], scheme: str
 ) -> None:
-    office.write(None, **{"proxy-url": f"http://127.0.0.1:{free_port}"})
-    with office.proxy(Desk) as proxy:
-        assert proxy.ask("/a").status == 500
-        assert "no way through the proxy" in proxy.stderr
+    office.write(None, **{"proxy-url": f"{scheme}://127.0.0.1:{free_port}"})
+    with office.proxy(kind) as proxy:
+        answer = proxy.ask("/a")
+        assert answer.status == 500
+        why = f"dial tcp 127.0.0.1:{free_port}: connect: connection refused"
+        assert answer.body.decode() == f"proxyconnect tcp: {why}\n"
+        assert why in proxy.stderr
 
 
 async def test_websocket_of_a_library_works(office: Office) -> None:

@@ -15,6 +15,13 @@ from tests.servers import ScriptedServer
 from tests.waiting import scaled, wait_until
 from tests.web_rig import Peer, Web
 
+
+@pytest.fixture(scope="module")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Who signs both sides' certificates."""
+    return authority(tmp_path_factory.mktemp("ca"))
+
+
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -58,13 +65,38 @@ def test_unix_socket_that_is_not_there_is_a_bad_gateway(tmp_path: Path) -> None:
         assert b"no such file or directory" in body
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b"proxyconnect tcp: refused", b"proxyconnect tcp: refused"),
+        (b"no way\r\nat all", b"no way"),
+        (b" " + b"~" * 10_000, b" " + b"~" * 200),
+        (b"\x15\x03\x03\x00\x02\x02\x28", b"from the server: handshake failure"),
+        (b"\x80letters", b"does not speak TLS"),
+        (b"", b"the server cut the connection"),
+    ],
+)
+def test_unix_socket_may_say_why_there_is_no_handshake(
+    tmp_path: Path, issuer: Authority, said: bytes, told: bytes
+) -> None:
+    tls = ClientTls(ca=Path(issuer.certificate).read_bytes(), server_name="localhost")
+    with socket.socket(socket.AF_UNIX) as listener, Web() as web:
+        listener.bind(f"{tmp_path}/up")
+        listener.listen()
+        listener.settimeout(scaled(5))
+        pool = Pool([Backend(f"unix:{tmp_path}/up", 1)])
+        web.engine.apply(Table([web.vip], [Upstream("up", pool, tls)]))
+        client = web.client(GET)
+        with listener.accept()[0] as upstream:
+            assert upstream.recv(65536)[:1] == b"\x16"
+            upstream.sendall(said)
+        first, body = client.sized()
+    assert first == "HTTP/1.1 502 Bad Gateway"
+    assert told in body
+    assert said[:1] != b"p" or body == told + b"\n"
+
+
 # ---- By certificate.
-
-
-@pytest.fixture(scope="module")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Who signs both sides' certificates."""
-    return authority(tmp_path_factory.mktemp("ca"))
 
 
 def strict(issuer: Authority) -> ScriptedServer:

@@ -12,6 +12,7 @@ import os
 import re
 import ssl
 import tempfile
+from socket import gaierror
 from urllib.parse import unquote, urlsplit
 
 from python_socks import ProxyError, ProxyType
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 DIAL_TIMEOUT_S = 30.0  # client-go's, for dialing and for the proxy's answer
 CHUNK = 65536
+CLIENT_HELLO = b"\x16"  # begins with it; whoever speaks HTTP would read us as that
 
 _KINDS = {
     "http": (ProxyType.HTTP, 80),
@@ -38,6 +40,8 @@ class Tunnel:
     def __init__(self, proxy_url: str, host: str, port: int) -> None:
         """`proxy_url` was checked; it may hold a user and a password."""
         self._url = proxy_url
+        url = urlsplit(proxy_url)
+        self._proxy = (url.hostname or "", url.port or _KINDS[url.scheme][1])
         self._to = (host, port)
         self._server: asyncio.Server | None = None
         self._place = ""
@@ -75,9 +79,10 @@ class Tunnel:
         try:
             far = await self._dial()
         except (OSError, ProxyError, EOFError, ValueError) as error:
-            extra = {"proxy": without_password(self._url), "why": str(error)}
+            why = self._why(error)
+            extra = {"proxy": without_password(self._url), "why": why}
             logger.warning("no way through the proxy", extra=extra)
-            near[1].transport.abort()
+            await _excuse(near, why)
             return
         except asyncio.CancelledError:
             near[1].transport.abort()
@@ -93,13 +98,25 @@ class Tunnel:
             near[1].close()
             far[1].close()
 
+    def _why(self, error: Exception) -> str:
+        """Return what Go's net package would say, where it has words for it."""
+        host, port = self._proxy
+        at, cause = f"dial tcp {host}:{port}", error.__cause__
+        if isinstance(error, TimeoutError):
+            why = f"{at}: i/o timeout"
+        elif isinstance(cause, gaierror):
+            why = f"dial tcp: lookup {host}: no such host"
+        elif isinstance(cause, OSError) and cause.errno:
+            why = f"{at}: connect: {os.strerror(cause.errno).lower()}"
+        else:
+            why = str(error)
+        return f"proxyconnect tcp: {why}"
+
     async def _dial(self) -> Streams:
         url = urlsplit(self._url)
-        kind, port = _KINDS[url.scheme]
         proxy = Proxy(
-            kind,
-            url.hostname or "",
-            url.port or port,
+            _KINDS[url.scheme][0],
+            *self._proxy,
             unquote(url.username or ""),
             unquote(url.password or ""),
             rdns=True,  # names are the proxy's to resolve, as in Go
@@ -107,6 +124,16 @@ class Tunnel:
         )
         stream = await proxy.connect(*self._to, timeout=DIAL_TIMEOUT_S)
         return stream.reader, stream.writer
+
+
+async def _excuse(near: Streams, why: str) -> None:
+    """Say why there is no way, in place of a handshake: the core tells the client."""
+    try:
+        with contextlib.suppress(OSError):
+            if await near[0].read(1) == CLIENT_HELLO:
+                near[1].write(why.encode("ascii", "replace"))
+    finally:
+        near[1].close()
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
