@@ -247,7 +247,6 @@ cdef extern from "<openssl/ssl.h>" nogil:
     int SSL_session_reused(const SSL* s)
     int SSL_do_handshake(SSL* s)
     int SSL_is_server(const SSL* s)
-    int SSL_want_read(const SSL* s)
     int SSL_read_ex(SSL* s, void* into, size_t size, size_t* got)
     int SSL_peek_ex(SSL* s, void* into, size_t size, size_t* got)
     int SSL_write_ex(SSL* s, const void* data, size_t size, size_t* taken)

@@ -45,9 +45,11 @@ cdef int transport_start_server(
 # may have come with the end of the handshake: read before waiting for an event.
 cdef int transport_handshake(transport_t* t) noexcept nogil
 
-# What the peer says in letters where a handshake is due, as a tunnel that found no way.
-# 1 = it stands in `into`, -EAGAIN = nothing was said yet, 0 = go on with the handshake.
-cdef int transport_excuse(transport_t* t, char* into, size_t size) noexcept nogil
+# The peer may say in letters, where a handshake is due, why there is none, as a tunnel
+# that found no way: the handshake then fails with -EBADMSG, and what was said is read
+# with transport_excuse.
+cdef void transport_heed_letters(transport_t* t) noexcept nogil
+cdef void transport_excuse(transport_t* t, char* into, size_t size) noexcept nogil
 
 # Whether it failed because the client speaks HTTP without TLS.
 cdef bint transport_met_http(const transport_t* t) noexcept nogil

@@ -6,7 +6,7 @@ writes a log line. A FIN that no close_notify announced is an end, but not a cle
 somebody on the way may have cut the stream.
 """
 
-from libc.errno cimport ENOMEM, EPIPE, EPROTO
+from libc.errno cimport EBADMSG, ENOMEM, EPIPE, EPROTO
 from libc.string cimport memset
 
 from fastpath.buffers cimport buffers_held, buffers_keep, buffers_leave
@@ -26,12 +26,15 @@ from fastpath.openssl cimport (
     SSL_get_wbio, SSL_has_pending, SSL_new, SSL_peek_ex, SSL_read_ex,
     SSL_session_reused, SSL_set_accept_state, SSL_set_bio, SSL_set_connect_state,
     SSL_set_session, SSL_set_tlsext_host_name,
-    SSL_shutdown, SSL_want_read, SSL_write_ex, X509_VERIFY_PARAM,
+    SSL_shutdown, SSL_write_ex, X509_VERIFY_PARAM,
     X509_VERIFY_PARAM_set1_host, X509_VERIFY_PARAM_set1_ip_asc,
 )
 from fastpath.refusal cimport refusal_say
 from fastpath.tls cimport tls_forget
-from fastpath.wire cimport wire_dry, wire_look, wire_more, wire_new, wire_push
+from fastpath.wire cimport (
+    wire_dry, wire_heed_letters, wire_letters, wire_look, wire_more, wire_new,
+    wire_push,
+)
 
 cdef enum:
     RECORD_BYTES = 16384  # of TLS, at most
@@ -168,7 +171,9 @@ cdef int transport_handshake(transport_t* t) noexcept nogil:
         return 1
     result = settle(t, result, errno)
     if result == -EAGAIN:
-        return -EAGAIN
+        if not wire_letters(SSL_get_rbio(t.ssl)):
+            return -EAGAIN
+        result = -EBADMSG
     t.failed = result if result < 0 else -EPROTO
     if t.failed == -EPROTO:
         # It may have been the session that the peer did not like.
@@ -176,20 +181,17 @@ cdef int transport_handshake(transport_t* t) noexcept nogil:
     return t.failed
 
 
-cdef int transport_excuse(transport_t* t, char* into, size_t size) noexcept nogil:
-    cdef ssize_t n = recv(t.fd, into, size - 1, MSG_PEEK | MSG_DONTWAIT)
-    cdef ssize_t i
+cdef void transport_heed_letters(transport_t* t) noexcept nogil:
+    wire_heed_letters(SSL_get_rbio(t.ssl))
 
-    if n == -1 and errno == EAGAIN and SSL_want_read(t.ssl):
-        return -EAGAIN
-    for i in range(n):
-        if not c" " <= into[i] <= c"~":
-            n = i
-            break
-    if n <= 0:
-        return 0  # records of TLS begin with a control character
-    into[n] = 0
-    return 1
+
+cdef void transport_excuse(transport_t* t, char* into, size_t size) noexcept nogil:
+    cdef ssize_t n = recv(t.fd, into, size - 1, MSG_DONTWAIT)
+    cdef ssize_t i = 0
+
+    while i < n and c" " <= into[i] <= c"~":
+        i += 1
+    into[i] = 0
 
 
 cdef bint transport_met_http(const transport_t* t) noexcept nogil:

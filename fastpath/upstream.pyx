@@ -5,7 +5,7 @@ can be sent a second time, that is found out by sending it; where it cannot, the
 is asked first.
 """
 
-from libc.errno cimport EAGAIN, EINPROGRESS, EMFILE, EPROTO, errno
+from libc.errno cimport EAGAIN, EBADMSG, EINPROGRESS, EMFILE, EPROTO, errno
 from libc.stdint cimport uint32_t
 from libc.stdio cimport snprintf
 from libc.string cimport strlen
@@ -49,6 +49,7 @@ from fastpath.tls cimport tls_session
 from fastpath.transport cimport (
     transport_excuse,
     transport_handshake,
+    transport_heed_letters,
     transport_idle_ok,
     transport_open,
     transport_resumed,
@@ -232,7 +233,9 @@ cdef REACH upstream_reach(web_t* w, exchange_t* x, bint fresh) noexcept nogil:
 
 
 # The TCP connection stands, or so we hope.
-cdef REACH server_connected(web_t* w, server_t* s, const uplink_t* u) noexcept nogil:
+cdef REACH server_connected(
+    web_t* w, server_t* s, const uplink_t* u, const backend_t* b
+) noexcept nogil:
     cdef int failed
 
     s.link.writable = 1
@@ -247,6 +250,8 @@ cdef REACH server_connected(web_t* w, server_t* s, const uplink_t* u) noexcept n
     if failed < 0:
         snprintf(w.why, sizeof(w.why), b"tls: no memory")
         return REACH_FAILED
+    if b != NULL and b.path != NULL:
+        transport_heed_letters(&s.link)
     return server_handshake(w, s)
 
 
@@ -260,6 +265,9 @@ cdef REACH server_handshake(web_t* w, server_t* s) noexcept nogil:
         return server_ready(w, s)
     if done == -EAGAIN:
         return REACH_WAIT
+    if done == -EBADMSG:
+        transport_excuse(&s.link, w.why, sizeof(w.why))
+        return REACH_FAILED
     snprintf(w.why, sizeof(w.why), b"tls: ")
     used = strlen(w.why)
     if done == -EPROTO:
@@ -280,7 +288,6 @@ cdef REACH server_ready(web_t* w, server_t* s) noexcept nogil:
 cdef REACH server_step(web_t* w, server_t* s, vip_t* v) noexcept nogil:
     cdef backend_t* b = backend_of(v, s)
     cdef int error = 0
-    cdef int said
     cdef socklen_t size = sizeof(error)
 
     if s.state == SV_CONNECTING:
@@ -289,13 +296,9 @@ cdef REACH server_step(web_t* w, server_t* s, vip_t* v) noexcept nogil:
             if b != NULL:
                 say_dial(w, b, b"connect: ", error)
             return REACH_FAILED
-        return server_connected(w, s, v.uplink)
+        return server_connected(w, s, v.uplink, b)
     s.link.readable = 1
     s.link.writable = 1
-    if b != NULL and b.path != NULL:
-        said = transport_excuse(&s.link, w.why, sizeof(w.why))
-        if said != 0:
-            return REACH_WAIT if said == -EAGAIN else REACH_FAILED
     return server_handshake(w, s)
 
 

@@ -7,7 +7,7 @@ from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport intptr_t
 
 from fastpath.linux.socket cimport (
-    IPPROTO_TCP, MSG_MORE, MSG_NOSIGNAL, TCP_NODELAY, recv, send, setsockopt,
+    IPPROTO_TCP, MSG_MORE, MSG_NOSIGNAL, MSG_PEEK, TCP_NODELAY, recv, send, setsockopt,
 )
 from fastpath.openssl cimport (
     BIO_CTRL_EOF, BIO_CTRL_FLUSH, BIO_FLAGS_IN_EOF, BIO_METHOD, BIO_TYPE_SOURCE_SINK,
@@ -21,10 +21,24 @@ from fastpath.openssl cimport (
 cdef enum:
     WIRE_DRY = 0x10000  # flags of ours, beyond those of OpenSSL
     WIRE_MORE = 0x20000
+    WIRE_HEED = 0x40000  # until the first byte has come
+    WIRE_LETTERS = 0x80000
 
 
 cdef inline int wire_fd(BIO* b) noexcept nogil:
     return <int><intptr_t>BIO_get_data(b)
+
+
+# Records of TLS begin with a control character.
+cdef bint letters_ahead(BIO* b) noexcept nogil:
+    cdef char first
+
+    if recv(wire_fd(b), &first, 1, MSG_PEEK) != 1:
+        return False
+    if c" " <= first <= c"~":
+        return True
+    BIO_clear_flags(b, WIRE_HEED)
+    return False
 
 
 cdef int wire_read(BIO* b, char* into, size_t size, size_t* got) noexcept nogil:
@@ -32,6 +46,10 @@ cdef int wire_read(BIO* b, char* into, size_t size, size_t* got) noexcept nogil:
 
     BIO_clear_retry_flags(b)
     BIO_clear_flags(b, WIRE_DRY)
+    if BIO_test_flags(b, WIRE_HEED) and letters_ahead(b):
+        BIO_set_flags(b, WIRE_LETTERS)
+        BIO_set_retry_read(b)
+        return -1
     while True:
         n = recv(wire_fd(b), into, size, 0)
         if n > 0:
@@ -99,6 +117,14 @@ cdef bint wire_dry(const BIO* b) noexcept nogil:
 
 cdef void wire_look(BIO* b) noexcept nogil:
     BIO_clear_flags(b, WIRE_DRY)
+
+
+cdef void wire_heed_letters(BIO* b) noexcept nogil:
+    BIO_set_flags(b, WIRE_HEED)
+
+
+cdef bint wire_letters(const BIO* b) noexcept nogil:
+    return BIO_test_flags(b, WIRE_LETTERS) != 0
 
 
 cdef void wire_more(BIO* b, bint more) noexcept nogil:
