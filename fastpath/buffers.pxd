@@ -1,4 +1,4 @@
-# Which TLS connections of a worker keep OpenSSL's buffers, some 34 KB each, between
+# Which TLS connections of a worker keep OpenSSL's buffers, some 83 KB each, between
 # records: those that were used last. All others hold none.
 from libc.stdint cimport uint8_t, uint32_t
 

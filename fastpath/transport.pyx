@@ -18,16 +18,14 @@ from fastpath.linux.socket cimport (
 )
 from fastpath.openssl cimport (
     BIO, BIO_free, ERR_GET_REASON, ERR_clear_error, ERR_get_error, ERR_peek_error,
-    SSL_ERROR_SYSCALL, SSL_ERROR_WANT_READ,
-    SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN, SSL_R_HTTP_REQUEST,
-    SSL_R_RECORD_LAYER_FAILURE,
-    SSL_R_UNEXPECTED_EOF_WHILE_READING, SSL_do_handshake, SSL_free,
-    SSL_get0_param, SSL_get_SSL_CTX, SSL_get_error, SSL_get_rbio,
-    SSL_get_wbio, SSL_has_pending, SSL_new, SSL_peek_ex, SSL_read_ex,
-    SSL_session_reused, SSL_set_accept_state, SSL_set_bio, SSL_set_connect_state,
-    SSL_set_session, SSL_set_tlsext_host_name,
-    SSL_shutdown, SSL_write_ex, X509_VERIFY_PARAM,
-    X509_VERIFY_PARAM_set1_host, X509_VERIFY_PARAM_set1_ip_asc,
+    SSL_ERROR_SYSCALL, SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE,
+    SSL_ERROR_ZERO_RETURN, SSL_R_HTTP_REQUEST, SSL_R_RECORD_LAYER_FAILURE,
+    SSL_R_UNEXPECTED_EOF_WHILE_READING, SSL_do_handshake, SSL_free, SSL_get0_param,
+    SSL_get_SSL_CTX, SSL_get_error, SSL_get_rbio, SSL_get_wbio, SSL_has_pending,
+    SSL_new, SSL_peek_ex, SSL_read_ex, SSL_session_reused, SSL_set_accept_state,
+    SSL_set_bio, SSL_set_connect_state, SSL_set_session, SSL_set_tlsext_host_name,
+    SSL_shutdown, SSL_write_ex, X509_VERIFY_PARAM, X509_VERIFY_PARAM_set1_host,
+    X509_VERIFY_PARAM_set1_ip_asc,
 )
 from fastpath.refusal cimport refusal_say
 from fastpath.tls cimport tls_forget

@@ -3,8 +3,8 @@
 import contextlib
 import ctypes
 import os
-import random
 import resource
+import secrets
 import signal
 import socket
 import subprocess
@@ -131,14 +131,15 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def free_port() -> int:
-    """A port that nothing listens on right now.
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a TCP port on which nobody listens. Port 0 is better where it can be.
 
-    Not one that the kernel gives to clients (ip_local_port_range, from 32768): that is
-    taken again before the program that was told it can bind.
+    Below the ports that the kernel gives to clients (ip_local_port_range, from 32768):
+    one of those is taken again before a program that was told it can bind.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
-        port = random.randrange(10_000, 30_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+        port = secrets.randbelow(20_000) + 10_000  # hypothesis seeds `random`
+        with socket.socket(family) as probe, contextlib.suppress(OSError):
+            probe.bind((host, port))
             return port

@@ -15,8 +15,10 @@ import hypothesis
 import pytest
 import uvloop
 
+from pyproxy.sandbox.certificates import Authority
 from tests import netns as namespaces
 from tests import servers
+from tests.fakes.apiserver import authority
 from tests.fakes.office import Office
 from tests.leaks import Holdings, leaked_since, lost_since
 from tests.tls_tools import Certificates
@@ -122,6 +124,12 @@ async def no_task_is_left() -> AsyncIterator[None]:
 def free_port() -> int:
     """A TCP port of 127.0.0.1 on which nobody listens."""
     return servers.free_port()
+
+
+@pytest.fixture(scope="module")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Who signs everybody's certificate."""
+    return authority(tmp_path_factory.mktemp("ca"))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ Deliberately made of blocking sockets only: they are the oracle.
 import abc
 import contextlib
 import functools
-import secrets
 import socket
 import struct
 import threading
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from loadtests.process import free_port as free_port
 from tests.waiting import scaled
 
 CHUNK = 65536
@@ -38,21 +38,6 @@ def has_ipv6() -> bool:
             return True
     except OSError:
         return False
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """Return a TCP port on which nobody listens. Port 0 is better where it can be.
-
-    Below the ports that the kernel gives to clients (ip_local_port_range, from 32768):
-    one of those is taken again before a program that was told it can bind.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    while True:
-        port = secrets.randbelow(20_000) + 10_000
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            with contextlib.suppress(OSError):
-                probe.bind((host, port))
-                return port
 
 
 def send_reset(connection: socket.socket) -> None:

@@ -33,12 +33,6 @@ def run(request: pytest.FixtureRequest) -> Callable[[Target], Finding]:
     return lambda target: asyncio.run(probe(target))
 
 
-@pytest.fixture(scope="module")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Who signs the servers' certificates."""
-    return authority(tmp_path_factory.mktemp("ca"))
-
-
 @pytest.fixture
 def apiserver(issuer: Authority) -> Iterator[FakeApiserver]:
     """A server that is who it says."""

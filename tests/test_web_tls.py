@@ -14,18 +14,11 @@ import pytest
 
 from fastpath import Reply, ServerTls, Table, TableError, Vip
 from pyproxy.sandbox.certificates import Authority, Pair
-from tests.fakes.apiserver import authority
 from tests.waiting import scaled, wait_until
 from tests.web_rig import VIP, Decide, Peer, Web, forward
 
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-@pytest.fixture(scope="module")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Who signs everybody's certificate."""
-    return authority(tmp_path_factory.mktemp("ca"))
 
 
 def pem(pair: Pair) -> tuple[bytes, bytes]:

@@ -219,12 +219,6 @@ def test_backend_that_refuses_costs_the_client_nothing() -> None:
 # ---- TLS.
 
 
-@pytest.fixture(scope="module")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Who signs the upstream's certificate."""
-    return authority(tmp_path_factory.mktemp("ca"))
-
-
 def tls(issuer: Authority, name: str = "localhost") -> ClientTls:
     """Believe `issuer`, for this name."""
     return ClientTls(ca=Path(issuer.certificate).read_bytes(), server_name=name)

@@ -39,9 +39,10 @@ class Tunnel:
 
     def __init__(self, proxy_url: str, host: str, port: int) -> None:
         """`proxy_url` was checked; it may hold a user and a password."""
-        self._url = proxy_url
-        url = urlsplit(proxy_url)
-        self._proxy = (url.hostname or "", url.port or _KINDS[url.scheme][1])
+        self._url = urlsplit(proxy_url)
+        self._shown = without_password(proxy_url)
+        self._kind, usual_port = _KINDS[self._url.scheme]
+        self._proxy = (self._url.hostname or "", self._url.port or usual_port)
         self._to = (host, port)
         self._server: asyncio.Server | None = None
         self._place = ""
@@ -80,7 +81,7 @@ class Tunnel:
             far = await self._dial()
         except (OSError, ProxyError, EOFError, ValueError) as error:
             why = self._why(error)
-            extra = {"proxy": without_password(self._url), "why": why}
+            extra = {"proxy": self._shown, "why": why}
             logger.warning("no way through the proxy", extra=extra)
             await _excuse(near, why)
             return
@@ -113,9 +114,9 @@ class Tunnel:
         return f"proxyconnect tcp: {why}"
 
     async def _dial(self) -> Streams:
-        url = urlsplit(self._url)
+        url = self._url
         proxy = Proxy(
-            _KINDS[url.scheme][0],
+            self._kind,
             *self._proxy,
             unquote(url.username or ""),
             unquote(url.password or ""),
