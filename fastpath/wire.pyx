@@ -29,29 +29,22 @@ cdef inline int wire_fd(BIO* b) noexcept nogil:
     return <int><intptr_t>BIO_get_data(b)
 
 
-# Records of TLS begin with a control character.
-cdef bint letters_ahead(BIO* b) noexcept nogil:
-    cdef char first
-
-    if recv(wire_fd(b), &first, 1, MSG_PEEK) != 1:
-        return False
-    if c" " <= first <= c"~":
-        return True
-    BIO_clear_flags(b, WIRE_HEED)
-    return False
-
-
 cdef int wire_read(BIO* b, char* into, size_t size, size_t* got) noexcept nogil:
     cdef ssize_t n
+    cdef int flags = MSG_PEEK if BIO_test_flags(b, WIRE_HEED) else 0
 
     BIO_clear_retry_flags(b)
     BIO_clear_flags(b, WIRE_DRY)
-    if BIO_test_flags(b, WIRE_HEED) and letters_ahead(b):
-        BIO_set_flags(b, WIRE_LETTERS)
-        BIO_set_retry_read(b)
-        return -1
     while True:
-        n = recv(wire_fd(b), into, size, 0)
+        n = recv(wire_fd(b), into, size, flags)
+        if n > 0 and flags == MSG_PEEK:
+            if c" " <= into[0] <= c"~":  # records begin with a control character
+                BIO_set_flags(b, WIRE_LETTERS)
+                BIO_set_retry_read(b)
+                return -1
+            BIO_clear_flags(b, WIRE_HEED)
+            flags = 0
+            continue
         if n > 0:
             if <size_t>n < size:
                 BIO_set_flags(b, WIRE_DRY)

@@ -2,25 +2,21 @@
 
 import contextlib
 import dataclasses
+import re
 import socket
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastpath import Backend, ClientTls, Http, Pool, Reply, Table, Upstream, Vip
 from pyproxy.sandbox.certificates import Authority
-from tests.fakes.apiserver import authority
 from tests.servers import ScriptedServer
 from tests.waiting import scaled, wait_until
 from tests.web_rig import Peer, Web
-
-
-@pytest.fixture(scope="module")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Who signs both sides' certificates."""
-    return authority(tmp_path_factory.mktemp("ca"))
-
 
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -65,20 +61,26 @@ def test_unix_socket_that_is_not_there_is_a_bad_gateway(tmp_path: Path) -> None:
         assert b"no such file or directory" in body
 
 
-@pytest.mark.parametrize(
-    ("said", "told"),
-    [
-        (b"proxyconnect tcp: refused", b"proxyconnect tcp: refused"),
-        (b"no way\r\nat all", b"no way"),
-        (b" " + b"~" * 10_000, b" " + b"~" * 200),
-        (b"\x15\x03\x03\x00\x02\x02\x28", b"from the server: handshake failure"),
-        (b"\x80letters", b"does not speak TLS"),
-        (b"", b"the server cut the connection"),
-    ],
-)
-def test_unix_socket_may_say_why_there_is_no_handshake(
-    tmp_path: Path, issuer: Authority, said: bytes, told: bytes
-) -> None:
+class Speechless:
+    """An upstream on a unix socket that knows no TLS, where that is spoken."""
+
+    def __init__(self, web: Web, listener: socket.socket) -> None:
+        self.web = web
+        self.listener = listener
+
+    def told(self, said: bytes) -> bytes:
+        """Return what the client reads when the upstream says that, and leaves."""
+        with contextlib.closing(self.web.client(GET)) as client:
+            with self.listener.accept()[0] as upstream:
+                assert upstream.recv(65536)[:1] == b"\x16"
+                upstream.sendall(said)
+            first, body = client.sized()
+        assert first == "HTTP/1.1 502 Bad Gateway"
+        return body
+
+
+@pytest.fixture
+def speechless(tmp_path: Path, issuer: Authority) -> Iterator[Speechless]:
     tls = ClientTls(ca=Path(issuer.certificate).read_bytes(), server_name="localhost")
     with socket.socket(socket.AF_UNIX) as listener, Web() as web:
         listener.bind(f"{tmp_path}/up")
@@ -86,14 +88,41 @@ def test_unix_socket_may_say_why_there_is_no_handshake(
         listener.settimeout(scaled(5))
         pool = Pool([Backend(f"unix:{tmp_path}/up", 1)])
         web.engine.apply(Table([web.vip], [Upstream("up", pool, tls)]))
-        client = web.client(GET)
-        with listener.accept()[0] as upstream:
-            assert upstream.recv(65536)[:1] == b"\x16"
-            upstream.sendall(said)
-        first, body = client.sized()
-    assert first == "HTTP/1.1 502 Bad Gateway"
-    assert told in body
-    assert said[:1] != b"p" or body == told + b"\n"
+        yield Speechless(web, listener)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b"proxyconnect tcp: refused", rb"proxyconnect tcp: refused\n"),
+        (b"no way\r\nat all", rb"no way\n"),
+        (b" " + b"~" * 10_000, rb" ~{200,255}\n"),
+        (b"\x15\x03\x03\x00\x02\x02\x28", rb"tls: .*the server: handshake failure\n"),
+        (b"\x80letters", rb"tls: .*\(the server does not speak TLS\)\n"),
+        (b"", rb"tls: .*the server cut the connection\n"),
+    ],
+)
+def test_unix_socket_may_say_why_there_is_no_handshake(
+    speechless: Speechless, said: bytes, told: bytes
+) -> None:
+    assert re.fullmatch(told, speechless.told(said))
+
+
+@given(st.binary(max_size=400) | st.from_regex(rb"[ -~]{1,300}[^ -~]?", fullmatch=True))
+def what_is_said_is_told(speechless: Speechless, said: bytes) -> None:
+    told = speechless.told(said)
+    letters = re.match(rb"[ -~]{1,255}", said)
+    if letters:
+        assert told == letters[0] + b"\n"
+    else:
+        assert told.startswith(b"tls: ")
+
+
+@pytest.mark.hypothesis
+def test_whatever_is_said_in_place_of_a_handshake_is_told_as_far_as_it_is_text(
+    speechless: Speechless,
+) -> None:
+    what_is_said_is_told(speechless)
 
 
 # ---- By certificate.
