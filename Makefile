@@ -13,8 +13,8 @@ PYTEST := $(PY) -m pytest
 # Most tests wait for something, so three fit on two cores; and one that takes its process
 # with it takes no other test along.
 PARALLEL := -n 3 --dist loadfile
-CORE := setup.py $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/linux/*.pxd)
-STUBBED := $(patsubst fastpath/%.pyi,fastpath.%,$(wildcard fastpath/*.pyi))
+CORE := setup.py $(shell find fastpath -name '*.pyx' -o -name '*.pxd')
+STUBBED := $(subst /,.,$(basename $(shell find fastpath -name '*.pyi')))
 
 ##@ Use
 
@@ -133,7 +133,8 @@ arch: .stamps/lint .stamps/test  ## import contracts and the layout of the core
 
 .PHONY: clean
 clean:  ## remove what was built
-	rm -rf build dist wheelhouse *.egg-info fastpath/*.c fastpath/*.so fastpath/*.html
+	rm -rf build dist wheelhouse *.egg-info
+	find fastpath -name '*.c' -delete -o -name '*.so' -delete -o -name '*.html' -delete
 	rm -rf .stamps/install .stamps/core .stamps/javascript
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 

@@ -17,7 +17,7 @@ SANITIZE = os.environ.get("FASTPATH_SANITIZE") == "1"
 INPLACE = os.environ.get("FASTPATH_INPLACE") == "1"
 
 # What calls OpenSSL itself. Others call these, and need not be linked with it.
-WITH_OPENSSL = ("buffers", "endpoint", "pem", "refusal", "tls", "transport", "wire")
+WITH_OPENSSL = "fastpath/tls/"
 
 DIRECTIVES = {
     "language_level": 3,
@@ -54,13 +54,13 @@ def extensions() -> list[Extension]:
     compile_args, link_args = flags()
     return [
         Extension(
-            f"fastpath.{path.stem}",
+            ".".join(path.with_suffix("").parts),
             [str(path)],
-            libraries=["ssl", "crypto"] if path.stem in WITH_OPENSSL else [],
+            libraries=["ssl", "crypto"] if str(path).startswith(WITH_OPENSSL) else [],
             extra_compile_args=compile_args,
             extra_link_args=link_args,
         )
-        for path in sorted(Path("fastpath").glob("*.pyx"))
+        for path in sorted(Path("fastpath").rglob("*.pyx"))
     ]
 
 

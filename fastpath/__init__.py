@@ -20,9 +20,9 @@ the GIL.
 """
 
 from fastpath.engine import Engine
-from fastpath.errors import EngineError, TableError
-from fastpath.policy import Forward, Http, Question, Reply
-from fastpath.snapshot import (
+from fastpath.api.errors import EngineError, TableError
+from fastpath.api.policy import Forward, Http, Question, Reply
+from fastpath.api.snapshot import (
     BackendStats,
     Histogram,
     Notice,
@@ -31,9 +31,9 @@ from fastpath.snapshot import (
     WebStats,
     WorkerStats,
 )
-from fastpath.spec import Backend, Pool, Upstream, Vip
-from fastpath.table import Table
-from fastpath.tlsspec import ClientTls, ServerTls
+from fastpath.api.spec import Backend, Pool, Upstream, Vip
+from fastpath.table.table import Table
+from fastpath.api.tlsspec import ClientTls, ServerTls
 
 __all__ = [
     "Backend",

@@ -2,10 +2,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, final
 
-from fastpath.policy import Forward, Question, Record, Reply
-from fastpath.snapshot import Health, Key, Notice, Stats
-from fastpath.spec import Vip
-from fastpath.table import Table
+from fastpath.api.policy import Forward, Question, Record, Reply
+from fastpath.api.snapshot import Health, Key, Notice, Stats
+from fastpath.api.spec import Vip
+from fastpath.table.table import Table
 
 @final
 class Engine:

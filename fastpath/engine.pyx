@@ -15,16 +15,9 @@ from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from fastpath.assembly cimport assemble
-from fastpath.docket cimport Docket, docket_letter, letter_burn
-from fastpath.fleet cimport WORKERS_MOST, fleet_t
-from fastpath.linux.atomic cimport (
-    acquire_u64,
-    release_ptr,
-    release_u64,
-)
-from fastpath.linux.clock cimport clock_us
-from fastpath.mailbox cimport (
+from fastpath.base.linux.atomic cimport acquire_u64, release_ptr, release_u64
+from fastpath.base.linux.clock cimport clock_us
+from fastpath.base.mailbox cimport (
     LETTER,
     LETTER_RESET,
     LETTER_STOP,
@@ -36,14 +29,17 @@ from fastpath.mailbox cimport (
     mailbox_sleep,
     mailbox_wake,
 )
-from fastpath.registry cimport Registry
-from fastpath.table cimport TableBlock
-from fastpath.tally cimport tally, tally_forget, tally_notices, tally_reserve
-from fastpath.worker cimport Worker, worker_free, worker_new
+from fastpath.stats_report cimport tally, tally_forget, tally_notices, tally_reserve
+from fastpath.table.assembly cimport assemble
+from fastpath.table.registry cimport Registry
+from fastpath.table.table cimport TableBlock
+from fastpath.verdict_api cimport Docket, docket_letter, letter_burn
+from fastpath.worker.fleet cimport WORKERS_MOST, fleet_t
+from fastpath.worker.worker cimport Worker, worker_free, worker_new
 
-from fastpath.errors import EngineError
-from fastpath.registry import HEALTHS
-from fastpath.table import Table
+from fastpath.api.errors import EngineError
+from fastpath.table.registry import HEALTHS
+from fastpath.table.table import Table
 
 cdef enum:
     NOTICES = 1024
@@ -185,7 +181,7 @@ cdef class Engine:
         cdef int i
 
         for i in range(self.fleet.count):
-            tally_reserve(&self.fleet.workers[i].stats, self.registry, blocks)
+            tally_reserve(&self.fleet.workers[i].context.stats, self.registry, blocks)
         slots = {block.spec.key: block.slot for block in self.blocks.values()}
         slots.update((key, block.slot) for key, block in blocks.items())
         table = TableBlock(
@@ -240,7 +236,7 @@ cdef class Engine:
 
         backends, vips = self.registry.collect()
         for i in range(self.fleet.count):
-            tally_forget(&self.fleet.workers[i].stats, backends, vips)
+            tally_forget(&self.fleet.workers[i].context.stats, backends, vips)
 
     def address(self, vip):
         """(host, port) that a Vip, or the vip of a key, is bound to."""

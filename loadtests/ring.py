@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fastpath.ring import Ring, time_lookups
+from fastpath.ring.ring import Ring, time_lookups
 from loadtests.maglev import maglev_table
 
 RESULT = Path(__file__).parent / "results" / "ring.md"

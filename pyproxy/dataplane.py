@@ -20,11 +20,11 @@ from fastpath import (
     VipStats,
     WebStats,
 )
-from fastpath.policy import Forward, Http, Question, Record, Reply
-from fastpath.spec import Backend as UpstreamBackend
-from fastpath.spec import Pool as UpstreamPool
-from fastpath.spec import Upstream
-from fastpath.tlsspec import ClientTls
+from fastpath.api.policy import Forward, Http, Question, Record, Reply
+from fastpath.api.spec import Backend as UpstreamBackend
+from fastpath.api.spec import Pool as UpstreamPool
+from fastpath.api.spec import Upstream
+from fastpath.api.tlsspec import ClientTls
 from pyproxy.errors import ConfigError, StartError
 from pyproxy.model import Health, Key, Pool, Vip
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import h11
 import httptools
 
-from fastpath.chunks import Chunks
-from fastpath.head import (
+from fastpath.http1.chunks import Chunks
+from fastpath.http1.head import (
     HeadError,
     RequestHead,
     ResponseHead,

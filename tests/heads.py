@@ -1,6 +1,6 @@
 """Heads for tests: requests to write, and what became of them."""
 
-from fastpath.head import HeadError, RequestHead, parse_request
+from fastpath.http1.head import HeadError, RequestHead, parse_request
 
 LINE_MOST = 32768  # bytes of a line, see fastpath/framing.pxd
 HEAD_MOST = 65536

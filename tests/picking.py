@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import get_args
 
-from fastpath.balancer import Picker
-from fastpath.snapshot import Key
-from fastpath.spec import Backend, Balance, Pool, Vip
+from fastpath.table.balancer import Picker
+from fastpath.api.snapshot import Key
+from fastpath.api.spec import Backend, Balance, Pool, Vip
 
 POLICIES = get_args(Balance)
 PORT = 6443

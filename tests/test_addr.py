@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fastpath.addr import Address
+from fastpath.base.addr import Address
 
 SIZE = 20  # bytes of an addr_t: one in each relay, two in each backend
 ports = st.integers(0, 65535)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from fastpath.balancer import Picker
-from fastpath.snapshot import Health, Key
-from fastpath.spec import Balance
+from fastpath.table.balancer import Picker
+from fastpath.api.snapshot import Health, Key
+from fastpath.api.spec import Balance
 from tests.picking import PICKS, POLICIES, assert_shares, key, picker, shares, source
 
 

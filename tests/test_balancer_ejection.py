@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastpath.spec import Balance
+from fastpath.api.spec import Balance
 from tests.picking import PICKS, POLICIES, assert_shares, key, picker, shares
 
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath.addr import Address
-from fastpath.balancer import Picker
-from fastpath.ring import Ring, hash_bytes
-from fastpath.snapshot import Key
-from fastpath.spec import Backend, Pool, RingKey, Vip
+from fastpath.base.addr import Address
+from fastpath.table.balancer import Picker
+from fastpath.ring.ring import Ring, hash_bytes
+from fastpath.api.snapshot import Key
+from fastpath.api.spec import Backend, Pool, RingKey, Vip
 
 PORT = 6443
 CLIENTS = [f"10.{n // 65536}.{n // 256 % 256}.{n % 256}" for n in range(2000)]

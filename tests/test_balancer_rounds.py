@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from fastpath.balancer import Picker
-from fastpath.snapshot import Key
+from fastpath.table.balancer import Picker
+from fastpath.api.snapshot import Key
 from tests.picking import key, picker
 
 

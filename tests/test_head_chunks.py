@@ -5,8 +5,8 @@ References are to sections of RFC 9112 unless they name another one.
 
 import pytest
 
-from fastpath.chunks import Chunks
-from fastpath.head import HeadError
+from fastpath.http1.chunks import Chunks
+from fastpath.http1.head import HeadError
 
 LINE_MOST = 4096  # bytes of a size line
 TRAILER_LINE_MOST = 32768

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath.chunks import Chunks
-from fastpath.head import HeadError, parse_request, parse_response
+from fastpath.http1.chunks import Chunks
+from fastpath.http1.head import HeadError, parse_request, parse_response
 from tests.head_grammar import damaged, requests, responses
 from tests.head_oracles import agree
 

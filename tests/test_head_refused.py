@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastpath.head import HeadError, parse_request
+from fastpath.http1.head import HeadError, parse_request
 from tests.heads import (
     HEAD_MOST,
     HEADERS_MOST,

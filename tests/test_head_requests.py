@@ -5,7 +5,7 @@ References are to sections of RFC 9112 unless they name another one.
 
 import pytest
 
-from fastpath.head import Header, RequestHead, parse_request
+from fastpath.http1.head import Header, RequestHead, parse_request
 from tests.heads import request
 
 

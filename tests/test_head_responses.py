@@ -5,7 +5,7 @@ References are to sections of RFC 9112 unless they name another one.
 
 import pytest
 
-from fastpath.head import Header, HeadError, ResponseHead, parse_response
+from fastpath.http1.head import Header, HeadError, ResponseHead, parse_response
 
 OK = b"HTTP/1.1 200 OK"
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath.limit import Sketch
-from fastpath.ring import hash_bytes
+from fastpath.base.limit import Sketch
+from fastpath.ring.ring import hash_bytes
 
 ROW_BITS = 16  # a row of the sketch takes that many bits of a source
 

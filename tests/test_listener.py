@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fastpath import Vip
-from fastpath.listener import accept, close_listeners, open_listeners, set_listeners
+from fastpath.table.listener import accept, close_listeners, open_listeners, set_listeners
 from tests.leaks import Holdings
 
 TCP_INFO_SACKED = struct.Struct("=8B6I")  # up to tcpi_sacked: a listener's backlog

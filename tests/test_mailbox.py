@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath.mailbox import Mailbox
+from fastpath.base.mailbox import Mailbox
 from tests.waiting import scaled, wait_until
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath.pipe import Pipe, PipeList
+from fastpath.base.pipe import Pipe, PipeList
 from tests.leaks import Holdings
 from tests.servers import receive_exactly
 

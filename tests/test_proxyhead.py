@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fastpath.proxyhead import parse
+from fastpath.tcp.proxyhead import parse
 from tests import proxyhead_reference as reference
 from tests.proxyhead_reference import NoHeader, frame, line, raw_frame, tlv
 

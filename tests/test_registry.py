@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath.registry import Slots
-from fastpath.snapshot import Key
+from fastpath.table.registry import Slots
+from fastpath.api.snapshot import Key
 
 READY, DRAINING, DEAD = 0, 1, 2
 CHUNK = 64

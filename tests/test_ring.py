@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastpath.ring import Ring, hash_bytes, time_lookups
+from fastpath.ring.ring import Ring, hash_bytes, time_lookups
 from loadtests.maglev import maglev_table
 from tests.ring_reference import Items, ReferenceRing, mixed, score
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastpath.slab import Slab
+from fastpath.base.slab import Slab
 
 CHUNK = 128  # slots allocated at once, see fastpath/slab.pxd
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastpath import Backend, Pool, ServerTls, TableError, Vip
-from fastpath.checks import split_network
-from fastpath.policy import Http
-from fastpath.spec import MAX_BACKENDS, MAX_DURATION_S, MAX_NETWORKS
+from fastpath.api.checks import split_network
+from fastpath.api.policy import Http
+from fastpath.api.spec import MAX_BACKENDS, MAX_DURATION_S, MAX_NETWORKS
 
 BACKEND = Backend("10.0.0.1", 80)
 

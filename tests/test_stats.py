@@ -6,7 +6,7 @@ import itertools
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fastpath.stats import DROP_NAMES, Counters, bucket_of, histogram_bounds_us
+from fastpath.base.stats import DROP_NAMES, Counters, bucket_of, histogram_bounds_us
 
 BUCKETS = 54
 CHUNK = 64

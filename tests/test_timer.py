@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fastpath.timer import Wheel
+from fastpath.base.timer import Wheel
 
 TICK_MS = 64
 SLOTS = 1024

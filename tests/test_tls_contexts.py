@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from fastpath import TableError
-from fastpath.tls import ClientContext, ServerContext
-from fastpath.tlsspec import ClientTls, ServerTls
+from fastpath.tls.context import ClientContext, ServerContext
+from fastpath.api.tlsspec import ClientTls, ServerTls
 from pyproxy.sandbox.certificates import Pair
 from tests.tls_tools import (
     Certificates,

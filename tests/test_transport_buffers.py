@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fastpath.endpoint import Buffers, Transport
-from fastpath.tls import ClientContext, ServerContext
+from fastpath.tls.endpoint import Buffers, Transport
+from fastpath.tls.context import ClientContext, ServerContext
 from tests.tls_tools import (
     Certificates,
     our_client,

@@ -5,7 +5,7 @@ import ssl
 
 import pytest
 
-from fastpath.tls import ServerContext
+from fastpath.tls.context import ServerContext
 from tests.tls_tools import (
     Certificates,
     Peer,

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fastpath.endpoint import Transport
-from fastpath.tls import ServerContext
+from fastpath.tls.endpoint import Transport
+from fastpath.tls.context import ServerContext
 from tests.tls_tools import Certificates, our_server, read, spin
 from tests.waiting import scaled
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath.endpoint import Transport
+from fastpath.tls.endpoint import Transport
 from tests.servers import free_port, receive_exactly, send_reset
 from tests.tls_tools import read, spin, tcp_pair
 

@@ -6,7 +6,7 @@ import ssl
 
 import pytest
 
-from fastpath.tls import ClientContext, ServerContext
+from fastpath.tls.context import ClientContext, ServerContext
 from tests.servers import send_reset
 from tests.tls_tools import (
     Certificates,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath.tls import ClientContext, ServerContext
+from fastpath.tls.context import ClientContext, ServerContext
 from tests.servers import receive_all
 from tests.tls_tools import (
     Certificates,

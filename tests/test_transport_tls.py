@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath.endpoint import Transport
-from fastpath.tls import ClientContext, ServerContext
+from fastpath.tls.endpoint import Transport
+from fastpath.tls.context import ClientContext, ServerContext
 from tests.servers import send_reset
 from tests.tls_tools import (
     Certificates,

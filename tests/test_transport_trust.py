@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fastpath.tls import ClientContext, ServerContext
-from fastpath.tlsspec import ClientTls, ServerTls
+from fastpath.tls.context import ClientContext, ServerContext
+from fastpath.api.tlsspec import ClientTls, ServerTls
 from pyproxy.sandbox.certificates import Authority, Pair
 from tests.fakes.apiserver import authority
 from tests.tls_tools import (

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from fastpath import Forward, Http, Reply, Table
-from fastpath.policy import Question
+from fastpath.api.policy import Question
 from tests.relay_tools import blackhole
 from tests.waiting import wait_until
 from tests.web_rig import Verdict, Web

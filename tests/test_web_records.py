@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from fastpath import Engine, Http, Reply, Table, Vip
-from fastpath.policy import Record
+from fastpath.api.policy import Record
 from tests.waiting import scaled, wait_until
 
 VIP = ("127.0.0.1", 0)

@@ -7,7 +7,7 @@ names what a proxy vouches for).
 import pytest
 
 from fastpath import Forward
-from fastpath.policy import Question
+from fastpath.api.policy import Question
 from tests.web_rig import Peer, Verdict, Web
 
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from fastpath import Backend, Forward, Pool, Reply, Table
-from fastpath.policy import Question
+from fastpath.api.policy import Question
 from tests.relay_tools import blackhole
 from tests.waiting import wait_until
 from tests.web_rig import VIP, Peer, Upstreams, Verdict, Web, forward

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from fastpath import Forward, Reply, Table
-from fastpath.policy import Question
+from fastpath.api.policy import Question
 from tests.waiting import wait_until
 from tests.web_rig import Peer, Verdict, Web, forward
 

@@ -23,9 +23,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from fastpath.endpoint import Buffers, Transport
-from fastpath.tls import ClientContext, ServerContext
-from fastpath.tlsspec import ClientTls, ServerTls
+from fastpath.tls.endpoint import Buffers, Transport
+from fastpath.tls.context import ClientContext, ServerContext
+from fastpath.api.tlsspec import ClientTls, ServerTls
 from pyproxy.sandbox.certificates import Authority, Pair
 from tests.waiting import scaled
 

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from fastpath import Backend, Engine, Forward, Http, Pool, Reply, Table, Upstream, Vip
-from fastpath.policy import Question
-from fastpath.snapshot import WebStats
+from fastpath.api.policy import Question
+from fastpath.api.snapshot import WebStats
 from tests.servers import receive_exactly, send_reset
 from tests.waiting import scaled, wait_until
 

@@ -12,7 +12,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from fastpath.head import (
+from fastpath.http1.head import (
     HeadError,
     RequestHead,
     ResponseHead,

@@ -1,0 +1,65 @@
+"""Checks of the values that Python gives the core: a TableError names what is wrong."""
+
+from ipaddress import IPv6Network, ip_network
+
+from fastpath.api.errors import TableError
+
+UNIX = "unix:"  # of a host: what follows is the path of a socket
+MAX_UNIX_PATH = 107  # sockaddr_un's, less the NUL
+MAPPED = IPv6Network("::ffff:0:0/96")  # IPv4 addresses as IPv6 ones
+
+
+def check(fact: bool, complaint: str) -> None:
+    if not fact:
+        raise TableError(complaint)
+
+
+def check_text(what: str, value: object) -> None:
+    check(isinstance(value, str), f"{what} {value!r} is not a string")
+
+
+def check_count(what: str, value: object, least: int, most: int) -> None:
+    # True is an int to Python, and a mistake to everybody else.
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TableError(f"{what} {value!r} is not a whole number")
+    check(least <= value <= most, f"{what} {value!r} is not in {least}-{most}")
+
+
+def check_seconds(what: str, value: object, most: int, *, zero: bool) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TableError(f"{what} {value!r} is not a number of seconds")
+    # NaN is not in any range.
+    check(0 <= value <= most, f"{what} {value!r} is not in 0-{most} s")
+    check(zero or value > 0, f"{what} must be positive")
+
+
+def check_word(what: str, value: object, words: tuple[str, ...]) -> None:
+    known = isinstance(value, str) and value in words
+    check(known, f"{what} {value!r} is none of {', '.join(words)}")
+
+
+def check_unix_path(what: str, host: str) -> None:
+    """Refuse the host `unix:PATH` if no socket can have that path."""
+    if host.startswith(UNIX):
+        path = host[len(UNIX) :].encode()
+        check(0 < len(path) <= MAX_UNIX_PATH, f"{what}: path of {len(path)} bytes")
+        check(b"\0" not in path, f"{what}: path with a NUL")
+
+
+def split_network(text: str, what: str = "network") -> tuple[str, int]:
+    """First address of a network such as `10.0.0.0/8`, and the bits of its prefix.
+
+    One of IPv4 addresses in IPv6 is one of IPv4: that is how the core sees clients.
+
+    Raises:
+        TableError: it is none.
+    """
+    check_text(what, text)
+    try:
+        network = ip_network(text)
+    except ValueError as error:
+        raise TableError(f"{what} {text!r} is not a network: {error}") from error
+    check("%" not in text, f"{what} {text!r} has a zone")
+    if isinstance(network, IPv6Network) and network.subnet_of(MAPPED):
+        return str(network.network_address.ipv4_mapped), network.prefixlen - 96
+    return str(network.network_address), network.prefixlen

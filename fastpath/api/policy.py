@@ -1,0 +1,179 @@
+"""The words for HTTP between Python and the core: Http, Question, verdicts.
+
+A listener with `Http` parses requests. One whose verdict is not remembered becomes a
+Question; Python answers with a verdict (Forward or Reply), and says which parts of the
+request it depended on: requests that agree in those need no Python until `ttl_s` is
+over. All of these are frozen values, checked when they are made.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fastpath.api.checks import check, check_count, check_seconds, check_text
+
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+# Parts of a request that a verdict may depend on, beside headers by name. ":segment" is
+# what a path begins with, up to its second slash; of a path with escapes, or with
+# segments that are empty or begin with a dot, it is the whole.
+PARTS = (
+    ":method",
+    ":host",
+    ":path",
+    ":segment",
+    ":query",
+    ":upgrade",
+    ":source",
+    ":body",
+)
+MAX_KEY_PARTS = 16
+MAX_REPLY_BYTES = 1 << 20
+MAX_EDITS = 64  # of a verdict; the core keeps one bit for each
+MAX_EDITS_BYTES = 1 << 16
+
+# How long a message is and whom it is for is not said by edits.
+FRAMING = {
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+BODILESS = (204, 304)
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+def _check_part(part: object) -> None:
+    known = part in PARTS
+    lower = isinstance(part, str) and bool(TOKEN.fullmatch(part)) and part.islower()
+    check(known or lower, f"{part!r} is neither a part of a request nor a header")
+
+
+def _check_pairs(what: str, pairs: Pairs) -> None:
+    for name, value in pairs:
+        named = isinstance(name, str) and bool(TOKEN.fullmatch(name))
+        check(named, f"{what}: {name!r} is no header name")
+        check(name.lower() not in FRAMING, f"{what}: {name} is not for edits")
+        valued = isinstance(value, str) and bool(VALUE.fullmatch(value))
+        # The value may be a secret.
+        check(valued, f"{what}: the value of {name} has characters that it cannot")
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """How a vip speaks HTTP/1.1 with its clients."""
+
+    key: tuple[str, ...] = (":method", ":host", ":path")  # all that verdicts may name
+    header_timeout_s: float = 60.0  # from its first byte to a whole head
+    idle_timeout_s: float = 3600.0  # between requests
+    park_timeout_s: float = 120.0  # for Python's verdict; then 503
+    stall_timeout_s: float = 3600.0  # no byte sent or taken amid a body; 0 = none
+    gateway_status: int = 0  # for upstreams that fail; 0 = 502, 503 and 504
+    log: bool = False  # a record of each exchange, see Engine.records
+
+    def __post_init__(self) -> None:
+        for part in self.key:
+            _check_part(part)
+        check(len(set(self.key)) == len(self.key), f"key {self.key} repeats a part")
+        check(len(self.key) <= MAX_KEY_PARTS, f"key of more than {MAX_KEY_PARTS} parts")
+        longest = 2_000_000
+        for name in ("header_timeout_s", "idle_timeout_s", "park_timeout_s"):
+            check_seconds(name, getattr(self, name), longest, zero=False)
+        check_seconds("stall_timeout_s", self.stall_timeout_s, longest, zero=True)
+        if self.gateway_status:
+            check_count("gateway status", self.gateway_status, 500, 599)
+
+
+class Question(NamedTuple):
+    """A request that waits for a verdict. Its bytes are Latin-1 as text."""
+
+    ticket: tuple[int, ...]  # whose it is; for Engine.answer
+    vip: tuple[str, int]
+    source: str  # ip of the client; "" = a unix socket
+    method: str
+    target: str  # as sent
+    path: str  # of the target, as sent: up to '?', no scheme and authority
+    query: str  # with its '?', or ""
+    host: str  # authority of an absolute target, else Host
+    minor: int  # HTTP/1.minor
+    upgrade: str  # value of Upgrade if Connection names it, else ""
+    body: bool  # there is one, or will be
+    refused: int  # 401: what the upstream said to the last verdict, see Forward.ask_on
+    headers: Pairs  # in order, names as sent
+
+    def header(self, name: str) -> str | None:
+        """Return the first value of a header, or None."""
+        name = name.lower()
+        return next((v for n, v in self.headers if n.lower() == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send the request on. Edits apply in the order of the fields."""
+
+    upstream: str
+    host: str = ""  # replaces Host; "" = as it came
+    strip: int = 0  # bytes taken from the front of the path ...
+    prefix: str = ""  # ... and put there instead
+    remove: tuple[str, ...] = ()  # headers by name, besides hop-by-hop ones
+    set: Pairs = ()  # replace or add
+    default: Pairs = ()  # add where there is none of that name, or an empty one
+    forwarded_for: bool = False  # append the client's ip to X-Forwarded-For
+    upgrades: tuple[str, ...] | None = ()  # protocols; None = any; others are ignored
+    ask_on: int = 0  # 401: drop such an answer and ask Python again, once
+    replay: bool = True  # once, on another connection, if a kept one was stale
+
+    def __post_init__(self) -> None:
+        check_text("upstream", self.upstream)
+        _check_pairs("host", (("value", self.host),))
+        check_count("strip", self.strip, 0, 32768)
+        _check_pairs("prefix", (("prefix", self.prefix),))
+        check(" " not in self.prefix, "prefix with a space")
+        for name in self.remove:
+            check(bool(TOKEN.fullmatch(name)), f"{name!r} is no header name")
+            check(name.lower() not in FRAMING, f"remove: {name} is not for edits")
+        _check_pairs("set", self.set)
+        _check_pairs("default", self.default)
+        for name in self.upgrades or ():
+            check(bool(VALUE.fullmatch(name)) and "," not in name, f"upgrade {name!r}")
+        edits = [*self.remove, *self.set, *self.default]
+        check(len(edits) <= MAX_EDITS, f"more than {MAX_EDITS} headers to edit")
+        size = sum(len(n) + len(v) + 4 for n, v in (*self.set, *self.default))
+        check(size <= MAX_EDITS_BYTES, f"headers of {size} bytes to set")
+        check(self.ask_on in (0, 401), f"ask_on {self.ask_on} is neither 0 nor 401")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer the request without asking anybody."""
+
+    status: int
+    body: bytes = b""
+    headers: Pairs = ()  # Content-Length and Date are ours
+    close: bool = False  # the connection, afterwards
+
+    def __post_init__(self) -> None:
+        check_count("status", self.status, 200, 599)
+        check(len(self.body) <= MAX_REPLY_BYTES, "reply of more than 1 MiB")
+        bodiless = self.status in BODILESS and self.body
+        check(not bodiless, f"a reply {self.status} has no body")
+        _check_pairs("reply", self.headers)
+
+
+class Record(NamedTuple):
+    """One exchange, for an access log. No query, no header: those hold secrets."""
+
+    vip: tuple[str, int]
+    source: str
+    method: str
+    path: str  # at most 256 bytes of it
+    status: int  # 0 = none was sent
+    bytes_up: int  # of the body
+    bytes_down: int
+    took_us: int

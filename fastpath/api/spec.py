@@ -1,0 +1,207 @@
+"""The words in which Python tells the core what to forward: Backend, Pool, Vip.
+
+Frozen values, compared by content: the engine keeps what did not change between
+two tables. Addresses are IP literals; names are resolved above the wall. What the
+core cannot work with is a TableError here, which names it, before anything is bound.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from fastpath.api.checks import (
+    check,
+    check_count,
+    check_seconds,
+    check_text,
+    check_unix_path,
+    check_word,
+    split_network,
+)
+from fastpath.api.errors import TableError
+from fastpath.api.policy import Http
+from fastpath.api.tlsspec import ClientTls, ServerTls
+
+Balance = Literal["random", "two-choices", "least", "round-robin", "ring"]
+RingKey = Literal["source", "5-tuple"]
+OnAllDown = Literal["try", "refuse"]
+Protocol = Literal["tcp"]
+
+MAX_WEIGHT = 1000
+MAX_TIER = 7
+MAX_BACKENDS = 4096
+MAX_TRIES = 4
+MAX_DURATION_S = 2_000_000  # 23 days; the core counts milliseconds in 31 bits
+MAX_KEEPALIVE_S = 32_767  # the kernel's, for TCP_KEEPIDLE
+MAX_BACKLOG = 65_535
+MAX_COUNT = 2**31 - 1
+MAX_NAME = 255
+MAX_NETWORKS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One address that takes traffic."""
+
+    host: str  # IPv4 or IPv6 literal
+    port: int
+    weight: int = 1  # share of new relays; 0 = none
+    tier: int = 0  # the lowest tier with a usable backend takes all traffic
+
+    def __post_init__(self) -> None:
+        check_text("host of a backend", self.host)
+        me = f"backend {self.host}"
+        check_unix_path(me, self.host)
+        check_count(f"{me}: port", self.port, 1, 65535)
+        check_count(f"{me}: weight", self.weight, 0, MAX_WEIGHT)
+        check_count(f"{me}: tier", self.tier, 0, MAX_TIER)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Identity across tables: health and counters belong to the address."""
+        return (self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Backends of a vip and how to choose among them. Durations in seconds."""
+
+    backends: Sequence[Backend]  # kept as a tuple
+    balance: Balance = "two-choices"
+    ring_key: RingKey = "source"
+    on_all_down: OnAllDown = "try"  # "try": a wrong health opinion must not cut all
+    connect_timeout_s: float = 5.0  # per backend tried, not per relay
+    connect_tries: int = 3
+    slow_start_s: float = 0.0  # ramp of the weight after recovery; not at start
+    eject_after: int = 3  # connect failures in a row; 0 = never
+    eject_s: float = 10.0  # doubled on each ejection in a row, at most 8 times this
+
+    def __post_init__(self) -> None:
+        self._check_backends()
+        check_word("balance", self.balance, get_args(Balance))
+        check_word("ring key", self.ring_key, get_args(RingKey))
+        check_word("on all down", self.on_all_down, get_args(OnAllDown))
+        longest = MAX_DURATION_S
+        check_seconds("connect timeout", self.connect_timeout_s, longest, zero=False)
+        check_count("connect tries", self.connect_tries, 1, MAX_TRIES)
+        check_seconds("slow start", self.slow_start_s, longest, zero=True)
+        check_count("eject after", self.eject_after, 0, MAX_COUNT)
+        check_seconds("eject time", self.eject_s, longest, zero=True)
+
+    def _check_backends(self) -> None:
+        try:
+            object.__setattr__(self, "backends", tuple(self.backends))
+        except TypeError as error:
+            raise TableError(f"backends {self.backends!r} are no list") from error
+        for backend in self.backends:
+            check(isinstance(backend, Backend), f"{backend!r} is not a Backend")
+        many = f"more than {MAX_BACKENDS} backends in a pool"
+        check(len(self.backends) <= MAX_BACKENDS, many)
+        keys = [backend.key for backend in self.backends]
+        if len(set(keys)) < len(keys):
+            host, port = next(key for key in keys if keys.count(key) > 1)
+            raise TableError(f"backend {host} port {port} stands twice in a pool")
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where requests may be sent: a pool, how to speak with it, what is kept open."""
+
+    name: str
+    pool: Pool
+    tls: ClientTls | None = None  # None = plain HTTP
+    keepalive: int = 64  # idle connections kept by each worker
+    keepalive_s: float = 90.0
+
+    def __post_init__(self) -> None:
+        check_text("name of an upstream", self.name)
+        me = f"upstream {self.name}"
+        check(0 < len(self.name.encode()) <= MAX_NAME, f"{me}: odd length of a name")
+        check(isinstance(self.pool, Pool), f"{me}: {self.pool!r} is not a Pool")
+        tls = self.tls is None or isinstance(self.tls, ClientTls)
+        check(tls, f"{me}: {self.tls!r} is not a ClientTls")
+        check_count(f"{me}: keepalive", self.keepalive, 0, 65_535)
+        longest = MAX_DURATION_S
+        check_seconds(f"{me}: keepalive time", self.keepalive_s, longest, zero=False)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Identity across tables; no address looks like it."""
+        return (f"@{self.name}", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Vip:
+    """An address that clients dial, its pool and its limits. Durations in seconds."""
+
+    host: str
+    port: int  # 0 = any free one, see Engine.address
+    protocol: Protocol
+    pool: Pool = field(default_factory=lambda: Pool(()))
+    idle_timeout_s: float = 3600.0  # no byte in either direction
+    keepalive_s: float = 30.0  # first TCP keepalive probe; then every third of it
+    user_timeout_s: float = 30.0  # sent data unacknowledged for this long: reset
+    client_first: bool = False  # TLS, HTTP: accept with the first bytes, ACK later
+    max_connections: int = 0  # live relays; 0 = no limit
+    max_connections_per_source: int = 0
+    max_new_per_s: int = 0
+    max_new_per_s_per_source: int = 0
+    backlog: int = 4096
+    http: Http | None = None  # speak HTTP; the pool is not used then
+    tls: ServerTls | None = None  # with clients; for HTTP only
+    # Networks whose clients must begin with a PROXY header (version 1 or 2), and are
+    # known by the address in it from then on. Kept as a tuple.
+    proxy_protocol_from: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        check_text("host of a vip", self.host)
+        me = f"vip {self.host}"
+        check_unix_path(me, self.host)
+        check_count(f"{me}: port", self.port, 0, 65535)
+        check_word(f"{me}: protocol", self.protocol, get_args(Protocol))
+        check(isinstance(self.pool, Pool), f"{me}: {self.pool!r} is not a Pool")
+        http = self.http is None or isinstance(self.http, Http)
+        check(http, f"{me}: {self.http!r} is not a Http")
+        tls = self.tls is None or isinstance(self.tls, ServerTls)
+        check(tls, f"{me}: {self.tls!r} is not a ServerTls")
+        plain = f"{me}: TLS without HTTP: relays pass it on as it is"
+        check(self.tls is None or self.http is not None, plain)
+        self._check_times(me)
+        self._check_limits(me)
+        self._check_trusted(me)
+
+    def _check_times(self, me: str) -> None:
+        longest = MAX_DURATION_S
+        check_seconds(f"{me}: idle timeout", self.idle_timeout_s, longest, zero=False)
+        check_seconds(f"{me}: user timeout", self.user_timeout_s, longest, zero=True)
+        longest = MAX_KEEPALIVE_S
+        check_seconds(f"{me}: keepalive", self.keepalive_s, longest, zero=True)
+        check(not 0 < self.keepalive_s < 1, f"{me}: keepalive of less than 1 s")
+        strange = f"{me}: client first {self.client_first!r} is not True or False"
+        check(isinstance(self.client_first, bool), strange)
+
+    def _check_limits(self, me: str) -> None:
+        by_source = self.max_connections_per_source
+        check_count(f"{me}: max connections", self.max_connections, 0, MAX_COUNT)
+        check_count(f"{me}: max connections per source", by_source, 0, MAX_COUNT)
+        by_source = self.max_new_per_s_per_source
+        check_count(f"{me}: max new per s", self.max_new_per_s, 0, MAX_COUNT)
+        check_count(f"{me}: max new per s per source", by_source, 0, MAX_COUNT)
+        check_count(f"{me}: backlog", self.backlog, 1, MAX_BACKLOG)
+
+    def _check_trusted(self, me: str) -> None:
+        given = self.proxy_protocol_from
+        no_list = f"{me}: proxy protocol from {given!r}: not a list of networks"
+        check(not isinstance(given, str) and isinstance(given, Sequence), no_list)
+        object.__setattr__(self, "proxy_protocol_from", tuple(given))
+        many = f"{me}: proxy protocol from more than {MAX_NETWORKS} networks"
+        check(len(given) <= MAX_NETWORKS, many)
+        for text in given:
+            split_network(text, f"{me}: proxy protocol from")
+        web = f"{me}: proxy protocol from {', '.join(given)}: not with http"
+        check(self.http is None or not given, web)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Identity across tables."""
+        return (self.host, self.port)

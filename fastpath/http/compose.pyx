@@ -1,0 +1,336 @@
+"""Writing heads. Framing headers are ours to say; everything else is passed on in the
+order and with the letters in which it came."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.string cimport memcpy, strlen
+
+from fastpath.base.linux.clock cimport http_date
+from fastpath.base.linux.socket cimport AF_INET, AF_INET6, inet_ntop
+from fastpath.http.verdict cimport edit_t, verdict_text
+from fastpath.http1.field cimport (
+    DOT,
+    H_CONNECTION,
+    H_CONTENT_LENGTH,
+    H_HOST,
+    H_TRAILER,
+    H_UPGRADE,
+    H_X_FORWARDED_FOR,
+    ZERO,
+    same,
+    span_t,
+)
+from fastpath.http1.framing cimport BODY_CHUNKED, header_t
+
+cdef enum:
+    SIZES = 63              # names this long share a bit of edit_sizes
+
+
+cdef void out_put(out_t* o, const char* bytes, size_t size) noexcept nogil:
+    if o.size + size > o.room:
+        o.full = True
+        return
+    memcpy(o.bytes + o.size, bytes, size)
+    o.size += size
+
+
+cdef inline void put_text(out_t* o, const char* text) noexcept nogil:
+    out_put(o, text, strlen(text))
+
+
+cdef inline void put_span(out_t* o, const char* bytes, span_t s) noexcept nogil:
+    out_put(o, bytes + s.at, s.size)
+
+
+cdef void put_header(out_t* o, const char* bytes, const header_t* h) noexcept nogil:
+    cdef char* to = o.bytes + o.size
+    cdef size_t size = h.name.size + h.value.size + 4
+
+    if o.size + size > o.room:
+        o.full = True
+        return
+    memcpy(to, bytes + h.name.at, h.name.size)
+    to += h.name.size
+    to[0] = b":"
+    to[1] = b" "
+    memcpy(to + 2, bytes + h.value.at, h.value.size)
+    to += 2 + h.value.size
+    to[0] = b"\r"
+    to[1] = b"\n"
+    o.size += size
+
+
+# Index of the edit about this header, or -1.
+cdef int edit_of(
+    const verdict_t* v, const char* bytes, const header_t* h
+) noexcept nogil:
+    cdef uint32_t bit = h.name.size if h.name.size < SIZES else SIZES
+    cdef const edit_t* e
+    cdef uint32_t i
+
+    if not v.edit_sizes >> bit & 1:
+        return -1
+    for i in range(v.edit_count):
+        e = &v.edits[i]
+        if h.name.size == e.name.size and same(
+            bytes + h.name.at, h.name.size, verdict_text(v, e.name)
+        ):
+            return <int>i
+    return -1
+
+
+cdef void put_request_line(
+    out_t* o, const head_t* h, const char* bytes, const verdict_t* v
+) noexcept nogil:
+    cdef span_t path = h.path
+    cdef uint32_t strip = v.strip if v.strip < path.size else path.size
+
+    put_span(o, bytes, h.method)
+    out_put(o, b" ", 1)
+    if path.size == 1 and bytes[path.at] == b"*":
+        strip = 0
+    else:
+        out_put(o, verdict_text(v, v.prefix), v.prefix.size)
+    path.at += strip
+    path.size -= strip
+    if path.size + v.prefix.size == 0:
+        out_put(o, b"/", 1)
+    put_span(o, bytes, path)
+    put_span(o, bytes, h.query)
+    out_put(o, b" HTTP/1.1\r\nHost: ", 17)
+    if v.host.size > 0:
+        out_put(o, verdict_text(v, v.host), v.host.size)
+    else:
+        put_span(o, bytes, h.host)
+    out_put(o, b"\r\n", 2)
+
+
+# inet_ntop(3) formats by way of sprintf(3): a hundredth of a small request.
+cdef void put_ipv4(out_t* o, const uint8_t* ip) noexcept nogil:
+    cdef char text[16]
+    cdef uint32_t at = 0
+    cdef int i
+
+    for i in range(4):
+        if i > 0:
+            text[at] = DOT
+            at += 1
+        if ip[i] >= 100:
+            text[at] = ZERO + ip[i] // 100
+            at += 1
+        if ip[i] >= 10:
+            text[at] = ZERO + ip[i] // 10 % 10
+            at += 1
+        text[at] = ZERO + ip[i] % 10
+        at += 1
+    out_put(o, text, at)
+
+
+cdef void put_forwarded_for(
+    out_t* o, const head_t* h, const char* bytes, const addr_t* client, bint fold
+) noexcept nogil:
+    cdef char text[64]
+    cdef uint32_t i
+
+    # Several lines become one list: who reads only the first must not be fooled.
+    out_put(o, b"X-Forwarded-For: ", 17)
+    for i in range(h.count):
+        if fold and h.headers[i].known == H_X_FORWARDED_FOR:
+            put_span(o, bytes, h.headers[i].value)
+            out_put(o, b", ", 2)
+    if client.family == AF_INET:
+        put_ipv4(o, client.ip)
+    elif inet_ntop(client.family, client.ip, text, sizeof(text)) != NULL:
+        put_text(o, text)
+    out_put(o, b"\r\n", 2)
+
+
+cdef bint upgrade_allowed(
+    const head_t* h, const char* bytes, const verdict_t* v
+) noexcept nogil:
+    cdef const char* allowed = verdict_text(v, v.upgrades)
+    cdef span_t asked
+    cdef uint32_t at = 1
+    cdef uint32_t end, i
+
+    if v.any_upgrade:
+        return True
+    for i in range(h.count):
+        if h.headers[i].known == H_UPGRADE:
+            break
+    else:
+        return False
+    asked = h.headers[i].value
+    while at < v.upgrades.size:
+        end = at
+        while allowed[end] != b",":
+            end += 1
+        if asked.size == end - at and same(
+            bytes + asked.at, asked.size, allowed + at
+        ):
+            return True
+        at = end + 1
+    return False
+
+
+cdef void put_edits(out_t* o, const verdict_t* v, uint64_t seen) noexcept nogil:
+    cdef const edit_t* e
+    cdef uint32_t i
+
+    for i in range(v.edit_count):
+        e = &v.edits[i]
+        if not e.only_absent or not seen >> i & 1:
+            out_put(o, verdict_text(v, e.line), e.line.size)
+
+
+cdef void compose_request(
+    out_t* o, const head_t* h, const char* bytes, const verdict_t* v,
+    const addr_t* client, bint upgrade,
+) noexcept nogil:
+    cdef bint forwarded = v.forwarded_for and (
+        client.family == AF_INET or client.family == AF_INET6
+    )
+    cdef bint fold = True  # what the client says; unless the verdict takes it away
+    cdef const header_t* header
+    cdef uint64_t seen = 0
+    cdef uint32_t i
+    cdef int edit
+
+    put_request_line(o, h, bytes, v)
+    for i in range(h.count):
+        header = &h.headers[i]
+        if header.known == H_HOST:
+            continue
+        if header.hop:
+            if upgrade and header.known == H_UPGRADE:
+                put_header(o, bytes, header)
+            continue
+        edit = edit_of(v, bytes, header)
+        if edit >= 0 and v.edits[edit].only_absent and header.value.size == 0:
+            continue  # says nothing: as good as absent
+        if edit >= 0:
+            seen |= <uint64_t>1 << edit
+            if not v.edits[edit].only_absent:
+                fold &= header.known != H_X_FORWARDED_FOR
+                continue
+        if not forwarded or header.known != H_X_FORWARDED_FOR:
+            put_header(o, bytes, header)
+    put_edits(o, v, seen)
+    if forwarded:
+        put_forwarded_for(o, h, bytes, client, fold)
+    if h.body == BODY_CHUNKED:
+        out_put(o, b"Transfer-Encoding: chunked\r\n", 28)
+    if upgrade:
+        out_put(o, b"Connection: Upgrade\r\n", 21)
+    out_put(o, b"\r\n", 2)
+
+
+cdef void put_connection(out_t* o, uint16_t minor, bint keep) noexcept nogil:
+    if not keep:
+        out_put(o, b"Connection: close\r\n", 19)
+    elif minor == 0:
+        out_put(o, b"Connection: keep-alive\r\n", 24)
+
+
+cdef void compose_response(
+    out_t* o, const head_t* h, const char* bytes, uint16_t minor, bint keep,
+    bint unchunk,
+) noexcept nogil:
+    cdef const header_t* header
+    cdef bint chunked = h.body == BODY_CHUNKED and not unchunk
+    cdef bint upgraded = h.status == 101
+    cdef uint32_t i
+    cdef char digits[4]
+
+    out_put(o, b"HTTP/1.1 ", 9)
+    digits[0] = ZERO + <char>(h.status // 100)
+    digits[1] = ZERO + <char>(h.status // 10 % 10)
+    digits[2] = ZERO + <char>(h.status % 10)
+    digits[3] = b" "
+    out_put(o, digits, sizeof(digits))
+    put_span(o, bytes, h.reason)
+    out_put(o, b"\r\n", 2)
+    for i in range(h.count):
+        header = &h.headers[i]
+        if h.status == 204 and header.known == H_CONTENT_LENGTH:
+            continue  # RFC 9110, 8.6; some clients would wait for that body
+        # Trailers are passed on, so is their announcement.
+        if not header.hop or (chunked and header.known == H_TRAILER) or (
+            upgraded and (
+                header.known == H_UPGRADE or header.known == H_CONNECTION
+            )
+        ):
+            put_header(o, bytes, header)
+    if chunked:
+        out_put(o, b"Transfer-Encoding: chunked\r\n", 28)
+    if not upgraded and h.status >= 200:
+        put_connection(o, minor, keep)
+    out_put(o, b"\r\n", 2)
+
+
+# ---- Replies of our own.
+
+cdef const char* reason_of(uint16_t status) noexcept nogil:
+    if status == 400:
+        return b"Bad Request"
+    if status == 405:
+        return b"Method Not Allowed"
+    if status == 408:
+        return b"Request Timeout"
+    if status == 414:
+        return b"URI Too Long"
+    if status == 431:
+        return b"Request Header Fields Too Large"
+    if status == 500:
+        return b"Internal Server Error"
+    if status == 501:
+        return b"Not Implemented"
+    if status == 502:
+        return b"Bad Gateway"
+    if status == 503:
+        return b"Service Unavailable"
+    if status == 504:
+        return b"Gateway Timeout"
+    if status == 505:
+        return b"HTTP Version Not Supported"
+    return b"Error"
+
+
+cdef void put_end(out_t* o, uint16_t minor, bint keep) noexcept nogil:
+    cdef char line[64]
+
+    http_date(line, sizeof(line))
+    out_put(o, b"Date: ", 6)
+    put_text(o, line)
+    out_put(o, b"\r\n", 2)
+    put_connection(o, minor, keep)
+    out_put(o, b"\r\n", 2)
+
+
+cdef void compose_reply(
+    out_t* o, const verdict_t* v, uint16_t minor, bint keep, bint to_head
+) noexcept nogil:
+    out_put(o, verdict_text(v, v.head), v.head.size)
+    put_end(o, minor, keep)
+    if not to_head:
+        out_put(o, verdict_text(v, v.body), v.body.size)
+
+
+cdef void compose_text(
+    out_t* o, uint16_t status, const char* text, uint16_t minor, bint keep,
+    bint to_head,
+) noexcept nogil:
+    cdef size_t size = strlen(text)
+    cdef char head[256]
+
+    snprintf(
+        head, sizeof(head),
+        b"HTTP/1.1 %u %s\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        b"X-Content-Type-Options: nosniff\r\nContent-Length: %zu\r\n",
+        <unsigned int>status, reason_of(status), size + 1,
+    )
+    put_text(o, head)
+    put_end(o, minor, keep)
+    if not to_head:
+        out_put(o, text, size)
+        out_put(o, b"\n", 1)

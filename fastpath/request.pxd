@@ -1,9 +1,0 @@
-# Reading requests.
-from fastpath.client cimport STEP
-from fastpath.web cimport exchange_t, web_t
-
-# TLS with the client, before anything else.
-cdef STEP exchange_handshake(web_t* w, exchange_t* x) noexcept nogil
-
-# Read and parse; when a head is whole, begin its exchange.
-cdef STEP exchange_head(web_t* w, exchange_t* x) noexcept nogil

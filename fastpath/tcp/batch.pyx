@@ -1,0 +1,141 @@
+"""Reads of a turn first, then its writes: a kernel that does one thing at a time finds
+its code in the cache. Relays of requests and responses live on that.
+"""
+
+from libc.errno cimport EAGAIN, EINTR
+
+from fastpath.base.linux.file cimport EPOLLIN
+from fastpath.base.poller cimport TAG_DOWN, TAG_UP, tag_generation, tag_index, tag_kind
+from fastpath.base.spill cimport SCRATCH_BYTES
+from fastpath.tcp.half cimport (
+    END_READABLE,
+    END_WRITABLE,
+    MODE_SPLICE,
+    MOVE_SOURCE_FAILED,
+    end_t,
+    half_give,
+    half_read,
+    half_t,
+)
+from fastpath.tcp.relay cimport (
+    RELAY_FLOWING,
+    SIDE_DOWN,
+    SIDE_UP,
+    relay_at,
+    relay_move,
+    relay_moved,
+    relay_t,
+    side_other,
+    side_t,
+)
+
+
+# The relay of a message or an event, unless it is no more.
+cdef inline relay_t* living(
+    relays_t* rs, uint32_t index, uint32_t generation
+) noexcept nogil:
+    cdef relay_t* r = relay_at(rs, index)
+
+    if r.state != RELAY_FLOWING or r.generation != generation:
+        return NULL
+    return r
+
+
+# Whether `r` copies from `side` and nothing stands in the way.
+cdef inline bint copies(const relay_t* r, side_t side) noexcept nogil:
+    cdef const half_t* h = &r.half[side]
+
+    return (
+        h.mode != MODE_SPLICE
+        and h.streak == 0
+        and h.spill == NULL
+        and h.pipe == NULL
+        and not h.ended
+        and not r.queued
+        and not r.end[side].wary
+        and r.end[side_other(side)].writable == END_WRITABLE
+    )
+
+
+cdef void burst_send(burst_t* b, relays_t* rs) noexcept nogil:
+    cdef message_t* message
+    cdef relay_t* r
+    cdef half_t* h
+    cdef uint64_t before
+    cdef uint32_t at = 0
+    cdef uint32_t i
+
+    for i in range(b.count):
+        message = &b.messages[i]
+        r = living(rs, message.index, message.generation)
+        if r != NULL:
+            h = &r.half[message.source]
+            before = h.bytes
+            move = half_give(
+                &rs.c.mover, h, &r.end[side_other(message.source)], at, message.size
+            )
+            relay_moved(rs, r, message.source, move, h.bytes - before)
+        at += message.size
+    b.count = 0
+    b.used = 0
+
+
+cdef bint burst_read(
+    burst_t* b, relays_t* rs, uint64_t tag, uint32_t events
+) noexcept nogil:
+    cdef side_t side = SIDE_DOWN if tag_kind(tag) == TAG_DOWN else SIDE_UP
+    cdef relay_t* r
+    cdef end_t* src
+    cdef ssize_t n
+
+    if events != EPOLLIN or (side == SIDE_UP and tag_kind(tag) != TAG_UP):
+        return False
+    r = living(rs, tag_index(tag), tag_generation(tag))
+    if r == NULL or not copies(r, side):
+        return False
+    src = &r.end[side]
+    src.readable = END_READABLE
+    n = half_read(&rs.c.mover, &r.half[side], src, b.used)
+    if n == -EAGAIN:
+        return True
+    if n == 0 or n == -EINTR:
+        return False  # a FIN, among other things: the ordinary way
+    if n > 0:
+        burst_keep(b, r, side, n)
+    if n < 0 or n > BURST_SMALL or burst_full(b):
+        burst_send(b, rs)
+    if n < 0 or src.readable:
+        burst_go_on(rs, tag, side, n)
+    return True
+
+
+cdef inline bint burst_full(const burst_t* b) noexcept nogil:
+    return b.count == BURST_MOST or b.used > SCRATCH_BYTES // 2
+
+
+cdef void burst_keep(
+    burst_t* b, const relay_t* r, side_t side, ssize_t n
+) noexcept nogil:
+    cdef message_t* message = &b.messages[b.count]
+
+    message.index = r.index
+    message.generation = r.generation
+    message.source = side
+    message.size = <uint32_t>n
+    b.count += 1
+    b.used += message.size
+
+
+# The source has failed (n is -errno), or has more than fitted in.
+cdef void burst_go_on(
+    relays_t* rs, uint64_t tag, side_t side, ssize_t n
+) noexcept nogil:
+    cdef relay_t* r = living(rs, tag_index(tag), tag_generation(tag))
+
+    if r == NULL:
+        return
+    if n > 0:
+        relay_move(rs, r, side)
+        return
+    rs.c.mover.error = <int>-n
+    relay_moved(rs, r, side, MOVE_SOURCE_FAILED, 0)

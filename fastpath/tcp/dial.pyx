@@ -1,0 +1,262 @@
+"""Getting a relay its backend: pick, connect, and on failure pick again.
+
+The first bytes are tried at once: on the same host connect(2) has ended the
+handshake when it returns EINPROGRESS, so the request can follow without a turn of
+the loop. A failed dial costs the client nothing: no byte has moved, and what was read
+from it waits in the spill for the next backend.
+"""
+
+from libc.errno cimport (
+    EAGAIN,
+    EINPROGRESS,
+    EMFILE,
+    ENFILE,
+    ENOBUFS,
+    ENOMEM,
+    errno,
+)
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
+
+from fastpath.base.linux.atomic cimport add_u32, sub_u32
+from fastpath.base.linux.clock cimport clock_us
+from fastpath.base.linux.file cimport (
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLPRI,
+    EPOLLRDHUP,
+)
+from fastpath.base.linux.socket cimport (
+    MSG_DONTWAIT,
+    MSG_PEEK,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    connect,
+    recv,
+    sockaddr,
+    sockaddr_storage,
+    socket,
+    socklen_t,
+)
+from fastpath.base.socket cimport socket_lazy_ack
+from fastpath.base.stats cimport (
+    DROP,
+    DROP_CONNECT_FAILED,
+    DROP_CONNECT_TIMEOUT,
+    DROP_NO_BACKEND,
+    DROP_NO_DESCRIPTORS,
+    DROP_RESET_BY_CLIENT,
+    vip_stats,
+)
+from fastpath.base.timer cimport timer_arm
+from fastpath.table.balancer cimport balancer_pick, pick_t
+from fastpath.table.dialler cimport dial_note_failure, dial_note_success
+from fastpath.table.registry cimport backend_state_t
+from fastpath.table.table cimport backend_sockaddr, backend_t, table_vip, vip_t
+from fastpath.tcp.half cimport (
+    END_FULL,
+    END_HOPED,
+    END_KEPT_ALIVE,
+    END_NODELAY,
+    END_POLLED,
+    END_WRITABLE,
+    MOVE,
+    MOVE_TARGET_FAILED,
+    end_t,
+    half_move,
+    half_t,
+)
+from fastpath.tcp.relay cimport (
+    RELAY_DIALLING,
+    RELAY_FLOWING,
+    RELAY_FREE,
+    SIDE_DOWN,
+    SIDE_UP,
+    end_close,
+    relay_drop,
+    relay_event,
+    relay_move,
+    relay_moved,
+    relay_poll,
+)
+
+
+cdef void dial_start(relays_t* rs, relay_t* r) noexcept nogil:
+    cdef end_t* down = &r.end[SIDE_DOWN]
+
+    r.state = RELAY_DIALLING
+    down.readable = 1
+    down.writable = 1
+    down.flags |= END_NODELAY | END_KEPT_ALIVE  # inherited
+    vip_stats(&rs.c.stats, r.vip.slot).accepted += 1
+    r.reason = DROP_NO_BACKEND
+    if dial_on(rs, r) and not down.flags & END_POLLED:
+        relay_poll(rs, r, SIDE_DOWN, EPOLLIN)
+
+
+cdef backend_t* dial_pick(relays_t* rs, relay_t* r, vip_t* v) noexcept nogil:
+    cdef pick_t ask
+    cdef uint32_t i
+
+    if v == NULL or r.tries >= v.pool.tries:
+        return NULL
+    ask.hash = r.hash
+    ask.now_ms = rs.c.now_ms
+    ask.tried_count = r.tries
+    for i in range(r.tries):
+        ask.tried[i] = r.tried[i]
+    return balancer_pick(v, &ask, &rs.c.seed)
+
+
+# Try backends until one may answer. Return False if the relay is no more.
+cdef bint dial_on(relays_t* rs, relay_t* r) noexcept nogil:
+    cdef vip_t* v = table_vip(rs.c, r.vip.slot)
+    cdef backend_t* b
+    cdef int failed
+
+    while True:
+        b = dial_pick(rs, r, v)
+        if b == NULL:
+            relay_drop(rs, r, <DROP>r.reason)
+            return False
+        if r.tries > 0:
+            vip_stats(&rs.c.stats, r.vip.slot).retries += 1
+        r.backend = b.state
+        add_u32(&b.state.active, 1)
+        failed = dial_connect(rs, r, b, v)
+        if failed == 0:
+            return True
+        if r.state == RELAY_FREE:
+            return False
+        if failed == -EMFILE or failed == -ENFILE or (
+            failed == -ENOMEM or failed == -ENOBUFS
+        ):
+            relay_drop(rs, r, DROP_NO_DESCRIPTORS)
+            return False
+        dial_failed(rs, r, v, DROP_CONNECT_FAILED)
+
+
+# Leave the backend that did not answer; the relay stays DIALLING.
+cdef void dial_failed(
+    relays_t* rs, relay_t* r, const vip_t* v, DROP reason
+) noexcept nogil:
+    cdef backend_state_t* backend = r.backend
+
+    end_close(&r.end[SIDE_UP], False)
+    r.end[SIDE_UP].flags = 0
+    r.end[SIDE_UP].writable = 0
+    r.backend = NULL
+    r.reason = reason
+    if r.tries < 3:
+        r.tried[r.tries] = backend.slot
+    r.tries += 1
+    dial_note_failure(rs.c, v, backend)
+    # The last touch: the slot of a backend without relays may be given to another.
+    sub_u32(&backend.active, 1)
+
+
+# Start to connect. Return 0, or -errno if that failed at once.
+cdef int dial_connect(
+    relays_t* rs, relay_t* r, const backend_t* b, const vip_t* v
+) noexcept nogil:
+    cdef sockaddr_storage name
+    cdef socklen_t size = backend_sockaddr(b, &name)
+    cdef end_t* up = &r.end[SIDE_UP]
+
+    up.fd = socket(name.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    if up.fd == -1:
+        return -errno
+    if v.listen.client_first:
+        socket_lazy_ack(up.fd)
+    r.dialled_us = clock_us()
+    if connect(up.fd, <sockaddr*>&name, size) == -1 and errno != EINPROGRESS:
+        return -errno
+    if b.loopback:
+        return dial_at_once(rs, r, v.pool.connect_ms)
+    timer_arm(&rs.c.wheel, &r.timer, rs.c.now_ms + v.pool.connect_ms)
+    relay_poll(rs, r, SIDE_UP, EPOLLIN | EPOLLOUT)
+    return 0 if r.state != RELAY_FREE else -EAGAIN
+
+
+# Hand on what the client has said without waiting for the handshake.
+cdef int dial_at_once(relays_t* rs, relay_t* r, uint32_t timeout_ms) noexcept nogil:
+    cdef half_t* h = &r.half[SIDE_DOWN]
+    cdef end_t* up = &r.end[SIDE_UP]
+    cdef MOVE move
+
+    up.writable = END_HOPED
+    move = half_move(&rs.c.mover, h, &r.end[SIDE_DOWN], up)
+    if move == MOVE_TARGET_FAILED and h.bytes == 0:
+        return -rs.c.mover.error
+    timer_arm(&rs.c.wheel, &r.timer, rs.c.now_ms + timeout_ms)
+    if h.bytes == 0:
+        up.writable = END_FULL  # until the poller says that it is connected
+        relay_moved(rs, r, SIDE_DOWN, move, 0)
+    elif dial_connected(rs, r) and relay_moved(rs, r, SIDE_DOWN, move, h.bytes):
+        if h.ended and not h.done:
+            relay_move(rs, r, SIDE_DOWN)
+    return 0 if r.state != RELAY_FREE else -EAGAIN
+
+
+# The backend has answered. Return False if the relay is no more.
+cdef bint dial_connected(relays_t* rs, relay_t* r) noexcept nogil:
+    cdef const vip_t* v = table_vip(rs.c, r.vip.slot)
+
+    r.state = RELAY_FLOWING
+    r.active_ms = rs.c.now_ms
+    dial_note_success(rs.c, r.backend, r.dialled_us)
+    if r.end[SIDE_UP].writable == END_HOPED:
+        r.end[SIDE_UP].writable = END_WRITABLE
+    # The timer stands at the connect deadline; it looks further from there.
+    if v != NULL and v.idle_ms < v.pool.connect_ms:
+        timer_arm(&rs.c.wheel, &r.timer, rs.c.now_ms + v.idle_ms)
+    if r.end[SIDE_UP].flags & END_POLLED:
+        return True
+    return relay_poll(rs, r, SIDE_UP, EPOLLIN)
+
+
+# This backend did not answer; go on with the next.
+cdef void dial_next(
+    relays_t* rs, relay_t* r, DROP reason
+) noexcept nogil:
+    dial_failed(rs, r, table_vip(rs.c, r.vip.slot), reason)
+    dial_on(rs, r)
+
+
+# Whether a backend spoke before it was reset: then it had been connected.
+cdef bint dial_spoke(const end_t* up) noexcept nogil:
+    cdef char byte
+    return recv(up.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0
+
+
+cdef void dial_event(
+    relays_t* rs, relay_t* r, side_t side, uint32_t events
+) noexcept nogil:
+    if side == SIDE_DOWN:
+        if events & EPOLLERR:
+            relay_drop(rs, r, DROP_RESET_BY_CLIENT)
+            return
+        r.end[SIDE_DOWN].readable = 1
+        if events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP):
+            r.end[SIDE_DOWN].wary = 1
+    elif events & (EPOLLERR | EPOLLHUP):
+        if events & EPOLLIN and dial_spoke(&r.end[SIDE_UP]):
+            r.end[SIDE_UP].writable = END_WRITABLE
+            if dial_connected(rs, r):
+                relay_event(rs, r, SIDE_UP, events)
+        else:
+            dial_next(rs, r, DROP_CONNECT_FAILED)
+    elif events & EPOLLOUT:
+        r.end[SIDE_UP].writable = END_WRITABLE
+        r.end[SIDE_UP].readable = 1  # a server may speak first
+        if events & (EPOLLPRI | EPOLLRDHUP):
+            r.end[SIDE_UP].wary = 1
+        if dial_connected(rs, r) and relay_move(rs, r, SIDE_DOWN):
+            relay_move(rs, r, SIDE_UP)
+
+
+cdef void dial_timer(relays_t* rs, relay_t* r) noexcept nogil:
+    dial_next(rs, r, DROP_CONNECT_TIMEOUT)

@@ -1,0 +1,25 @@
+"""OpenSSL's buffers, for the connections that use them.
+
+A connection that waits, as a watch does for hours, should hold none; one that is busy
+should not get two of them anew for every record. Which is which shows by itself: a
+place is lost to somebody else's record, and won by the next of one's own. OpenSSL's
+SSL_MODE_RELEASE_BUFFERS knows only always and never, and since 3.2 the one for writing
+is settled by the handshake.
+"""
+
+from fastpath.tls.openssl cimport SSL_free_buffers
+
+
+cdef void buffers_keep(buffers_t* b, SSL* ssl, uint8_t* place) noexcept nogil:
+    cdef SSL* other = b.holders[b.next]
+
+    if other != NULL:
+        SSL_free_buffers(other)  # unless bytes wait in them: its next turn is near
+    b.holders[b.next] = ssl
+    place[0] = b.next
+    b.next = (b.next + 1) % BUFFERS_MOST
+
+
+cdef void buffers_leave(buffers_t* b, const SSL* ssl, uint8_t place) noexcept nogil:
+    if buffers_held(b, ssl, place):
+        b.holders[place] = NULL

@@ -1,0 +1,19 @@
+from typing import final
+
+from fastpath.api.tlsspec import ClientTls, ServerTls
+
+@final
+class ClientContext:
+    def __init__(self, spec: ClientTls, workers: int = 1) -> None: ...
+    @property
+    def spec(self) -> ClientTls: ...
+    @property
+    def workers(self) -> int: ...
+
+@final
+class ServerContext:
+    def __init__(self, spec: ServerTls, workers: int = 1) -> None: ...
+    @property
+    def spec(self) -> ServerTls: ...
+    @property
+    def workers(self) -> int: ...

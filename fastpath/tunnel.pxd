@@ -1,9 +1,0 @@
-# Exchanges that were upgraded.
-from fastpath.client cimport STEP
-from fastpath.web cimport exchange_t, web_t
-
-# 101 was sent: from now on it is a tunnel.
-cdef STEP exchange_tunnel(web_t* w, exchange_t* x) noexcept nogil
-
-# Move what can be moved, both ways.
-cdef STEP tunnel_run(web_t* w, exchange_t* x) noexcept nogil

@@ -1,0 +1,22 @@
+# Taking clients, and placing each with the worker that has least to do.
+from libc.stdint cimport uint32_t
+from fastpath.base.addr cimport addr_t
+from fastpath.table.listener cimport listener_t
+from fastpath.worker.fleet cimport worker_t
+
+# Serve a client of a vip, as a relay or by HTTP; the fd is theirs now.
+cdef void accept_open(
+    worker_t* w, int fd, uint32_t vip, const addr_t* client
+) noexcept nogil
+
+# Own and watch a listening socket, which is the worker's from now on.
+cdef void accept_start(worker_t* w, uint32_t vip, int fd) noexcept nogil
+
+# Serve who was let in by the kernel already, with the table it came to; then close.
+cdef void accept_stop(worker_t* w, uint32_t vip) noexcept nogil
+
+# The listener is readable.
+cdef void accept_some(worker_t* w, listener_t* l) noexcept nogil
+
+# Listen again where descriptors had run out.
+cdef void accept_resume(worker_t* w) noexcept nogil

@@ -1,0 +1,182 @@
+"""Accepting: how many at once, by whom they are served, and what happens when
+descriptors run out. The only place where one worker gives work to another."""
+
+from libc.errno cimport EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from libc.stdint cimport uint64_t
+
+from fastpath.base.addr cimport addr_t
+from fastpath.base.context cimport context_refuse
+from fastpath.base.linux.atomic cimport acquire_ptr, load_u64
+from fastpath.base.linux.file cimport (
+    EPOLLEXCLUSIVE,
+    EPOLLIN,
+    O_CLOEXEC,
+    O_RDONLY,
+    close,
+    open as open_file,
+)
+from fastpath.base.mailbox cimport LETTER_ADOPT, letter_t, mailbox_depth, mailbox_push
+from fastpath.base.poller cimport TAG_LISTENER, poller_add, poller_remove, tag_make
+from fastpath.base.stats cimport DROP_NO_DESCRIPTORS
+from fastpath.http.client cimport web_retire
+from fastpath.http.events cimport web_open
+from fastpath.table.listener cimport listener_accept
+from fastpath.table.table cimport table_vip, vip_t
+from fastpath.tcp.naming cimport admit_open
+from fastpath.worker.fleet cimport ACCEPTS_MOST, PAUSE_MS
+
+cdef enum:
+    SHED_MOST = 64      # clients refused at once when descriptors ran out
+
+
+# The worker that should have the next client.
+cdef worker_t* accept_least(worker_t* w) noexcept nogil:
+    cdef uint64_t mine = w.context.stats.active
+    cdef uint64_t least = mine
+    cdef worker_t* chosen = w
+    cdef worker_t* other
+    cdef uint64_t load
+    cdef int i
+
+    for i in range(w.fleet.count):
+        other = w.fleet.workers[i]
+        if other == w:
+            continue
+        load = load_u64(&other.context.stats.active) + mailbox_depth(&other.mailbox)
+        if load < least:
+            least = load
+            chosen = other
+    # Handing over costs a wake-up: among many relays, not for less than an eighth.
+    return chosen if mine > least + least // 8 else w
+
+
+cdef void accept_open(
+    worker_t* w, int fd, uint32_t vip, const addr_t* client
+) noexcept nogil:
+    cdef vip_t* v = table_vip(&w.context, vip)
+
+    if v != NULL and v.http != NULL:
+        web_open(&w.web, fd, vip, client)
+    else:
+        admit_open(&w.relays, fd, vip, client)
+
+
+cdef void accept_place(
+    worker_t* w, int fd, uint32_t vip, const addr_t* client
+) noexcept nogil:
+    cdef worker_t* target = w
+    cdef letter_t letter
+
+    w.context.stats.accepted += 1
+    # Not across the line between two tables: the next one may not know the vip.
+    if w.fleet.count > 1 and acquire_ptr(&w.fleet.table) == w.context.table:
+        target = accept_least(w)
+    if target != w:
+        letter.kind = LETTER_ADOPT
+        letter.fd = fd
+        letter.slot = vip
+        letter.addr = client[0]
+        letter.load = NULL
+        if mailbox_push(&target.mailbox, &letter) == 0:
+            w.context.stats.handed_over += 1
+            return
+    accept_open(w, fd, vip, client)
+
+
+# Workers may have one socket in common: then a client wakes one of them. What is
+# watched like this can be added and removed, not changed.
+cdef int accept_watch(worker_t* w, listener_t* l) noexcept nogil:
+    return poller_add(
+        &w.context.poller, l.fd, EPOLLIN | EPOLLEXCLUSIVE, tag_make(TAG_LISTENER, l.vip, 0)
+    )
+
+
+cdef void accept_pause(worker_t* w, listener_t* l) noexcept nogil:
+    l.paused_until_ms = w.context.now_ms + PAUSE_MS
+    w.resume_ms = l.paused_until_ms
+
+
+# Descriptors or memory ran out: refuse who waits, then leave the listener alone for a
+# while. Without the reserve the client would hang, and epoll would spin.
+cdef void accept_shed(worker_t* w, listener_t* l) noexcept nogil:
+    cdef addr_t client
+    cdef int fd, _i
+
+    for _i in range(SHED_MOST):
+        if w.reserve == -1:
+            break
+        close(w.reserve)
+        fd = listener_accept(l.fd, &client)
+        if fd >= 0:
+            context_refuse(&w.context, fd, l.vip, DROP_NO_DESCRIPTORS)
+        w.reserve = open_file("/dev/null", O_RDONLY | O_CLOEXEC)
+        if fd < 0:
+            break
+    poller_remove(&w.context.poller, l.fd)
+    accept_pause(w, l)
+
+
+cdef void accept_some(worker_t* w, listener_t* l) noexcept nogil:
+    cdef addr_t client
+    cdef uint32_t taken = 0
+    cdef int fd
+
+    # As many as there probably are: asking for one more costs a system call.
+    while taken < l.batch:
+        fd = listener_accept(l.fd, &client)
+        if fd == -EAGAIN:
+            l.batch = taken if taken > 1 else 1
+            return
+        if fd == -EMFILE or fd == -ENFILE or fd == -ENOBUFS or fd == -ENOMEM:
+            accept_shed(w, l)
+            return
+        if fd >= 0:  # else that client has gone already
+            accept_place(w, fd, l.vip, &client)
+        taken += 1
+    l.batch = l.batch * 2 if l.batch < ACCEPTS_MOST else ACCEPTS_MOST
+
+
+cdef void accept_resume(worker_t* w) noexcept nogil:
+    cdef listener_t* l
+    cdef uint32_t i
+
+    if w.reserve == -1:
+        w.reserve = open_file("/dev/null", O_RDONLY | O_CLOEXEC)
+    w.resume_ms = 0
+    for i in range(w.listener_room):
+        l = &w.listeners[i]
+        if l.fd == -1 or l.paused_until_ms == 0:
+            continue
+        l.paused_until_ms = 0
+        if accept_watch(w, l) < 0:  # no memory yet
+            accept_pause(w, l)
+
+
+cdef void accept_start(worker_t* w, uint32_t vip, int fd) noexcept nogil:
+    cdef listener_t* l = &w.listeners[vip]
+
+    l.fd = fd
+    l.vip = vip
+    l.batch = 1
+    l.paused_until_ms = 0
+    if accept_watch(w, l) < 0:
+        accept_pause(w, l)
+
+
+cdef void accept_stop(worker_t* w, uint32_t vip) noexcept nogil:
+    cdef listener_t* l = &w.listeners[vip]
+    cdef addr_t client
+    cdef int fd
+
+    if l.fd == -1:
+        return
+    # Who has been let in by the kernel already is served, by the table it came to.
+    while True:
+        fd = listener_accept(l.fd, &client)
+        if fd < 0:
+            break
+        accept_open(w, fd, vip, &client)
+    web_retire(&w.web, vip)
+    poller_remove(&w.context.poller, l.fd)
+    close(l.fd)
+    l.fd = -1

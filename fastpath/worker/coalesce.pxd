@@ -1,0 +1,12 @@
+# When a worker lets bytes gather before it looks for more.
+from libc.stdint cimport uint64_t
+from fastpath.worker.fleet cimport worker_t
+
+# Counts all that moves and is no stream.
+cdef uint64_t worker_others(const worker_t* w) noexcept nogil
+
+# A turn is over. The arguments are stats.spliced, stats.streamed and worker_others as
+# they were before it.
+cdef void worker_rest(
+    worker_t* w, uint64_t spliced, uint64_t streamed, uint64_t other
+) noexcept nogil

@@ -1,0 +1,48 @@
+# Workers, and what those of one engine share.
+from libc.stdint cimport uint32_t, uint64_t
+from fastpath.base.context cimport context_t
+from fastpath.base.mailbox cimport mailbox_t
+from fastpath.http.web cimport web_t
+from fastpath.table.listener cimport listener_t
+from fastpath.tcp.batch cimport burst_t
+from fastpath.tcp.relay cimport relays_t
+
+cdef enum:
+    WORKERS_MOST = 64
+    ACCEPTS_MOST = 16       # taken at once from one listener
+    PAUSE_MS = 100          # no accept after descriptors ran out
+    RESETS_MOST = 16        # asked for and not finished
+    RESET_STEP = 1000       # relays looked at in one turn for each
+
+# A reset that is under way.
+cdef struct reset_t:
+    uint32_t slot
+    uint32_t next           # relay to look at
+
+# What all workers of an engine share.
+cdef struct fleet_t:
+    int         count
+    worker_t*   workers[WORKERS_MOST]   # borrowed; the engine's
+    void*       table                   # atomic; table_t*, Python writes
+    mailbox_t   notices
+    mailbox_t   questions               # of requests whose verdict nobody remembers
+    uint64_t    epoch                   # atomic; of verdicts in force, Python writes
+
+cdef struct worker_t:
+    fleet_t*     fleet           # borrowed
+    int          reserve         # owned fd, given up to refuse a client politely
+    bint         stopping
+    uint64_t     generation      # atomic; of the table in use: the quiescent point
+    bint         streaming       # HTTP moves so much that it pays to rest
+    uint64_t     streamed_ms     # when that was judged, and what had been moved by then
+    uint64_t     streamed
+    uint64_t     resume_ms       # when paused listeners are looked at; 0 = none is
+    uint32_t     reset_count
+    reset_t      resets[RESETS_MOST]
+    listener_t*  listeners       # owned; by vip slot
+    uint32_t     listener_room
+    context_t    context
+    mailbox_t    mailbox
+    relays_t     relays
+    burst_t      burst
+    web_t        web
