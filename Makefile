@@ -121,7 +121,7 @@ fmt: .stamps/lint  ## what lint can mend by itself
 .PHONY: types
 types: .stamps/lint .stamps/test .stamps/bench .stamps/install  ## mypy; stubtest: do the stubs of the core tell the truth?
 	$(PY) -m mypy
-	$(PY) -m mypy.stubtest fastpath.spec fastpath.errors $(STUBBED) \
+	$(PY) -m mypy.stubtest fastpath.api.spec fastpath.api.errors $(STUBBED) \
 	    --allowlist tests/stubtest.txt --ignore-unused-allowlist
 
 .PHONY: arch

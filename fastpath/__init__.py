@@ -19,7 +19,6 @@ asyncio, Kubernetes or configuration files. One OS thread per worker, which neve
 the GIL.
 """
 
-from fastpath.engine import Engine
 from fastpath.api.errors import EngineError, TableError
 from fastpath.api.policy import Forward, Http, Question, Reply
 from fastpath.api.snapshot import (
@@ -32,8 +31,9 @@ from fastpath.api.snapshot import (
     WorkerStats,
 )
 from fastpath.api.spec import Backend, Pool, Upstream, Vip
-from fastpath.table.table import Table
 from fastpath.api.tlsspec import ClientTls, ServerTls
+from fastpath.engine import Engine
+from fastpath.table.table import Table
 
 __all__ = [
     "Backend",

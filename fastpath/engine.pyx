@@ -29,11 +29,12 @@ from fastpath.base.mailbox cimport (
     mailbox_sleep,
     mailbox_wake,
 )
+from fastpath.http.decide cimport letter_burn
 from fastpath.stats_report cimport tally, tally_forget, tally_notices, tally_reserve
 from fastpath.table.assembly cimport assemble
 from fastpath.table.registry cimport Registry
 from fastpath.table.table cimport TableBlock
-from fastpath.verdict_api cimport Docket, docket_letter, letter_burn
+from fastpath.verdict_api cimport Docket, docket_letter
 from fastpath.worker.fleet cimport WORKERS_MOST, fleet_t
 from fastpath.worker.worker cimport Worker, worker_free, worker_new
 

@@ -34,6 +34,3 @@ cdef class Docket:
 cdef docket_letter(
     letter_t* letter, question, VerdictBlock block, ttl_s, names, key
 )
-
-# End a letter that nobody will read, and what it carries.
-cdef void letter_burn(letter_t* letter) noexcept nogil

@@ -8,7 +8,6 @@ from libc.string cimport memcpy, memset
 
 from fastpath.base.addr cimport addr_text
 from fastpath.base.linux.atomic cimport release_u64
-from fastpath.base.linux.file cimport close
 from fastpath.base.linux.socket cimport AF_INET, AF_INET6
 from fastpath.base.mailbox cimport (
     LETTER_ANSWER,
@@ -126,15 +125,6 @@ cdef docket_letter(
     letter.kind = LETTER_ANSWER
     letter.fd = -1
     letter.load = answer
-
-
-cdef void letter_burn(letter_t* letter) noexcept nogil:
-    if letter.kind == LETTER_ANSWER:
-        verdict_release((<answer_t*>letter.load).verdict)
-    if letter.fd != -1:
-        close(letter.fd)
-    free(letter.load)
-    letter.load = NULL
 
 
 # ---- Verdicts.

@@ -1,1 +1,1 @@
-"""The suite. Its scaffolding (conftest, waiting, servers, leaks, netns) is typed."""
+"""The suite, in folders that mirror the code. Its tools (support, fakes) are typed."""

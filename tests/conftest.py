@@ -1,10 +1,8 @@
 """Rules every test lives under: nothing leaks, nothing hangs, no skip is silent."""
 
 import asyncio
-import functools
 import inspect
 import os
-import re
 import resource
 import signal
 from collections import Counter
@@ -16,26 +14,13 @@ import pytest
 import uvloop
 
 from pyproxy.sandbox.certificates import Authority
-from tests import netns as namespaces
-from tests import servers
 from tests.fakes.apiserver import authority
 from tests.fakes.office import Office
-from tests.leaks import Holdings, leaked_since, lost_since
-from tests.tls_tools import Certificates
-from tests.waiting import PAUSE_S, scaled
-
-# A test file that imports the core itself, or what others do so for it; it runs again
-# on the debug and on the sanitizer build.
-CORE_IMPORT = re.compile(
-    r"^\s*(?:from|import) (?:fastpath|tests\.(?:relay_tools|web_rig))\b", re.MULTILINE
-)
-
-# One that has an engine, a server or a program at work: no unit test.
-LIVE_IMPORT = re.compile(
-    r"^\s*(?:from|import) (?:fastpath import .*\bEngine\b|fastpath\.engine|subprocess|"
-    r"loadtests|tests\.(?:fakes|netns|realcluster|relay_tools|servers|web_rig))\b",
-    re.MULTILINE,
-)
+from tests.support import netns as namespaces
+from tests.support import servers
+from tests.support.leaks import Holdings, leaked_since, lost_since
+from tests.support.tls_tools import Certificates
+from tests.support.waiting import PAUSE_S, scaled
 
 # What a shell sets for its own comfort must not reach the programs under test: without
 # buffers, Python forgives a broken pipe that it otherwise ends with 120 for.
@@ -55,32 +40,20 @@ hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=20_000)
 hypothesis.settings.load_profile("default")
 
 
-@functools.cache
-def marks_of(test_file: Path) -> list[str]:
-    """Return the markers that the imports of `test_file` stand for."""
-    text = test_file.read_text()
-    by_import = {"core": CORE_IMPORT, "live": LIVE_IMPORT}
-    return [name for name, wanted in by_import.items() if wanted.search(text)]
-
-
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Scale every timeout; mark what tests the core; skip what cannot run here."""
+    """Scale every timeout; skip what cannot run here."""
     default_s = float(config.getini("timeout"))
     for item in items:
         marker = item.get_closest_marker("timeout")
         timeout_s = float(marker.args[0]) if marker and marker.args else default_s
         item.add_marker(pytest.mark.timeout(scaled(timeout_s)), append=False)
-        if "netns" in getattr(item, "fixturenames", ()):
-            item.add_marker("netns")
         if item.get_closest_marker("ipv6") and not servers.has_ipv6():
             item.add_marker(pytest.mark.skip(reason="no IPv6 on loopback here"))
         if item.get_closest_marker("crowd") and hard < CROWD:
             why = f"needs {CROWD} descriptors (ulimit -Hn)"
             item.add_marker(pytest.mark.skip(reason=why))
-        for name in marks_of(item.path):
-            item.add_marker(name)
 
 
 @pytest.fixture(scope="session")

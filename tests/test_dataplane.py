@@ -10,8 +10,10 @@ from pyproxy.dataplane import Dataplane
 from pyproxy.errors import StartError
 from pyproxy.model import Backend, Key, Limits, Pool, Vip
 from tests.fakes.patience import until
-from tests.servers import Address, EchoServer, free_port
-from tests.waiting import scaled, wait_until
+from tests.support.servers import Address, EchoServer, free_port
+from tests.support.waiting import scaled, wait_until
+
+pytestmark = pytest.mark.live
 
 
 @pytest.fixture

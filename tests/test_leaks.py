@@ -4,7 +4,11 @@ import os
 import subprocess
 import threading
 
-from tests.leaks import Holdings, leaked_since, lost_since
+import pytest
+
+from tests.support.leaks import Holdings, leaked_since, lost_since
+
+pytestmark = pytest.mark.live
 
 
 def test_open_descriptor_is_named_until_it_is_closed() -> None:

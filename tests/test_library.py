@@ -7,9 +7,13 @@ import socket
 import typing
 from pathlib import Path
 
+import pytest
+
 import fastpath
 from fastpath import Backend, Engine, Pool, Table, Vip
-from tests.servers import EchoServer, free_port, receive_all
+from tests.support.servers import EchoServer, free_port, receive_all
+
+pytestmark = [pytest.mark.core, pytest.mark.live]
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -17,7 +17,9 @@ from pyproxy.logs import JsonFormatter, TextFormatter
 from pyproxy.runtime import Notifier
 from tests.fakes.apiserver import FakeApiserver
 from tests.fakes.cluster import FAST, Cluster
-from tests.waiting import scaled, wait_until
+from tests.support.waiting import scaled, wait_until
+
+pytestmark = pytest.mark.live
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 Runs in build/fuzz, where the core is compiled with coverage and the address sanitizer.
 Inputs that begin with "HTTP/" are responses, all others requests. What we accept must
-be read alike by llhttp and h11 (tests/head_oracles.py), and must be accepted a byte at
-a time, too. Seeds are the tables of the tests; inputs that found something new stay in
-build/fuzz/corpus, one that failed in build/fuzz/crash-*.
+be read alike by llhttp and h11 (tests/support/head_oracles.py), and must be accepted a
+byte at a time, too. Seeds are the tables of the tests; inputs that found something new
+stay in build/fuzz/corpus, one that failed in build/fuzz/crash-*.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ from fastpath.http1.head import (
     parse_request,
     parse_response,
 )
-from tests import test_head_chunks, test_head_refused, test_head_responses
-from tests.head_grammar import KNOWN, ODDITIES
-from tests.head_oracles import agree
-from tests.heads import request
+from tests.core.http1 import test_chunks, test_refused, test_responses
+from tests.support.head_grammar import KNOWN, ODDITIES
+from tests.support.head_oracles import agree
+from tests.support.heads import request
 
 CORPUS = Path("corpus")
 DICTIONARY = Path("dictionary")
@@ -52,9 +52,9 @@ def fuzz_one(data: bytes) -> None:
 def sow() -> None:
     """Write the seeds and the words that are worth trying."""
     chunked = request(b"Transfer-Encoding: chunked")
-    bodies = [*test_head_chunks.BODIES.values()]
-    bodies += [data for _, data in test_head_chunks.REFUSED.values()]
-    seeds = [*test_head_refused.SAMPLES, *test_head_responses.SAMPLES]
+    bodies = [*test_chunks.BODIES.values()]
+    bodies += [data for _, data in test_chunks.REFUSED.values()]
+    seeds = [*test_refused.SAMPLES, *test_responses.SAMPLES]
     seeds += [chunked + body for body in bodies if len(body) < 1000]
     CORPUS.mkdir(exist_ok=True)
     for seed in seeds:

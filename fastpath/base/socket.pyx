@@ -1,7 +1,5 @@
 """Options that relays, exchanges and listeners set alike."""
 
-from libc.errno cimport errno
-
 from fastpath.base.linux.file cimport close
 from fastpath.base.linux.socket cimport (
     IPPROTO_TCP,

@@ -1,5 +1,5 @@
-# Buffers of one worker: the scratch buffer that every read goes through, spills for what
-# a destination did not take, and the pipes that streams are spliced through.
+# Buffers of one worker: the scratch buffer that every read goes through, spills for
+# what a destination did not take, and the pipes that streams are spliced through.
 from libc.stdint cimport uint8_t, uint32_t
 from fastpath.base.pipe cimport pipe_list_t
 from fastpath.base.stats cimport stats_t

@@ -3,7 +3,6 @@ so that a worker increments while Python adds chunks behind it."""
 
 from libc.errno cimport ENOMEM
 from libc.stdlib cimport calloc, free
-from fastpath.http1.field cimport DELETE
 
 cdef extern from * nogil:
     int clz64 "__builtin_clzll"(unsigned long long bits)

@@ -20,3 +20,6 @@ cdef STEP exchange_reached(web_t* w, exchange_t* x, REACH reach) noexcept nogil
 
 # A kept connection had ended: send the request once more, on a new one, if it may be.
 cdef STEP exchange_replay(web_t* w, exchange_t* x) noexcept nogil
+
+# End a letter that nobody will read, and what it carries.
+cdef void letter_burn(letter_t* letter) noexcept nogil

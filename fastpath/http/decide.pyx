@@ -7,7 +7,13 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from fastpath.base.linux.atomic cimport acquire_u64
-from fastpath.base.mailbox cimport LETTER_QUESTION, letter_t, mailbox_push
+from fastpath.base.linux.file cimport close
+from fastpath.base.mailbox cimport (
+    LETTER_ANSWER,
+    LETTER_QUESTION,
+    letter_t,
+    mailbox_push,
+)
 from fastpath.base.slab cimport slab_find
 from fastpath.base.spill cimport SCRATCH_BYTES
 from fastpath.base.stats cimport DROP_NO_MEMORY, web_stats
@@ -266,3 +272,12 @@ cdef STEP exchange_ask_on(web_t* w, exchange_t* x) noexcept nogil:
     x.deaf = 0
     head_again(w, x)
     return exchange_ask(w, x, refused)
+
+
+cdef void letter_burn(letter_t* letter) noexcept nogil:
+    if letter.kind == LETTER_ANSWER:
+        verdict_release((<answer_t*>letter.load).verdict)
+    if letter.fd != -1:
+        close(letter.fd)
+    free(letter.load)
+    letter.load = NULL

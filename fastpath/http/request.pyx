@@ -47,7 +47,6 @@ from fastpath.http.web cimport (
     record_t,
     web_t,
 )
-from fastpath.http1.field cimport DELETE
 from fastpath.http1.framing cimport FAULT, fault_status, fault_text, head_t
 from fastpath.http1.head cimport head_parse_request
 from fastpath.table.table cimport http_t

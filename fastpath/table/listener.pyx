@@ -4,8 +4,7 @@ import fcntl
 import os
 import socket as socket_module
 
-from libc.errno cimport EINTR, EINVAL, EPROTO, errno
-from libc.stdint cimport uint32_t
+from libc.errno cimport EINTR, EINVAL, errno
 
 from fastpath.base.addr cimport (
     addr_from_sockaddr,

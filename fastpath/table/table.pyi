@@ -1,9 +1,9 @@
 from collections.abc import Iterable, Mapping
 from typing import final
 
-from fastpath.table.registry import Registry
 from fastpath.api.snapshot import Key
 from fastpath.api.spec import Pool, Upstream, Vip
+from fastpath.table.registry import Registry
 
 BALANCES: dict[str, int]
 

@@ -15,8 +15,7 @@ from libc.errno cimport (
     ENOMEM,
     errno,
 )
-from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport uint32_t
 
 from fastpath.base.linux.atomic cimport add_u32, sub_u32
 from fastpath.base.linux.clock cimport clock_us

@@ -7,7 +7,7 @@ to the address in the header. Of anybody else no byte is looked at.
 """
 
 from libc.errno cimport EAGAIN, EPROTO, errno
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t
 
 from fastpath.base.addr cimport addr_from_sockaddr, addr_t, network_holds
 from fastpath.base.context cimport context_refuse

@@ -86,9 +86,9 @@ cdef void accept_place(
 # Workers may have one socket in common: then a client wakes one of them. What is
 # watched like this can be added and removed, not changed.
 cdef int accept_watch(worker_t* w, listener_t* l) noexcept nogil:
-    return poller_add(
-        &w.context.poller, l.fd, EPOLLIN | EPOLLEXCLUSIVE, tag_make(TAG_LISTENER, l.vip, 0)
-    )
+    cdef uint64_t tag = tag_make(TAG_LISTENER, l.vip, 0)
+
+    return poller_add(&w.context.poller, l.fd, EPOLLIN | EPOLLEXCLUSIVE, tag)
 
 
 cdef void accept_pause(worker_t* w, listener_t* l) noexcept nogil:

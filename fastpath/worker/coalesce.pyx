@@ -8,6 +8,7 @@ interrupts; a new client or request waits so much longer at most.
 from fastpath.base.linux.clock cimport sleep_ns
 from fastpath.base.mailbox cimport mailbox_depth
 from fastpath.base.slab cimport SLAB_NONE
+from fastpath.base.stats cimport stats_t
 from fastpath.tcp.relay cimport RELAY_NONE
 
 cdef enum:
@@ -16,7 +17,8 @@ cdef enum:
 
 
 cdef uint64_t worker_others(const worker_t* w) noexcept nogil:
-    return w.context.stats.copied - w.context.stats.streamed + w.context.stats.accepted + w.context.stats.heads
+    cdef const stats_t* s = &w.context.stats
+    return s.copied - s.streamed + s.accepted + s.heads
 
 
 # Judged by the millisecond: a peer that writes small records wakes us for each.

@@ -64,6 +64,7 @@ from fastpath.http.client cimport (
     web_sweep,
     web_take_table,
 )
+from fastpath.http.decide cimport letter_burn
 from fastpath.http.events cimport (
     web_answer,
     web_client_event,
@@ -92,7 +93,6 @@ from fastpath.tcp.relay cimport (
     relays_run,
     side_t,
 )
-from fastpath.verdict_api cimport letter_burn
 from fastpath.worker.accept cimport (
     accept_open,
     accept_resume,

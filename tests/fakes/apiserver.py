@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from pyproxy.sandbox.certificates import Authority, Pair
-from tests.servers import Server
+from tests.support.servers import Server
 
 
 def server_context(pair: Pair, client_ca: Path | None = None) -> ssl.SSLContext:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.fakes.apiserver import FakeApiserver, authority, server_context
 from tests.fakes.process import Balancer, SmallServer
-from tests.waiting import scaled
+from tests.support.waiting import scaled
 
 Address = tuple[str, int]
 

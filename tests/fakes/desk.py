@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.fakes.process import Program
-from tests.waiting import scaled
+from tests.support.waiting import scaled
 
 AGAIN = "/again"  # asked after each request, to see whether it is answered
 START = "Starting to serve on "

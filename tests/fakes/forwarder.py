@@ -7,7 +7,7 @@ import struct
 import threading
 
 from pyproxy.sandbox.certificates import Pair
-from tests.servers import CHUNK, Server, receive_exactly
+from tests.support.servers import CHUNK, Server, receive_exactly
 
 
 class Forwarder(Server):

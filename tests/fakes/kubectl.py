@@ -15,7 +15,7 @@ import pytest
 
 from pyproxy.sandbox.certificates import Pair
 from tests.fakes.apiserver import FakeApiserver, server_context
-from tests.waiting import scaled
+from tests.support.waiting import scaled
 
 END_S = 15.0
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from tests.waiting import scaled
+from tests.support.waiting import scaled
 
 
 async def until(

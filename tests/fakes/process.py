@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import IO, Any, ClassVar, Self
 
 from pyproxy.sandbox.certificates import Pair
-from tests.waiting import scaled, wait_until
+from tests.support.waiting import scaled, wait_until
 
 ROOT = Path(__file__).parents[2]
 ACTIVATE = str(Path(__file__).with_name("activate.py"))

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pyproxy.sandbox.certificates import Authority, Pair
-from tests.servers import Server
-from tests.waiting import wait_until
+from tests.support.servers import Server
+from tests.support.waiting import wait_until
 
 MAX_HEAD = 1 << 20
 

@@ -1,0 +1,245 @@
+"""The admin address over real HTTP, with the real core behind it."""
+
+import asyncio
+import http.client
+import json
+import re
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from pyproxy.admin import Admin, Collector, Health, Sources, describe
+from pyproxy.dataplane import Dataplane
+from pyproxy.errors import StartError
+from pyproxy.metrics import new_registry
+from pyproxy.model import Backend, Key, Pool, Vip
+from pyproxy.probe import Finding, Pace, ProbeState, Result, Target, Watched
+from tests.support.servers import EchoServer, free_port
+from tests.support.waiting import scaled
+
+pytestmark = pytest.mark.live
+
+DEAD: Key = ("10.0.0.9", 6443)
+
+
+@dataclass
+class Office:
+    """An open admin address and what stands behind it."""
+
+    where: str
+    health: Health
+    dataplane: Dataplane
+    collector: Collector
+    watched: dict[Key, Watched] = field(default_factory=dict)
+
+    async def get(
+        self, path: str, method: str = "GET", host: str | None = None
+    ) -> tuple[int, str, dict[str, str]]:
+        """Ask; returns status, body, headers."""
+        return await asyncio.to_thread(self._get, path, method, host)
+
+    def _get(
+        self, path: str, method: str, host: str | None
+    ) -> tuple[int, str, dict[str, str]]:
+        connection = http.client.HTTPConnection(self.where, timeout=scaled(5))
+        try:
+            headers = {"Host": host} if host else {}
+            connection.request(method, path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(), dict(answer.getheaders())
+        finally:
+            connection.close()
+
+
+def watch(key: Key, result: Result) -> Watched:
+    """What the checker would know after one result."""
+    state = ProbeState(2, 3)
+    state.observe(result)
+    target = Target(key, key[0], "http", 1.0)
+    return Watched(target, Pace(), state, Finding(result, f"was {result}", 0.0123))
+
+
+@pytest.fixture
+async def office() -> AsyncIterator[Office]:
+    """An admin address over a core with one echo server and one dead backend."""
+    with EchoServer() as server:
+        dataplane = Dataplane.open(1)
+        backends = (Backend(*server.address), Backend(*DEAD, name="kube-9"))
+        vip = Vip("127.0.0.1", 0, Pool("main", backends))
+        dataplane.apply([vip])
+        health, registry = Health(), new_registry()
+        collector = Collector("apiserver-lb", lambda: dataplane)
+        registry.register(collector)
+        watched = {
+            server.address: watch(server.address, Result.READY),
+            DEAD: watch(DEAD, Result.DEAD),
+        }
+        collector.states = lambda: {k: w.state.state for k, w in watched.items()}
+        table = lambda: describe("apiserver-lb", dataplane, watched)  # noqa: E731
+        admin = Admin(Sources(health, registry, table, lambda: {"workers": 1}))
+        where = await admin.open("127.0.0.1:0")
+        yield Office(where, health, dataplane, collector, watched)
+        await admin.close()
+        dataplane.close()
+
+
+async def test_health_and_readiness_answer_as_an_apiserver_does(office: Office) -> None:
+    assert (await office.get("/healthz"))[:2] == (200, "ok")
+    assert (await office.get("/livez"))[:2] == (200, "ok")
+    assert (await office.get("/readyz"))[:2] == (200, "ok")
+    office.health.require("pool/main", lambda: "none of 2 servers is ready")
+    status, text, _ = await office.get("/readyz")
+    assert status == 503
+    assert text.splitlines() == [
+        "[+]ping ok",
+        "[-]pool/main failed: none of 2 servers is ready",
+        "readyz check failed",
+    ]
+    assert (await office.get("/livez"))[0] == 200  # never by what is outside of us
+    office.health.drop("pool/main")
+    status, text, _ = await office.get("/readyz?verbose")
+    assert (status, text) == (200, "[+]ping ok\nreadyz check passed\n")
+
+
+async def test_table_tells_who_is_how_and_why(office: Office) -> None:
+    table = json.loads((await office.get("/debug/table"))[1])
+    assert (table["generation"], table["ready"]) == (1, True)
+    up, down = table["pools"][0]["backends"]
+    assert (up["state"], up["health"], up["why"]) == ("UP", "ready", "was ready")
+    assert (down["state"], down["name"]) == ("DOWN", "kube-9")
+    assert down["lastProbe"]["result"] == "dead"
+    assert down["lastProbe"]["tookMs"] == 12.3
+    assert not table["vips"][0]["address"].endswith(":0")
+
+
+async def test_table_is_told_during_a_drain(office: Office) -> None:
+    office.dataplane.drain()
+    table = json.loads((await office.get("/debug/table"))[1])
+    assert not table["vips"][0]["address"].endswith(":0")
+
+
+def talk(address: Key) -> None:
+    """Send 4 bytes through and read them back."""
+    with socket.create_connection(address, scaled(5)) as client:
+        client.sendall(b"word")
+        assert client.recv(9) == b"word"
+
+
+async def samples(office: Office) -> dict[tuple[str, frozenset[Any]], float]:
+    """Every sample of `/metrics` by name and labels."""
+    text = (await office.get("/metrics"))[1]
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+CONTRACT = """
+    build_info relays_active relays_total relay_bytes_total connect_seconds_bucket
+    connect_retries_total backend_active backend_up probe_seconds_bucket
+    table_generation table_apply_seconds_bucket sync_seconds_bucket
+""".split()
+
+
+async def test_metrics_have_the_names_of_the_contract(office: Office) -> None:
+    office.collector.note_finding(DEAD, Finding(Result.DEAD, "", 0.2))
+    names = {name for name, _ in await samples(office)}
+    assert {f"pyproxy_{name}" for name in CONTRACT} <= names
+
+
+async def test_metrics_count_what_happened(office: Office) -> None:
+    address = office.dataplane.address(("127.0.0.1", 0))
+    office.dataplane.tell({DEAD: "dead"})
+    await asyncio.to_thread(talk, address)
+    office.collector.note_finding(DEAD, Finding(Result.DEAD, "", 0.2))
+    office.collector.note_sync(0.3, 0.001)
+    vip = ("vip", f"127.0.0.1:{address[1]}")
+    dead = ("backend", "10.0.0.9:6443")
+    expected = {
+        ("pyproxy_relay_bytes_total", frozenset({vip, ("direction", "up")})): 4,
+        ("pyproxy_relays_accepted_total", frozenset({vip})): 1,
+        ("pyproxy_backend_up", frozenset({dead})): 0,
+        ("pyproxy_backend_state", frozenset({dead, ("state", "DOWN")})): 1,
+        ("pyproxy_probes_total", frozenset({dead, ("result", "dead")})): 1,
+        ("pyproxy_probe_seconds_bucket", frozenset({dead, ("le", "0.25")})): 1,
+        ("pyproxy_probe_seconds_bucket", frozenset({dead, ("le", "0.1")})): 0,
+        ("pyproxy_sync_seconds_count", frozenset()): 1,
+        ("pyproxy_table_generation", frozenset()): 1,
+    }
+    found = await samples(office)
+    assert {name: found[name] for name in expected} == expected
+
+
+async def test_series_of_backends_that_are_gone_vanish(office: Office) -> None:
+    office.collector.note_finding(DEAD, Finding(Result.DEAD, "", 0.2))
+    office.collector.forget_all_but(set())
+    names = {name for name, _ in await samples(office)}
+    assert not any(name.startswith("pyproxy_probe_seconds") for name in names)
+
+
+async def test_labels_are_bounded(office: Office) -> None:
+    labels = {name for _, pairs in await samples(office) for name, _ in pairs}
+    assert labels <= set(
+        "vip backend direction reason worker how le version mode python state".split()
+    )
+
+
+async def test_page_runs_only_its_own_code(office: Office) -> None:
+    status, page, headers = await office.get("/")
+    assert status == 200
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert len(re.findall(r"(style|script)-src 'sha256-[^']+'", policy)) == 2
+    assert not re.search(r"\b(src|href)=\"(https?:)?//|innerHTML|\son\w+=", page)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "10.0.0.1"])
+async def test_stranger_names_are_refused_on_loopback(
+    office: Office, host: str
+) -> None:
+    # A page may point its own name at 127.0.0.1; the browser sends that name.
+    assert (await office.get("/debug/table", host=host))[0] == 403
+
+
+@pytest.mark.parametrize("host", ["localhost:1", "127.0.0.1", "[::1]:9", "localhost"])
+async def test_own_names_are_served(office: Office, host: str) -> None:
+    assert (await office.get("/livez", host=host))[0] == 200
+
+
+async def test_nothing_can_be_changed_here(office: Office) -> None:
+    for method in ("POST", "PUT", "DELETE", "PATCH"):
+        assert (await office.get("/debug/table", method))[0] == 405
+    assert (await office.get("/nothing"))[0] == 404
+
+
+async def test_configuration_is_shown(office: Office) -> None:
+    assert json.loads((await office.get("/debug/config"))[1]) == {"workers": 1}
+
+
+def sources() -> Sources:
+    """Nothing behind it."""
+    return Sources(Health(), new_registry(), dict, dict)
+
+
+async def test_address_in_use_is_explained() -> None:
+    admin, other = Admin(sources()), Admin(sources())
+    where = await admin.open("127.0.0.1:0")
+    with pytest.raises(StartError, match="cannot open the admin address") as caught:
+        await other.open(where)
+    assert "address already in use; choose another" in str(caught.value)
+    await admin.close()
+    await admin.close()
+
+
+async def test_address_open_to_the_network_is_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    admin = Admin(sources())
+    await admin.open(f"0.0.0.0:{free_port()}")
+    await admin.close()
+    assert "open to the network, without authentication" in caplog.text
