@@ -25,9 +25,6 @@ cdef void web_fini(web_t* w) noexcept nogil
 # Drop all clients, as Engine.reset does.
 cdef void web_reset(web_t* w) noexcept nogil
 
-# A new table: make room, before it is used. False = no memory.
-cdef bint web_take_table(web_t* w, uint32_t slots) noexcept nogil
-
 # After it was taken: close what nobody needs any more.
 cdef void web_sweep(web_t* w) noexcept nogil
 

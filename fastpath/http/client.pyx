@@ -48,12 +48,7 @@ from fastpath.base.stats cimport (
 )
 from fastpath.base.timer cimport TIMER_EXCHANGE, timer_arm, timer_disarm
 from fastpath.http.carry cimport pending_drop
-from fastpath.http.keepset cimport (
-    upstream_fini,
-    upstream_leave,
-    upstream_room,
-    upstream_sweep,
-)
+from fastpath.http.keepset cimport upstream_fini, upstream_leave, upstream_sweep
 from fastpath.http.respond cimport respond_text, respond_verdict
 from fastpath.http.verdict cimport memory_fini, memory_init, verdict_release
 from fastpath.http.web cimport (
@@ -365,10 +360,6 @@ cdef STEP exchange_linger(web_t* w, exchange_t* x) noexcept nogil:
 
 
 # ---- Tables.
-
-cdef bint web_take_table(web_t* w, uint32_t slots) noexcept nogil:
-    return upstream_room(w, slots)
-
 
 cdef void web_sweep(web_t* w) noexcept nogil:
     upstream_sweep(w)

@@ -24,7 +24,7 @@ cdef void upstream_idle_timer(web_t* w, server_t* s) noexcept nogil
 # Close idle connections to upstreams that the table does not have any more.
 cdef void upstream_sweep(web_t* w) noexcept nogil
 
-# Make room for the keepsets of the table's upstreams. False = no memory.
+# Make room for the keepsets of so many upstreams. False = no memory.
 cdef bint upstream_room(web_t* w, uint32_t slots) noexcept nogil
 
 # Close all of them.

@@ -9,7 +9,7 @@ from fastpath.base.spill cimport spill_put
 from fastpath.base.timer cimport timer_arm, timer_disarm
 from fastpath.http.carry cimport pending_drop
 from fastpath.http.web cimport SV_BUSY, SV_IDLE, keepset_t
-from fastpath.table.table cimport table_vip, vip_t
+from fastpath.table.table cimport table_upstream, upstream_t
 from fastpath.tls.transport cimport transport_close, transport_idle_ok
 
 
@@ -71,13 +71,14 @@ cdef void upstream_leave(web_t* w, exchange_t* x, bint reset) noexcept nogil:
 
 cdef void upstream_keep(web_t* w, exchange_t* x) noexcept nogil:
     cdef server_t* s = x.up
-    cdef vip_t* v = table_vip(w.c, s.upstream.slot)
+    cdef upstream_t* u = table_upstream(w.c, s.upstream.slot)
     cdef uint64_t until_ms
 
     x.up = NULL
     s.exchange = NULL
-    if v == NULL or v.uplink == NULL or v.uplink.stamp != s.stamp or s.link.wary or (
-        w.keepsets[v.state.slot].count >= v.uplink.keepalive
+    if u == NULL or u.stamp != s.stamp or s.link.wary or (
+        not upstream_room(w, u.state.slot + 1)
+        or w.keepsets[u.state.slot].count >= u.keepalive
     ) or (
         # The last read was full. What it left brings no event, and would be taken for
         # the response to whatever is asked next.
@@ -90,7 +91,7 @@ cdef void upstream_keep(web_t* w, exchange_t* x) noexcept nogil:
     s.idle_ms = w.c.now_ms
     # Not moved at each use: it looks at idle_ms when it fires.
     if s.timer.prev == NULL:
-        until_ms = w.c.now_ms + v.uplink.keepalive_ms
+        until_ms = w.c.now_ms + u.keepalive_ms
         timer_arm(&w.c.wheel, &s.timer, until_ms)
 
 
@@ -100,12 +101,12 @@ cdef void upstream_idle_event(web_t* w, server_t* s) noexcept nogil:
 
 
 cdef void upstream_idle_timer(web_t* w, server_t* s) noexcept nogil:
-    cdef vip_t* v = table_vip(w.c, s.upstream.slot)
+    cdef upstream_t* u = table_upstream(w.c, s.upstream.slot)
     cdef uint64_t until_ms
 
     if s.state != SV_IDLE:
         return  # armed again when it becomes idle
-    until_ms = s.idle_ms + (v.uplink.keepalive_ms if v != NULL and v.uplink else 0)
+    until_ms = s.idle_ms + (u.keepalive_ms if u != NULL else 0)
     if until_ms <= w.c.now_ms:
         server_close(w, s, False)
     else:
@@ -113,7 +114,7 @@ cdef void upstream_idle_timer(web_t* w, server_t* s) noexcept nogil:
 
 
 cdef void upstream_sweep(web_t* w) noexcept nogil:
-    cdef vip_t* v
+    cdef upstream_t* u
     cdef server_t* s
     cdef uint32_t i
 
@@ -121,8 +122,8 @@ cdef void upstream_sweep(web_t* w) noexcept nogil:
         s = server_at(w, i)
         if not s.slot.live or s.state != SV_IDLE:
             continue
-        v = table_vip(w.c, s.upstream.slot)
-        if v == NULL or v.uplink == NULL or v.uplink.stamp != s.stamp:
+        u = table_upstream(w.c, s.upstream.slot)
+        if u == NULL or u.stamp != s.stamp:
             server_close(w, s, False)
 
 
@@ -142,6 +143,7 @@ cdef bint upstream_room(web_t* w, uint32_t slots) noexcept nogil:
 
     if slots <= w.keepset_room:
         return True
+    slots += slots // 2
     sets = <keepset_t*>realloc(w.keepsets, slots * sizeof(keepset_t))
     if sets == NULL:
         return False

@@ -1,6 +1,6 @@
 # Getting an exchange its upstream connection: a kept one, or a new one.
 from fastpath.http.web cimport exchange_t, server_t, web_t
-from fastpath.table.table cimport vip_t
+from fastpath.table.table cimport upstream_t
 
 cdef enum REACH:
     REACH_READY           # x.up can take a request
@@ -11,7 +11,7 @@ cdef enum REACH:
     REACH_GONE            # the table does not have that upstream any more
 
 # The upstream that the exchange's verdict means, or NULL if the table has another now.
-cdef vip_t* upstream_of(web_t* w, const exchange_t* x) noexcept nogil
+cdef upstream_t* upstream_of(web_t* w, const exchange_t* x) noexcept nogil
 
 # Whether the request can be sent once more, if a kept connection turns out to have
 # ended: all of it is still here, and twice does no more than once.

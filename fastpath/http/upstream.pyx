@@ -37,7 +37,7 @@ from fastpath.base.linux.text cimport error_text
 from fastpath.base.poller cimport TAG_SERVER, poller_add, tag_make
 from fastpath.base.slab cimport SLAB_NONE, slab_take
 from fastpath.base.socket cimport socket_keepalive
-from fastpath.base.stats cimport vip_stats, web_stats
+from fastpath.base.stats cimport upstream_stats
 from fastpath.base.timer cimport TIMER_SERVER, timer_arm, timer_disarm
 from fastpath.http.keepset cimport keepset_take, server_at, server_close, upstream_leave
 from fastpath.http.web cimport (
@@ -48,9 +48,10 @@ from fastpath.http.web cimport (
     keepset_t,
 )
 from fastpath.table.balancer cimport balancer_pick, pick_t
+from fastpath.table.block cimport backend_sockaddr
 from fastpath.table.dialler cimport dial_note_failure, dial_note_success
 from fastpath.table.registry cimport backend_state_t
-from fastpath.table.table cimport backend_sockaddr, backend_t, table_vip, uplink_t
+from fastpath.table.table cimport backend_t, pool_t, table_pool, table_upstream
 from fastpath.tls.context cimport tls_session
 from fastpath.tls.transport cimport (
     transport_excuse,
@@ -67,28 +68,29 @@ cdef enum:
     KEEPALIVE_S = 30        # TCP probes to an upstream, as kubectl's
 
 
-cdef vip_t* upstream_of(web_t* w, const exchange_t* x) noexcept nogil:
-    cdef vip_t* v = table_vip(w.c, x.verdict.upstream)
+cdef upstream_t* upstream_of(web_t* w, const exchange_t* x) noexcept nogil:
+    cdef upstream_t* u = table_upstream(w.c, x.verdict.upstream)
 
-    if v == NULL or v.uplink == NULL or v.uplink.stamp != x.verdict.stamp:
-        return NULL
-    return v
+    return u if u != NULL and u.stamp == x.verdict.stamp else NULL
 
 
 # ---- Making connections.
 
-cdef backend_t* upstream_pick(web_t* w, exchange_t* x, vip_t* v) noexcept nogil:
+cdef backend_t* upstream_pick(
+    web_t* w, exchange_t* x, const upstream_t* u
+) noexcept nogil:
+    cdef const pool_t* pool = table_pool(w.c, u.pool)
     cdef pick_t ask
     cdef uint32_t i
 
-    if x.tries >= v.pool.tries:
+    if x.tries >= pool.tries:
         return NULL
     ask.hash = x.source
     ask.now_ms = w.c.now_ms
     ask.tried_count = x.tries
     for i in range(x.tries):
         ask.tried[i] = x.tried[i]
-    return balancer_pick(v, &ask, &w.c.seed)
+    return balancer_pick(pool, &ask, &w.c.seed)
 
 
 # Say what went wrong as Go's net package does: users and scripts know those texts.
@@ -116,15 +118,16 @@ cdef void say_dial(
 # The backend did not answer: count it, and remember not to try it again.
 cdef void server_failed(web_t* w, exchange_t* x, server_t* s) noexcept nogil:
     cdef backend_state_t* b = s.backend
+    cdef const upstream_t* u = table_upstream(w.c, s.upstream.slot)
 
     if x.tries < TRIES_MOST:
         x.tried[x.tries] = b.slot
         x.tries += 1
-    dial_note_failure(w.c, table_vip(w.c, s.upstream.slot), b)
+    dial_note_failure(w.c, table_pool(w.c, u.pool) if u != NULL else NULL, b)
     upstream_leave(w, x, False)
 
 
-cdef server_t* server_new(web_t* w, vip_t* v, backend_t* b, int fd) noexcept nogil:
+cdef server_t* server_new(web_t* w, upstream_t* u, backend_t* b, int fd) noexcept nogil:
     cdef server_t* s = <server_t*>slab_take(&w.servers)
 
     if s == NULL:
@@ -132,10 +135,10 @@ cdef server_t* server_new(web_t* w, vip_t* v, backend_t* b, int fd) noexcept nog
         return NULL
     transport_open(&s.link, fd)
     s.timer.kind = TIMER_SERVER
-    s.stamp = v.uplink.stamp
-    s.upstream = v.state
+    s.stamp = u.stamp
+    s.upstream = u.state
     s.backend = b.state
-    add_u32(&v.state.active, 1)
+    add_u32(&u.state.active, 1)
     add_u32(&b.state.active, 1)
     s.began_us = clock_us()
     s.state = SV_CONNECTING
@@ -144,7 +147,9 @@ cdef server_t* server_new(web_t* w, vip_t* v, backend_t* b, int fd) noexcept nog
 
 # Start to connect to `b`. REACH_FAILED with x.up NULL = out of descriptors or memory,
 # with errno; else as upstream_go_on.
-cdef REACH server_dial(web_t* w, exchange_t* x, vip_t* v, backend_t* b) noexcept nogil:
+cdef REACH server_dial(
+    web_t* w, exchange_t* x, upstream_t* u, backend_t* b
+) noexcept nogil:
     cdef sockaddr_storage name
     cdef socklen_t size = backend_sockaddr(b, &name)
     cdef int fd = socket(name.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
@@ -155,7 +160,7 @@ cdef REACH server_dial(web_t* w, exchange_t* x, vip_t* v, backend_t* b) noexcept
     if fd == -1:
         say_dial(w, b, b"socket: ", errno)
         return REACH_FAILED
-    s = server_new(w, v, b, fd)
+    s = server_new(w, u, b, fd)
     if s == NULL:
         return REACH_FAILED
     x.up = s
@@ -171,34 +176,37 @@ cdef REACH server_dial(web_t* w, exchange_t* x, vip_t* v, backend_t* b) noexcept
     ) < 0:
         say_dial(w, b, b"epoll: ", EMFILE)
         return REACH_FAILED
-    timer_arm(&w.c.wheel, &s.timer, w.c.now_ms + v.pool.connect_ms)
+    timer_arm(&w.c.wheel, &s.timer, w.c.now_ms + table_pool(w.c, u.pool).connect_ms)
     # On the same host the handshake has ended when connect(2) returns, or its accept
     # queue is full: only its name tells.
     if not b.loopback or getpeername(fd, <sockaddr*>&name, &size) == -1:
         return REACH_WAIT
-    return server_step(w, s, v)
+    return server_step(w, s, u)
 
 
-cdef backend_t* backend_of(vip_t* v, const server_t* s) noexcept nogil:
+cdef backend_t* backend_of(
+    web_t* w, const upstream_t* u, const server_t* s
+) noexcept nogil:
+    cdef const pool_t* pool = table_pool(w.c, u.pool)
     cdef uint32_t i
 
-    for i in range(v.pool.count):
-        if v.pool.backends[i].state == s.backend:
-            return &v.pool.backends[i]
+    for i in range(pool.count):
+        if pool.backends[i].state == s.backend:
+            return &pool.backends[i]
     return NULL
 
 
-cdef REACH upstream_dial(web_t* w, exchange_t* x, vip_t* v) noexcept nogil:
+cdef REACH upstream_dial(web_t* w, exchange_t* x, upstream_t* u) noexcept nogil:
     cdef backend_t* b
     cdef REACH reach
 
     while True:
-        b = upstream_pick(w, x, v)
+        b = upstream_pick(w, x, u)
         if b == NULL:
             return REACH_FAILED if x.tries > 0 else REACH_NO_BACKEND
         if x.tries > 0:
-            vip_stats(&w.c.stats, v.state.slot).retries += 1
-        reach = server_dial(w, x, v, b)
+            upstream_stats(&w.c.stats, u.state.slot).retries += 1
+        reach = server_dial(w, x, u, b)
         if reach != REACH_FAILED:
             return reach
         if x.up == NULL:
@@ -206,13 +214,16 @@ cdef REACH upstream_dial(web_t* w, exchange_t* x, vip_t* v) noexcept nogil:
         server_failed(w, x, x.up)
 
 
-cdef server_t* upstream_kept(web_t* w, exchange_t* x, vip_t* v) noexcept nogil:
-    cdef keepset_t* k = &w.keepsets[v.state.slot]
+cdef server_t* upstream_kept(web_t* w, exchange_t* x, upstream_t* u) noexcept nogil:
+    cdef keepset_t* k
     cdef server_t* s
 
+    if u.state.slot >= w.keepset_room:
+        return NULL
+    k = &w.keepsets[u.state.slot]
     while k.newest != SLAB_NONE:
         s = server_at(w, k.newest)
-        if s.stamp == v.uplink.stamp and (
+        if s.stamp == u.stamp and (
             upstream_repeats(x) or transport_idle_ok(&s.link)
         ):
             keepset_take(w, s)
@@ -222,24 +233,24 @@ cdef server_t* upstream_kept(web_t* w, exchange_t* x, vip_t* v) noexcept nogil:
 
 
 cdef REACH upstream_reach(web_t* w, exchange_t* x, bint fresh) noexcept nogil:
-    cdef vip_t* v = upstream_of(w, x)
+    cdef upstream_t* u = upstream_of(w, x)
     cdef server_t* s = NULL
 
-    if v == NULL:
+    if u == NULL:
         return REACH_GONE
     if not fresh:
-        s = upstream_kept(w, x, v)
+        s = upstream_kept(w, x, u)
     if s == NULL:
-        return upstream_dial(w, x, v)
+        return upstream_dial(w, x, u)
     x.up = s
     s.exchange = x
-    web_stats(&w.c.stats, v.state.slot).reused += 1
+    upstream_stats(&w.c.stats, u.state.slot).reused += 1
     return REACH_READY
 
 
 # The TCP connection stands, or so we hope.
 cdef REACH server_connected(
-    web_t* w, server_t* s, const uplink_t* u, const backend_t* b
+    web_t* w, server_t* s, const upstream_t* u, const backend_t* b
 ) noexcept nogil:
     cdef int failed
 
@@ -266,7 +277,7 @@ cdef REACH server_handshake(web_t* w, server_t* s) noexcept nogil:
 
     if done == 1:
         if transport_resumed(&s.link):
-            web_stats(&w.c.stats, s.upstream.slot).resumed += 1
+            upstream_stats(&w.c.stats, s.upstream.slot).resumed += 1
         return server_ready(w, s)
     if done == -EAGAIN:
         return REACH_WAIT
@@ -290,8 +301,8 @@ cdef REACH server_ready(web_t* w, server_t* s) noexcept nogil:
 
 
 # One step of a connection that is being made, without another try.
-cdef REACH server_step(web_t* w, server_t* s, vip_t* v) noexcept nogil:
-    cdef backend_t* b = backend_of(v, s)
+cdef REACH server_step(web_t* w, server_t* s, upstream_t* u) noexcept nogil:
+    cdef backend_t* b = backend_of(w, u, s)
     cdef int error = 0
     cdef socklen_t size = sizeof(error)
 
@@ -301,7 +312,7 @@ cdef REACH server_step(web_t* w, server_t* s, vip_t* v) noexcept nogil:
             if b != NULL:
                 say_dial(w, b, b"connect: ", error)
             return REACH_FAILED
-        return server_connected(w, s, v.uplink, b)
+        return server_connected(w, s, u, b)
     s.link.readable = 1
     s.link.writable = 1
     return server_handshake(w, s)
@@ -309,36 +320,36 @@ cdef REACH server_step(web_t* w, server_t* s, vip_t* v) noexcept nogil:
 
 # The attempt failed, for the reason in w.why: go on with another backend.
 cdef REACH upstream_next(
-    web_t* w, exchange_t* x, vip_t* v, REACH failed
+    web_t* w, exchange_t* x, upstream_t* u, REACH failed
 ) noexcept nogil:
     cdef REACH reach
 
     server_failed(w, x, x.up)
-    reach = upstream_dial(w, x, v)
+    reach = upstream_dial(w, x, u)
     return failed if reach == REACH_FAILED else reach
 
 
 cdef REACH upstream_go_on(web_t* w, server_t* s) noexcept nogil:
     cdef exchange_t* x = s.exchange
-    cdef vip_t* v = upstream_of(w, x)
+    cdef upstream_t* u = upstream_of(w, x)
     cdef REACH reach
 
-    if v == NULL:
+    if u == NULL:
         return REACH_GONE
-    reach = server_step(w, s, v)
-    return upstream_next(w, x, v, reach) if reach == REACH_FAILED else reach
+    reach = server_step(w, s, u)
+    return upstream_next(w, x, u, reach) if reach == REACH_FAILED else reach
 
 
 cdef REACH upstream_late(web_t* w, server_t* s) noexcept nogil:
     cdef exchange_t* x = s.exchange
-    cdef vip_t* v = upstream_of(w, x)
+    cdef upstream_t* u = upstream_of(w, x)
     cdef backend_t* b
 
-    if v == NULL:
+    if u == NULL:
         return REACH_GONE
-    b = backend_of(v, s)
+    b = backend_of(w, u, s)
     if s.state == SV_HANDSHAKE:
         snprintf(w.why, sizeof(w.why), b"net/http: TLS handshake timeout")
     elif b != NULL:
         say_dial(w, b, b"i/o timeout", 0)
-    return upstream_next(w, x, v, REACH_TIMEOUT)
+    return upstream_next(w, x, u, REACH_TIMEOUT)

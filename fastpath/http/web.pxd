@@ -21,7 +21,7 @@ from fastpath.base.timer cimport timer_t
 from fastpath.http.verdict cimport memory_t, verdict_t
 from fastpath.http1.chunks cimport chunks_t
 from fastpath.http1.framing cimport head_t
-from fastpath.table.registry cimport backend_state_t, vip_state_t
+from fastpath.table.registry cimport backend_state_t, upstream_state_t, vip_state_t
 from fastpath.tls.buffers cimport buffers_t
 from fastpath.tls.transport cimport transport_t
 
@@ -86,8 +86,8 @@ cdef struct server_t:
     transport_t       link
     exchange_t*       exchange    # borrowed; NULL = none
     backend_state_t*  backend     # borrowed
-    vip_state_t*      upstream    # borrowed
-    uint64_t          stamp       # of the uplink that it was made for
+    upstream_state_t* upstream    # borrowed
+    uint64_t          stamp       # of the upstream that it was made for
     uint64_t          began_us    # to connect
     uint64_t          idle_ms     # since when, SV_IDLE
     spill_t*          input       # owned; a response head that is not whole yet

@@ -2,12 +2,12 @@
 from libc.stdint cimport uint64_t
 from fastpath.base.context cimport context_t
 from fastpath.table.registry cimport backend_state_t
-from fastpath.table.table cimport vip_t
+from fastpath.table.table cimport pool_t
 
 # A dial to `backend` failed, or stands since now: count it, and tell Python what that
-# changed. `v` may be NULL.
+# changed. `pool` may be NULL.
 cdef void dial_note_failure(
-    context_t* c, const vip_t* v, backend_state_t* backend
+    context_t* c, const pool_t* pool, backend_state_t* backend
 ) noexcept nogil
 cdef void dial_note_success(
     context_t* c, backend_state_t* backend, uint64_t began_us

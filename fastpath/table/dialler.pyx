@@ -34,13 +34,13 @@ cdef void dial_tell(context_t* c, LETTER kind, uint32_t slot) noexcept nogil:
 
 
 cdef void dial_note_failure(
-    context_t* c, const vip_t* v, backend_state_t* backend
+    context_t* c, const pool_t* pool, backend_state_t* backend
 ) noexcept nogil:
     cdef VERDICT_ON_BACKEND verdict = BACKEND_AS_BEFORE
 
     backend_stats(&c.stats, backend.slot).failures += 1
-    if v != NULL:
-        verdict = balancer_failed(v.pool, backend, c.now_ms)
+    if pool != NULL:
+        verdict = balancer_failed(pool, backend, c.now_ms)
     if verdict == BACKEND_EJECTED:
         backend_stats(&c.stats, backend.slot).ejections += 1
         dial_tell(c, LETTER_EJECTED, backend.slot)

@@ -52,9 +52,10 @@ from fastpath.base.stats cimport (
 )
 from fastpath.base.timer cimport timer_arm
 from fastpath.table.balancer cimport balancer_pick, pick_t
+from fastpath.table.block cimport backend_sockaddr
 from fastpath.table.dialler cimport dial_note_failure, dial_note_success
 from fastpath.table.registry cimport backend_state_t
-from fastpath.table.table cimport backend_sockaddr, backend_t, table_vip, vip_t
+from fastpath.table.table cimport backend_t, pool_t, table_pool, table_vip, vip_t
 from fastpath.tcp.half cimport (
     END_FULL,
     END_HOPED,
@@ -97,17 +98,21 @@ cdef void dial_start(relays_t* rs, relay_t* r) noexcept nogil:
 
 
 cdef backend_t* dial_pick(relays_t* rs, relay_t* r, vip_t* v) noexcept nogil:
+    cdef pool_t* pool
     cdef pick_t ask
     cdef uint32_t i
 
-    if v == NULL or r.tries >= v.pool.tries:
+    if v == NULL:
+        return NULL
+    pool = table_pool(rs.c, v.pool)
+    if r.tries >= pool.tries:
         return NULL
     ask.hash = r.hash
     ask.now_ms = rs.c.now_ms
     ask.tried_count = r.tries
     for i in range(r.tries):
         ask.tried[i] = r.tried[i]
-    return balancer_pick(v, &ask, &rs.c.seed)
+    return balancer_pick(pool, &ask, &rs.c.seed)
 
 
 # Try backends until one may answer. Return False if the relay is no more.
@@ -152,7 +157,9 @@ cdef void dial_failed(
     if r.tries < 3:
         r.tried[r.tries] = backend.slot
     r.tries += 1
-    dial_note_failure(rs.c, v, backend)
+    dial_note_failure(
+        rs.c, table_pool(rs.c, v.pool) if v != NULL else NULL, backend
+    )
     # The last touch: the slot of a backend without relays may be given to another.
     sub_u32(&backend.active, 1)
 
@@ -163,6 +170,7 @@ cdef int dial_connect(
 ) noexcept nogil:
     cdef sockaddr_storage name
     cdef socklen_t size = backend_sockaddr(b, &name)
+    cdef uint32_t connect_ms = table_pool(rs.c, v.pool).connect_ms
     cdef end_t* up = &r.end[SIDE_UP]
 
     up.fd = socket(name.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
@@ -174,8 +182,8 @@ cdef int dial_connect(
     if connect(up.fd, <sockaddr*>&name, size) == -1 and errno != EINPROGRESS:
         return -errno
     if b.loopback:
-        return dial_at_once(rs, r, v.pool.connect_ms)
-    timer_arm(&rs.c.wheel, &r.timer, rs.c.now_ms + v.pool.connect_ms)
+        return dial_at_once(rs, r, connect_ms)
+    timer_arm(&rs.c.wheel, &r.timer, rs.c.now_ms + connect_ms)
     relay_poll(rs, r, SIDE_UP, EPOLLIN | EPOLLOUT)
     return 0 if r.state != RELAY_FREE else -EAGAIN
 
@@ -210,7 +218,7 @@ cdef bint dial_connected(relays_t* rs, relay_t* r) noexcept nogil:
     if r.end[SIDE_UP].writable == END_HOPED:
         r.end[SIDE_UP].writable = END_WRITABLE
     # The timer stands at the connect deadline; it looks further from there.
-    if v != NULL and v.idle_ms < v.pool.connect_ms:
+    if v != NULL and v.idle_ms < table_pool(rs.c, v.pool).connect_ms:
         timer_arm(&rs.c.wheel, &r.timer, rs.c.now_ms + v.idle_ms)
     if r.end[SIDE_UP].flags & END_POLLED:
         return True
