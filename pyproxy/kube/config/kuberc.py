@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from pyproxy.kube.document import parse
-from pyproxy.kube.errors import CredentialsError
-from pyproxy.kube.files import read
+from pyproxy.kube.config.document import parse
+from pyproxy.kube.config.errors import CredentialsError
+from pyproxy.kube.config.files import read
 
 ALLOW, DENY, LISTED = "AllowAll", "DenyAll", "Allowlist"
 VERSIONS = ("kubectl.config.k8s.io/v1beta1", "kubectl.config.k8s.io/v1alpha1")

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from pyproxy.kube.access import Access, load
-from pyproxy.kube.clock import Clock
-from pyproxy.kube.errors import AccessError
-from pyproxy.kube.flags import ClientFlags
-from pyproxy.kube.kubeconfig import candidates, load_files
+from pyproxy.kube.config.access import Access, load
+from pyproxy.kube.config.clock import Clock
+from pyproxy.kube.config.errors import AccessError
+from pyproxy.kube.config.flags import ClientFlags
+from pyproxy.kube.config.kubeconfig import candidates, load_files
 from pyproxy.stamp import stamps
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
-from pyproxy.kube.errors import AccessError
+from pyproxy.kube.config.errors import AccessError
 from pyproxy.model import format_address
 
 PORTS = {"http": 80, "https": 443}

@@ -19,10 +19,10 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from pyproxy.kube.clock import Clock
-from pyproxy.kube.credentials import Identity
-from pyproxy.kube.errors import CredentialsError, neutral
-from pyproxy.kube.headers import basic, bearer
+from pyproxy.kube.config.clock import Clock
+from pyproxy.kube.config.credentials import Identity
+from pyproxy.kube.config.errors import CredentialsError, neutral
+from pyproxy.kube.config.headers import basic, bearer
 
 logger = logging.getLogger(__name__)
 

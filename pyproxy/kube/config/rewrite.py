@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from pyproxy.kube.document import parse
-from pyproxy.kube.files import read
+from pyproxy.kube.config.document import parse
+from pyproxy.kube.config.files import read
 
 
 def save_auth_provider(

@@ -11,13 +11,13 @@ import shutil
 from collections import deque
 from collections.abc import Mapping
 
-from pyproxy.kube.clock import Clock
-from pyproxy.kube.credentials import Identity
-from pyproxy.kube.errors import CredentialsError, neutral
-from pyproxy.kube.execinfo import Credential, exec_info, read_answer
-from pyproxy.kube.kubeconfig import Cluster, Exec
-from pyproxy.kube.kuberc import PluginPolicy
-from pyproxy.kube.spawn import run
+from pyproxy.kube.config.clock import Clock
+from pyproxy.kube.config.credentials import Identity
+from pyproxy.kube.config.errors import CredentialsError, neutral
+from pyproxy.kube.config.execinfo import Credential, exec_info, read_answer
+from pyproxy.kube.config.kubeconfig import Cluster, Exec
+from pyproxy.kube.config.kuberc import PluginPolicy
+from pyproxy.kube.config.spawn import run
 
 logger = logging.getLogger(__name__)
 

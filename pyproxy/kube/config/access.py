@@ -11,17 +11,17 @@ from functools import partial
 
 import msgspec
 
-from pyproxy.kube import incluster
-from pyproxy.kube.choice import Choice, choose, default_server, timeout_s
-from pyproxy.kube.clock import Clock
-from pyproxy.kube.credentials import Credentials
-from pyproxy.kube.flags import ClientFlags
-from pyproxy.kube.headers import Pairs, impersonation
-from pyproxy.kube.kinds import credentials_of
-from pyproxy.kube.kubeconfig import Cluster, Loaded, User, candidates, load_files
-from pyproxy.kube.proxies import proxy_for
-from pyproxy.kube.rewrite import save_auth_provider
-from pyproxy.kube.server import Server, parse_server
+from pyproxy.kube.config import incluster
+from pyproxy.kube.config.choice import Choice, choose, default_server, timeout_s
+from pyproxy.kube.config.clock import Clock
+from pyproxy.kube.config.credentials import Credentials
+from pyproxy.kube.config.flags import ClientFlags
+from pyproxy.kube.config.headers import Pairs, impersonation
+from pyproxy.kube.config.kinds import credentials_of
+from pyproxy.kube.config.kubeconfig import Cluster, Loaded, User, candidates, load_files
+from pyproxy.kube.config.proxies import proxy_for
+from pyproxy.kube.config.rewrite import save_auth_provider
+from pyproxy.kube.config.server import Server, parse_server
 
 
 @dataclass(frozen=True, slots=True)

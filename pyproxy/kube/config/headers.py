@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
-from pyproxy.kube.errors import AccessError
-from pyproxy.kube.kubeconfig import User
+from pyproxy.kube.config.errors import AccessError
+from pyproxy.kube.config.kubeconfig import User
 
 Pairs = tuple[tuple[str, str], ...]
 

@@ -12,10 +12,10 @@ import os
 from collections.abc import Mapping
 from types import SimpleNamespace
 
-from pyproxy.kube.errors import AccessError
-from pyproxy.kube.files import read
-from pyproxy.kube.kubeconfig import Cluster, User
-from pyproxy.kube.pem import complaint_about_authority
+from pyproxy.kube.config.errors import AccessError
+from pyproxy.kube.config.files import read
+from pyproxy.kube.config.kubeconfig import Cluster, User
+from pyproxy.kube.config.pem import complaint_about_authority
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pyproxy.kube.document import parse
-from pyproxy.kube.errors import AccessError, not_loaded
+from pyproxy.kube.config.document import parse
+from pyproxy.kube.config.errors import AccessError, not_loaded
 
 MAX_FILE_BYTES = 16 << 20  # a wrong file name must not fill the memory
 EXEC_V1 = "client.authentication.k8s.io/v1"

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from pyproxy.kube.credentials import Identity, Pair
-from pyproxy.kube.document import parse
-from pyproxy.kube.errors import neutral
-from pyproxy.kube.headers import bearer
-from pyproxy.kube.kubeconfig import Cluster
-from pyproxy.kube.pem import complaint_about_pair
+from pyproxy.kube.config.credentials import Identity, Pair
+from pyproxy.kube.config.document import parse
+from pyproxy.kube.config.errors import neutral
+from pyproxy.kube.config.headers import bearer
+from pyproxy.kube.config.kubeconfig import Cluster
+from pyproxy.kube.config.pem import complaint_about_pair
 
 EXTENSION = "client.authentication.k8s.io/exec"  # of a cluster: for its plugins
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pyproxy.kube.clock import Clock
-from pyproxy.kube.files import Kept, read
-from pyproxy.kube.headers import Pairs, bearer
+from pyproxy.kube.config.clock import Clock
+from pyproxy.kube.config.files import Kept, read
+from pyproxy.kube.config.headers import Pairs, bearer
 
 TOKEN_PERIOD_S = 60.0  # half of what the kubelet leaves a projected token to live
 TOKEN_LEEWAY_S = 10.0

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Mapping
 
-from pyproxy.kube.clock import Clock
-from pyproxy.kube.credentials import Credentials, Fixed, Pair, Source, TokenFile
-from pyproxy.kube.errors import AccessError
-from pyproxy.kube.files import Kept, read
-from pyproxy.kube.headers import basic, bearer
-from pyproxy.kube.kubeconfig import EXEC_V1, EXEC_V1BETA1, Cluster, User
-from pyproxy.kube.kuberc import plugin_policy
-from pyproxy.kube.oidc import Oidc
-from pyproxy.kube.pem import complaint_about_authority, complaint_about_pair
-from pyproxy.kube.plugin import Plugin
+from pyproxy.kube.config.clock import Clock
+from pyproxy.kube.config.credentials import Credentials, Fixed, Pair, Source, TokenFile
+from pyproxy.kube.config.errors import AccessError
+from pyproxy.kube.config.files import Kept, read
+from pyproxy.kube.config.headers import basic, bearer
+from pyproxy.kube.config.kubeconfig import EXEC_V1, EXEC_V1BETA1, Cluster, User
+from pyproxy.kube.config.kuberc import plugin_policy
+from pyproxy.kube.config.oidc import Oidc
+from pyproxy.kube.config.pem import complaint_about_authority, complaint_about_pair
+from pyproxy.kube.config.plugin import Plugin
 
 REMOVED = {
     "gcp": (

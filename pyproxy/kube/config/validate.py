@@ -6,9 +6,9 @@ Restates validateAuthInfo and validateClusterInfo (tools/clientcmd, validation.g
 import os
 from collections.abc import Iterator
 
-from pyproxy.kube.kubeconfig import Cluster, Exec, User
-from pyproxy.kube.proxies import complaint_about_proxy
-from pyproxy.kube.server import without_password
+from pyproxy.kube.config.kubeconfig import Cluster, Exec, User
+from pyproxy.kube.config.proxies import complaint_about_proxy
+from pyproxy.kube.config.server import without_password
 
 MODES = ("Never", "IfAvailable", "Always")
 

@@ -10,10 +10,10 @@ from typing import TypeVar
 import msgspec
 
 from pyproxy.config.duration import parse_duration
-from pyproxy.kube.errors import AccessError, invalid
-from pyproxy.kube.flags import ClientFlags
-from pyproxy.kube.kubeconfig import Base64, Cluster, Context, Kubeconfig, User
-from pyproxy.kube.validate import about_cluster, about_user
+from pyproxy.kube.config.errors import AccessError, invalid
+from pyproxy.kube.config.flags import ClientFlags
+from pyproxy.kube.config.kubeconfig import Base64, Cluster, Context, Kubeconfig, User
+from pyproxy.kube.config.validate import about_cluster, about_user
 
 DEFAULT_SERVER = "http://localhost:8080"
 
