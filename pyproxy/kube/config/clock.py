@@ -1,5 +1,6 @@
-"""Time as credentials see it; a test brings its own."""
+"""Time as everything about an apiserver sees it; a test brings its own."""
 
+import asyncio
 import time
 
 
@@ -13,3 +14,11 @@ class Clock:
     def wall(self) -> float:
         """Return seconds since 1970, comparable with other machines' clocks."""
         return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after that time."""
+        await asyncio.sleep(seconds)
+
+    def timeout(self, seconds: float) -> asyncio.Timeout:
+        """Return what raises TimeoutError in its `async with` after that time."""
+        return asyncio.timeout(seconds)

@@ -7,6 +7,10 @@ import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyproxy.kube.config.access import Tls
 
 
 def complaint_about_authority(pem: bytes) -> str:
@@ -40,6 +44,26 @@ def complaint_about_pair(certificate: bytes, key: bytes) -> str:
             return "tls: private key does not match public key"
         return f"tls: {error.reason or 'certificate or key is not PEM'}"
     return ""
+
+
+def client_context(tls: "Tls") -> ssl.SSLContext:
+    """Make a context of what was found good before. Raise ssl.SSLError or ValueError.
+
+    No authority = whom the system trusts; an empty one = nobody.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif tls.ca is None:
+        context.load_default_certs()
+    elif tls.ca:
+        context.load_verify_locations(cadata=tls.ca.decode("ascii", "replace"))
+    if tls.certificate and tls.key:
+        with _in_memory(tls.certificate) as certificate, _in_memory(tls.key) as key:
+            context.load_cert_chain(certificate, key, password="")
+    return context
 
 
 @contextmanager
