@@ -15,6 +15,8 @@ from aiohttp.client_proto import ResponseHandler
 from python_socks import ProxyError, ProxyType
 from python_socks.async_.asyncio.v2 import Proxy
 
+from pyproxy.kube.keepalive import keep_alive
+
 DIAL_TIMEOUT_S = 30.0  # client-go's, for dialing and for the proxy's answer
 
 _KINDS = {
@@ -76,6 +78,7 @@ class ProxiedConnector(aiohttp.TCPConnector):
         stream = await proxy.connect(host, port, timeout=DIAL_TIMEOUT_S)
         self._streams = [s for s in self._streams if not s.transport.is_closing()]
         self._streams.append(stream.writer)
+        keep_alive(stream.writer.get_extra_info("socket"))
         return cast("asyncio.Transport", stream.writer.transport)
 
     async def _secure(

@@ -44,7 +44,7 @@ NOT_OFFERED = (400, 422)  # what servers without streaming lists answer
 class Timing:
     """How long things may take, in seconds, and how often they are tried."""
 
-    quiet_s: float = 100.0  # bookmarks come every minute; then a watch is dead
+    quiet_s: float = 200.0  # bookmarks of a quiet kind come every two minutes at worst
     lifetime_s: float = 300.0  # asked of the apiserver: once to twice this, by chance
     grace_s: float = 30.0  # what it may be late with that
     settled_s: float = 1.0  # a watch that ends sooner is a failure, as in client-go

@@ -22,6 +22,7 @@ from pyproxy.kube.config.headers import Pairs
 from pyproxy.kube.config.pem import client_context
 from pyproxy.kube.config.server import Server
 from pyproxy.kube.errors import MALFORMED, UNREACHABLE, KubeError, TooLargeVersionError
+from pyproxy.kube.keepalive import kept_alive
 from pyproxy.kube.objects import Status
 from pyproxy.kube.proxied import ProxiedConnector
 
@@ -206,7 +207,10 @@ class Wire:
                 route.proxy_url, limit=0
             )
         else:
-            connector = aiohttp.TCPConnector(limit=0)  # watches hold one each
+            connector = aiohttp.TCPConnector(
+                limit=0,  # watches hold one each
+                socket_factory=kept_alive,
+            )
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_S),

@@ -111,7 +111,7 @@ async def test_streaming_list_without_its_bookmark_falls_back_to_pages() -> None
 
     async with following(serve) as all_of_it:
         await all_of_it.told("+a")
-        await all_of_it.clock.advance(99)
+        await all_of_it.clock.advance(199)
         assert not all_of_it.clock.slept
         await all_of_it.clock.advance(2)
         await all_of_it.slept(1)

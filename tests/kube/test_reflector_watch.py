@@ -148,7 +148,7 @@ async def test_silent_watch_is_given_up_after_its_time() -> None:
     async with following(after_list(watch)) as all_of_it:
         await all_of_it.woken(1)
         await all_of_it.told("+a", "synced", "~a")
-        await all_of_it.clock.advance(99)
+        await all_of_it.clock.advance(199)
         assert len(all_of_it.clock.slept) == 1
         await all_of_it.clock.advance(2)
         await all_of_it.woken(2)
@@ -167,7 +167,7 @@ async def test_trickle_without_a_line_end_is_silence() -> None:
     async with following(after_list(watch)) as all_of_it:
         await all_of_it.woken(1)
         await all_of_it.watched(2)
-        for _ in range(12):
+        for _ in range(23):
             more.release()
             await all_of_it.clock.advance(9)
         await all_of_it.slept(2)

@@ -1,6 +1,7 @@
 """Requests through the proxy of a proxy-url, under both event loops."""
 
 import asyncio
+import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from pyproxy.kube.wire import Wire
 from pyproxy.sandbox.apiserver import Apiserver
 from pyproxy.sandbox.certificates import Authority
 from tests.fakes.forwarder import Forwarder
-from tests.support.kube_server import NOWHERE
+from tests.support.kube_server import NOWHERE, until
 from tests.support.kube_time import FakeTime
 
 NAME = "apiserver.example"  # that only the proxy can resolve
@@ -55,6 +56,32 @@ def wire_through(proxy: Forwarder, issuer: Authority, port: int) -> Wire:
     return Wire(Current(flags, NOWHERE))
 
 
+async def ended(wire: Wire, proxy: Forwarder) -> None:
+    """Close, and wait until every side has noticed: handles close in later turns."""
+    await wire.close()
+    await until(lambda: not proxy.live)
+    await FakeTime().settle()
+
+
+def options(wire: Wire) -> list[tuple[int, int]]:
+    """Return SO_KEEPALIVE and TCP_KEEPIDLE of the connections that are kept."""
+    assert wire._session is not None
+    pool = wire._session.connector._conns  # type: ignore[union-attr]
+    found = [
+        protocol.transport.get_extra_info("socket")
+        for kept in pool.values()
+        for protocol, _ in kept
+        if protocol.transport is not None
+    ]
+    return [
+        (
+            each.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+            each.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+        )
+        for each in found
+    ]
+
+
 def test_request_goes_through_the_proxy(
     proxy: Forwarder, run: Run, issuer: Authority
 ) -> None:
@@ -66,7 +93,8 @@ def test_request_goes_through_the_proxy(
             for _ in range(3):
                 raw = await wire.call("GET", "/api/v1/namespaces/default/services")
                 assert raw.startswith(b'{"kind":"ServiceList"')
-            await wire.close()
+            assert options(wire) == [(1, 30)]
+            await ended(wire, proxy)
             assert proxy.went == [f"{NAME}:{server.port}"]  # it is kept alive
         assert any("p@ss" in said for said in proxy.said)
 
@@ -102,7 +130,22 @@ def test_certificate_is_the_apiservers_not_the_proxys(
             wire = wire_through(proxy, issuer, server.port)
             with pytest.raises(KubeError, match=r"apiserver\.example"):
                 await wire.call("GET", "/version")
+            await ended(wire, proxy)
+
+    run(work())
+
+
+def test_direct_connection_is_kept_alive(run: Run, issuer: Authority) -> None:
+    # A watch sends nothing: without probes, a peer that vanished is never missed.
+    async def work() -> None:
+        pair = issuer.issue("apiserver", ["127.0.0.1"])
+        async with Apiserver(pair, issuer.certificate, is_populated=False) as server:
+            flags = ClientFlags(
+                server=server.url, certificate_authority=str(issuer.certificate)
+            )
+            wire = Wire(Current(flags, NOWHERE))
+            await wire.call("GET", "/version")
+            assert options(wire) == [(1, 30)]
             await wire.close()
-        await FakeTime().settle()  # uvloop closes handles in later turns
 
     run(work())
