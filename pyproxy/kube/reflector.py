@@ -11,6 +11,7 @@ end of a round means: go on at once, wait, or list anew.
 """
 
 import logging
+import math
 import random
 from collections.abc import Callable
 from contextlib import aclosing
@@ -192,8 +193,12 @@ class Reflector(Generic[T]):
         logger.error("object not read, keeping the last", extra=extra)
 
     def _advance(self, version: str) -> None:
-        self._version = version or self._version
+        old, self._version = self._version, version or self._version
         self._failures = 0
+        if old and _is_older(version, old):
+            # etcd was restored from a backup: there may be no end of what we missed.
+            why = f"revision {version} came after {old}"
+            raise KubeError(why, 410, "Expired")
         self._note_recovery()
 
     def _finish(self, replacement: Replacement[T], version: str) -> None:
@@ -223,12 +228,20 @@ class Reflector(Generic[T]):
             is_new = now - self._listed_at >= timing.healthy_s
             return 0.0 if is_new else self._backoff.next_s()
         self._failures += 1
-        if isinstance(error, TooLargeVersionError) or error.reason == MALFORMED:
-            if self._failures >= timing.tries:
-                self._version, self._failures = "", 0
+        if self._failures >= self._tries(error):
+            self._version, self._failures = "", 0
         if error.retry_after_s and isinstance(error, TooLargeVersionError):
             return error.retry_after_s
         return self._backoff.next_s(error.retry_after_s)
+
+    def _tries(self, error: KubeError) -> float:
+        """Return after how many failures in a row a list is due."""
+        if isinstance(error, StalledError):
+            return 2  # a server that went back waits for our version, and says nothing
+        is_about_version = isinstance(error, TooLargeVersionError)
+        if is_about_version or error.reason == MALFORMED:
+            return self._timing.tries
+        return math.inf
 
     def _judge_list(self, error: KubeError | None) -> float:
         """A list did not come to its end."""
@@ -261,3 +274,11 @@ class Reflector(Generic[T]):
             self._trouble = ""
             extra = {"kind": self._selection.resource.plural}
             logger.info("watch regained", extra=extra)
+
+
+def _is_older(version: str, than: str) -> bool:
+    """Whether a version was before another; versions compare as numbers (KEP-5504)."""
+    if len(version) != len(than):
+        shorter = len(version) < len(than)
+        return shorter and version.isdecimal() and than.isdecimal()
+    return version < than and version.isdecimal() and than.isdecimal()

@@ -155,6 +155,41 @@ async def test_silent_watch_is_given_up_after_its_time() -> None:
         await all_of_it.told("+a", "synced", "~a", "~a")
 
 
+async def test_watch_that_is_silent_twice_lists_anew() -> None:
+    # kube-apiserver sends nothing to a watch from a version that it has not reached,
+    # and after etcd was restored from a backup it may never reach it.
+    async def watch(number: int, answer: Answer) -> None:
+        await rest(answer)
+
+    async with following(after_list(watch)) as all_of_it:
+        await all_of_it.woken(1)
+        for number in (2, 3):
+            await all_of_it.watched(number)
+            await all_of_it.clock.advance(200)
+            await all_of_it.woken(number)
+        await all_of_it.watched(4)
+    versions = [each.query.get("resourceVersion") for each in all_of_it.script.watches]
+    assert versions[:4] == [None, "10", "10", None]
+
+
+@pytest.mark.parametrize(
+    "back",
+    [line("BOOKMARK", bookmark(9)), line("MODIFIED", service("a", 9))],
+    ids=["bookmark", "change"],
+)
+async def test_server_that_went_back_in_time_is_listed_anew(back: bytes) -> None:
+    async def watch(number: int, answer: Answer) -> None:
+        await answer.send(back)
+        await rest(answer)
+
+    async with following(after_list(watch)) as all_of_it:
+        for number in (1, 2):
+            await all_of_it.woken(number)
+        await all_of_it.watched(3)
+    versions = [each.query.get("resourceVersion") for each in all_of_it.script.watches]
+    assert versions[:3] == [None, "10", None]
+
+
 async def test_trickle_without_a_line_end_is_silence() -> None:
     async def watch(number: int, answer: Answer) -> None:
         answer.begin()
