@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pyproxy.kube.backoff import Backoff
 from pyproxy.kube.errors import MALFORMED, KubeError, TooLargeVersionError
@@ -33,6 +33,9 @@ from pyproxy.kube.watching import (
     watch,
 )
 from pyproxy.kube.wire import Wire
+
+if TYPE_CHECKING:
+    from pyproxy.kube.config import Server
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +81,7 @@ class Reflector(Generic[T]):
         self._dice = dice or random.Random()
         self._backoff = Backoff(dice=self._dice)
         self._on_restart = on_restart
+        self._server: Server | None = None  # that the version is from
         self._version = ""  # "" = a list is due
         self._streams_lists = True  # until it turns out that they are not offered
         self._limit = timing.page
@@ -112,6 +116,9 @@ class Reflector(Generic[T]):
 
     async def _round(self) -> None:
         """List if that is due, then watch until the watch ends."""
+        if (server := self._wire.access.server) != self._server:
+            # Of a cluster that may be another one, where our version means nothing.
+            self._server, self._version = server, ""
         if not self._version and not self._streams_lists:
             await self._list_pages()
         if not self._version:

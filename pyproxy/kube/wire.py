@@ -4,6 +4,7 @@ The one place where foreign errors become KubeError. A 401 renews the credential
 and the request is sent again only if Authorization changed by that.
 """
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -78,9 +79,15 @@ class Wire:
         await self._current.close()
 
     async def poll(self) -> None:
-        """Look at kubeconfig and credentials; a new route shows at the next request."""
+        """Look at kubeconfig and credentials.
+
+        Another server, proxy or certificate ends all that the old way carried, as
+        client-go does it: whoever sent it tries again.
+        """
         self._current.poll()
         await self._current.settle()
+        if self._route != _route(self.access):
+            await self._hang_up()
 
     async def follow_files(self) -> None:
         """Poll for ever."""
@@ -192,12 +199,8 @@ class Wire:
         )
 
     async def _session_for(self, access: Access) -> aiohttp.ClientSession:
-        """Return a session for the way there is now.
-
-        Another server, proxy or certificate ends all that the old way carried, as
-        client-go does it: whoever sent it tries again.
-        """
-        route = _Route(access.server, access.proxy_url, access.tls)
+        """Return a session for the way there is now."""
+        route = _route(access)
         if self._session is not None and route == self._route:
             return self._session
         await self._hang_up()
@@ -223,8 +226,20 @@ class Wire:
 
     async def _hang_up(self) -> None:
         session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        if session is None:
+            return
+        # aiohttp closes connections in use without telling their readers, who would
+        # wait for ever. An aborted connection is told of, a turn of the loop later.
+        assert session.connector is not None
+        for protocol in tuple(session.connector._acquired):
+            if protocol.transport is not None:
+                protocol.transport.abort()
+        await asyncio.sleep(0)
+        await session.close()
+
+
+def _route(access: Access) -> _Route:
+    return _Route(access.server, access.proxy_url, access.tls)
 
 
 def _drop(response: aiohttp.ClientResponse) -> None:

@@ -146,6 +146,24 @@ async def test_silence_ends_after_its_time() -> None:
         await wire.close()
 
 
+@pytest.mark.parametrize("begins", [True, False], ids=["body", "head"])
+async def test_request_under_way_fails_when_the_wire_closes(begins: bool) -> None:
+    async def serve(asked: Asked, answer: Answer) -> None:
+        if begins:
+            await answer.send(b"{")
+        heard.set()
+        await asyncio.Event().wait()
+
+    heard = asyncio.Event()
+    async with Script(serve) as script:
+        wire = wire_to(script.url, FakeTime())  # no timeout of ours will help
+        task = asyncio.create_task(refused(wire))
+        await heard.wait()
+        await asyncio.sleep(0.01)  # for the first byte to arrive
+        await wire.close()
+        assert (await asyncio.wait_for(task, 5)).reason == "Unreachable"
+
+
 async def test_redirect_is_not_followed() -> None:
     # A token must not go where an answer says.
     async def serve(asked: Asked, answer: Answer) -> None:

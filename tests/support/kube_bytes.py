@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 from tests.support.kube_time import FakeTime
@@ -40,6 +41,7 @@ class BytesWire:
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
         self.clock = FakeTime()
+        self.access = SimpleNamespace(server=None)
         self.idle = asyncio.Event()  # a watch has given all it has
 
     @asynccontextmanager
