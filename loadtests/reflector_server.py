@@ -8,6 +8,7 @@ from a version gets LINES changes at once.
 
 import asyncio
 import json
+import logging
 import ssl
 import sys
 from typing import Any
@@ -15,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 LINE_ENDPOINTS = 2  # makes a line of about 1 KiB
 SPACE = "load"
+TRIGGERED = "endpoints.kubernetes.io/last-change-trigger-time"
 
 
 def endpoint(number: int, place: int) -> dict[str, Any]:
@@ -43,6 +45,7 @@ def endpoint_slice(number: int, endpoints: int, version: int) -> dict[str, Any]:
         "generation": 18,
         "creationTimestamp": "2026-11-30T02:30:15Z",
         "labels": {"kubernetes.io/service-name": service},
+        "annotations": {TRIGGERED: "2026-11-30T02:30:33Z"},
     }
     return {
         "metadata": metadata,
@@ -118,12 +121,15 @@ class Server:
 
     async def _stream(self, writer: asyncio.StreamWriter, lines: list[bytes]) -> None:
         for each in lines:
+            if writer.is_closing():
+                return
             writer.write(b"%x\r\n%s\r\n" % (len(each), each))
             await writer.drain()
 
 
 async def main(slices: int, endpoints: int, lines: int, *pair: str) -> None:
     """Serve until killed."""
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # clients abort, as they may
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*pair)
     server = Server(slices, endpoints, lines)

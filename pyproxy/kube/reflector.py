@@ -206,7 +206,8 @@ class Reflector(Generic[T]):
             # etcd was restored from a backup: there may be no end of what we missed.
             why = f"revision {version} came after {old}"
             raise KubeError(why, 410, "Expired")
-        self._note_recovery()
+        if self._trouble:
+            self._note_recovery()
 
     def _finish(self, replacement: Replacement[T], version: str) -> None:
         is_first = not self._store.is_synced
@@ -260,7 +261,7 @@ class Reflector(Generic[T]):
                 extra = {"kind": self._selection.resource.plural, "why": str(error)}
                 logger.debug("no streaming list, listing in pages", extra=extra)
                 return 0.0 if is_refused else self._backoff.next_s()
-        if error is not None and error.is_expired:
+        if error is not None and error.is_expired and not streamed:
             # Its pages took longer than history is kept: the next one is one page.
             self._limit = 0
         at_least_s = error.retry_after_s if error is not None else 0.0
@@ -277,10 +278,9 @@ class Reflector(Generic[T]):
             logger.warning("watch lost", extra=extra)
 
     def _note_recovery(self) -> None:
-        if self._trouble:
-            self._trouble = ""
-            extra = {"kind": self._selection.resource.plural}
-            logger.info("watch regained", extra=extra)
+        self._trouble = ""
+        extra = {"kind": self._selection.resource.plural}
+        logger.info("watch regained", extra=extra)
 
 
 def _is_older(version: str, than: str) -> bool:

@@ -7,7 +7,7 @@ TURN_S = 0.002  # between two turns, the loop reads and decrypts for as long aga
 
 
 class Turns:
-    """Whether the turn is over; a little slack in it is no harm."""
+    """When the turn is over, by the clock."""
 
     def __init__(self, turn_s: float = TURN_S) -> None:
         self._turn_s = turn_s
@@ -18,8 +18,12 @@ class Turns:
         """Begin a turn: others had theirs while we waited."""
         self._ends_at = time.perf_counter() + self._turn_s
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it is time to `breathe`."""
+        return time.perf_counter() >= self._ends_at
+
     async def breathe(self) -> None:
-        """Let others have their turn if ours is over."""
-        if time.perf_counter() >= self._ends_at:
-            await asyncio.sleep(0)
-            self.begin()
+        """Let others have their turn, and begin another one."""
+        await asyncio.sleep(0)
+        self.begin()

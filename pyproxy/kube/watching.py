@@ -93,7 +93,8 @@ async def _page(
                 turns.begin()
                 for item in reader.feed(chunk):
                     yield item
-                    await turns.breathe()
+                    if turns.is_over:
+                        await turns.breathe()
                     ends_at = clock.monotonic() + quiet_s
             for last in reader.finish():
                 yield last
@@ -116,14 +117,7 @@ async def watch(
     it (a streaming list). Raise KubeError, StalledError where no whole line came for
     `quiet_s` or the apiserver let `lifetime_s` pass by `grace_s`.
     """
-    params = selection.params(
-        watch="1",
-        resourceVersion=version,
-        allowWatchBookmarks="true",
-        timeoutSeconds=str(round(lifetime_s)),
-        sendInitialEvents="" if version else "true",
-        resourceVersionMatch="" if version else "NotOlderThan",
-    )
+    params = _watch_params(selection, version, lifetime_s)
     doing, clock = f"watch {selection.path}", wire.clock
     ends_at = clock.monotonic() + lifetime_s + grace_s
     reader, turns = LineReader(), Turns()
@@ -145,7 +139,21 @@ async def watch(
             turns.begin()
             for line in lines:
                 yield read_line(selection.resource, line, doing)
-                await turns.breathe()
+                if turns.is_over:
+                    await turns.breathe()
+
+
+def _watch_params(
+    selection: Selection[T], version: str, lifetime_s: float
+) -> dict[str, str]:
+    return selection.params(
+        watch="1",
+        resourceVersion=version,
+        allowWatchBookmarks="true",
+        timeoutSeconds=str(round(lifetime_s)),
+        sendInitialEvents="" if version else "true",
+        resourceVersionMatch="" if version else "NotOlderThan",
+    )
 
 
 async def _lines(reader: LineReader, content: aiohttp.StreamReader) -> list[bytes]:
