@@ -7,10 +7,11 @@ and the request is sent again only if Authorization changed by that.
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import aiohttp
 import msgspec
@@ -27,9 +28,6 @@ from pyproxy.kube.keepalive import kept_alive
 from pyproxy.kube.objects import Status
 from pyproxy.kube.proxied import ProxiedConnector
 
-if TYPE_CHECKING:
-    import ssl
-
 logger = logging.getLogger(__name__)
 
 POLL_S = 2.0  # how often kubeconfig and credentials on disk are looked at
@@ -37,6 +35,7 @@ CONNECT_S = 30.0  # client-go's
 ANSWER_S = 65.0  # a little longer than an apiserver gives a request: it says why
 BUFFER_BYTES = 1 << 16  # of a response; twice this is decoded in one step, at most
 MAX_REFUSAL_BYTES = 1 << 20
+MOST_CHANGES = 3  # of the access, while one credential is waited for
 SHOWN_CHARACTERS = 200  # of a refusal that is no Status
 JSON = "application/json"
 
@@ -54,6 +53,15 @@ class _Route:
     tls: Tls | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A session, and what its requests must say of TLS."""
+
+    route: _Route
+    session: aiohttp.ClientSession
+    context: ssl.SSLContext | None
+
+
 class Wire:
     """Requests to one apiserver; follows the files behind its access."""
 
@@ -64,9 +72,7 @@ class Wire:
         self._current = current
         self.clock = clock or Clock()
         self._agent = user_agent or our_name()
-        self._route: _Route | None = None
-        self._session: aiohttp.ClientSession | None = None
-        self._context: ssl.SSLContext | None = None
+        self._way: _Way | None = None
 
     @property
     def access(self) -> Access:
@@ -75,7 +81,8 @@ class Wire:
 
     async def close(self) -> None:
         """End what runs. Requests under way fail."""
-        await self._hang_up()
+        way, self._way = self._way, None
+        await _hang_up(way)
         await self._current.close()
 
     async def poll(self) -> None:
@@ -86,8 +93,9 @@ class Wire:
         """
         self._current.poll()
         await self._current.settle()
-        if self._route != _route(self.access):
-            await self._hang_up()
+        if self._way is not None and self._way.route != _route(self.access):
+            way, self._way = self._way, None
+            await _hang_up(way)
 
     async def follow_files(self) -> None:
         """Poll for ever."""
@@ -149,24 +157,37 @@ class Wire:
     async def _send(
         self, method: str, path: str, params: Params | None, body: bytes, kind: str
     ) -> aiohttp.ClientResponse:
-        credentials = self.access.credentials
-        shown = await credentials.headers()
+        access, shown = await self._shown()
+        credentials = access.credentials
         generation = credentials.generation
-        response = await self._send_as(shown, method, path, params, body, kind)
+        request = (method, path, params, body, kind)
+        response = await self._send_as(access, shown, *request)
         if response.status != 401 or not credentials.refreshable:
             return response
         if credentials.rejected(generation):
             with contextlib.suppress(CredentialsError):  # the 401 says more
                 renewed = await credentials.headers()
-                if renewed != shown:
-                    response.close()
-                    return await self._send_as(
-                        renewed, method, path, params, body, kind
-                    )
+                if renewed != shown and self.access.server == access.server:
+                    _drop(response)
+                    return await self._send_as(access, renewed, *request)
         return response
+
+    async def _shown(self) -> tuple[Access, Pairs]:
+        """Return where to send a request, and what to show there.
+
+        Credentials may take their time, and the access may change meanwhile: those of
+        one server are never shown to another.
+        """
+        for _ in range(MOST_CHANGES):
+            access = self.access
+            shown = await access.credentials.headers()
+            if self.access is access:
+                return access, shown
+        raise KubeError("kubeconfig changes all the time", reason=UNREACHABLE)
 
     async def _send_as(
         self,
+        access: Access,
         shown: Pairs,
         method: str,
         path: str,
@@ -174,8 +195,7 @@ class Wire:
         body: bytes,
         kind: str,
     ) -> aiohttp.ClientResponse:
-        access = self.access
-        session = await self._session_for(access)
+        way = await self._way_to(access)
         is_near = access.disable_compression or access.server.is_loopback
         headers = [
             *access.impersonation,
@@ -187,55 +207,56 @@ class Wire:
         if body:
             headers.append(("Content-Type", kind))
         url = yarl.URL(access.server.url + path, encoded=True)
-        tls = self._route.tls if self._route else None
-        return await session.request(
+        return await way.session.request(
             method,
             url.with_query(params) if params else url,
             headers=headers,
             data=body or None,
             allow_redirects=False,
-            ssl=self._context if self._context is not None else True,
-            server_hostname=tls.server_name if tls else None,
+            ssl=way.context if way.context is not None else True,
+            server_hostname=way.route.tls.server_name if way.route.tls else None,
         )
 
-    async def _session_for(self, access: Access) -> aiohttp.ClientSession:
-        """Return a session for the way there is now."""
-        route = _route(access)
-        if self._session is not None and route == self._route:
-            return self._session
-        await self._hang_up()
-        self._context = client_context(route.tls) if route.tls else None
-        if route.proxy_url:
-            connector: aiohttp.BaseConnector = ProxiedConnector(
-                route.proxy_url, limit=0
-            )
-        else:
-            connector = aiohttp.TCPConnector(
-                limit=0,  # watches hold one each
-                socket_factory=kept_alive,
-            )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_S),
-            read_bufsize=BUFFER_BYTES,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
-        )
-        self._route = route
-        return self._session
+    async def _way_to(self, access: Access) -> _Way:
+        """Return the way there, as it is now."""
+        route, old = _route(access), self._way
+        if old is not None and old.route == route:
+            return old
+        # In one turn of the loop, or two requests would open one each.
+        self._way = way = _open(route)
+        await _hang_up(old)
+        return way
 
-    async def _hang_up(self) -> None:
-        session, self._session = self._session, None
-        if session is None:
-            return
-        # aiohttp closes connections in use without telling their readers, who would
-        # wait for ever. An aborted connection is told of, a turn of the loop later.
-        assert session.connector is not None
-        for protocol in tuple(session.connector._acquired):
-            if protocol.transport is not None:
-                protocol.transport.abort()
-        await asyncio.sleep(0)
-        await session.close()
+
+def _open(route: _Route) -> _Way:
+    context = client_context(route.tls) if route.tls else None
+    connector: aiohttp.BaseConnector
+    if route.proxy_url:
+        connector = ProxiedConnector(route.proxy_url, limit=0)
+    else:
+        # No limit: watches hold one each.
+        connector = aiohttp.TCPConnector(limit=0, socket_factory=kept_alive)
+    session = aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_S),
+        read_bufsize=BUFFER_BYTES,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
+    )
+    return _Way(route, session, context)
+
+
+async def _hang_up(way: _Way | None) -> None:
+    if way is None:
+        return
+    # aiohttp closes connections in use without telling their readers, who would wait
+    # for ever. An aborted connection is told of, a turn of the loop later.
+    assert way.session.connector is not None
+    for protocol in tuple(way.session.connector._acquired):
+        if protocol.transport is not None:
+            protocol.transport.abort()
+    await asyncio.sleep(0)
+    await way.session.close()
 
 
 def _route(access: Access) -> _Route:
@@ -255,7 +276,9 @@ def _drop(response: aiohttp.ClientResponse) -> None:
 
 async def _refusal(response: aiohttp.ClientResponse, doing: str) -> KubeError:
     """Read why a request was refused."""
-    raw = await response.content.read(MAX_REFUSAL_BYTES)
+    raw = b""
+    while len(raw) < MAX_REFUSAL_BYTES and (part := await response.content.readany()):
+        raw += part
     try:
         status = _status.decode(raw)
     except msgspec.DecodeError:

@@ -164,6 +164,48 @@ async def test_request_under_way_fails_when_the_wire_closes(begins: bool) -> Non
         assert (await asyncio.wait_for(task, 5)).reason == "Unreachable"
 
 
+async def test_requests_at_once_share_a_session(tmp_path: Path) -> None:
+    async with Script(echo) as script:
+        wire = wire_to(script.url)
+        await asyncio.gather(*(wire.call("GET", "/x") for _ in range(10)))
+        await wire.close()  # a second session would complain that nobody closed it
+
+
+async def test_credentials_of_one_server_are_never_shown_to_another(
+    tmp_path: Path, issuer: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The kubeconfig changes while the credentials for the old server are waited for.
+    secure = Secure(tmp_path, issuer)
+    async with Script(echo) as script, secure.server:
+        wire = secure.wire()
+        old = wire.access.credentials
+        headers = old.headers
+
+        async def slow() -> tuple[tuple[str, str], ...]:
+            write(secure.kubeconfig, one_context({"server": script.url}, {}))
+            await wire.poll()
+            return await headers()
+
+        monkeypatch.setattr(old, "headers", slow)
+        asked = json.loads(await wire.call("GET", "/x"))
+        assert "authorization" not in asked["headers"]
+        await wire.close()
+
+
+async def test_refusal_that_comes_in_parts_is_read_whole() -> None:
+    async def serve(asked: Asked, answer: Answer) -> None:
+        answer.begin(403)
+        text = json.dumps(status(403, "Forbidden", "no"))
+        for at in range(0, len(text), 20):
+            await answer.send(text[at : at + 20].encode())
+            await asyncio.sleep(0.001)
+
+    async with Script(serve) as script:
+        wire = wire_to(script.url)
+        assert (await refused(wire)).reason == "Forbidden"
+        await wire.close()
+
+
 async def test_redirect_is_not_followed() -> None:
     # A token must not go where an answer says.
     async def serve(asked: Asked, answer: Answer) -> None:

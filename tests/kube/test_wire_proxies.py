@@ -65,8 +65,8 @@ async def ended(wire: Wire, proxy: Forwarder) -> None:
 
 def options(wire: Wire) -> list[tuple[int, int]]:
     """Return SO_KEEPALIVE and TCP_KEEPIDLE of the connections that are kept."""
-    assert wire._session is not None
-    pool = wire._session.connector._conns  # type: ignore[union-attr]
+    assert wire._way is not None
+    pool = wire._way.session.connector._conns  # type: ignore[union-attr]
     found = [
         protocol.transport.get_extra_info("socket")
         for kept in pool.values()
