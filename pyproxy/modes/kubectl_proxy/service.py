@@ -16,7 +16,7 @@ from pyproxy.http.judge import Judge
 from pyproxy.http.policy import PARTS, STATIC, Credential, Settings
 from pyproxy.http.route import Router, with_slash
 from pyproxy.http.static import StaticFiles
-from pyproxy.kube import user_agent
+from pyproxy.kube.config import user_agent
 from pyproxy.model import Backend, Key, Pool, Vip
 from pyproxy.modes.kubectl_proxy import place
 from pyproxy.modes.kubectl_proxy.command import run_command
