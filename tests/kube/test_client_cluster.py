@@ -25,7 +25,7 @@ from pyproxy.kube.resource import (
     SUBJECT_ACCESS_REVIEWS,
     TOKEN_REVIEWS,
 )
-from tests import realcluster
+from tests.support import realcluster
 from tests.support.kube_keeper import Kept
 from tests.support.kube_sandbox import wire_of
 from tests.support.kube_server import until

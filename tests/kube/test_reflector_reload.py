@@ -24,7 +24,7 @@ from tests.support.kube_server import (
     until,
 )
 from tests.support.kube_time import FakeTime
-from tests.waiting import PAUSE_S
+from tests.support.waiting import PAUSE_S
 
 if TYPE_CHECKING:
     from pyproxy.kube.objects import Service

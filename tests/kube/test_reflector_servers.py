@@ -29,7 +29,7 @@ from pyproxy.kube.resource import (
 )
 from pyproxy.kube.store import Store
 from pyproxy.kube.watching import Selection
-from tests import realcluster
+from tests.support import realcluster
 from tests.support.kube_following import Notes
 from tests.support.kube_keeper import Kept
 from tests.support.kube_sandbox import wire_of

@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol, Self, cast
 
 from pyproxy.sandbox.certificates import Authority
 from tests.fakes.process import ROOT, Program
-from tests.realcluster import RealCluster
+from tests.support.realcluster import RealCluster
 
 START_S = 120.0
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pyproxy.kube.config import ClientFlags, Clock, Current
 from pyproxy.kube.wire import Wire
-from tests.waiting import PAUSE_S, scaled
+from tests.support.waiting import PAUSE_S, scaled
 
 NOWHERE = {"HOME": "/nonexistent"}  # an environment without a kubeconfig
 
