@@ -5,6 +5,8 @@ registry; it gives them back when it is freed, whether a table ever named it or 
 refused change leaves nothing behind.
 """
 
+from operator import attrgetter
+
 cimport cython
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free
@@ -74,6 +76,9 @@ cdef void* allocate(size_t count, size_t size) except NULL:
     return block
 
 
+_place = attrgetter("tier", "host", "port")
+
+
 @cython.no_gc
 cdef class PoolBlock(Block):
     """A pool as workers read it; `key` is its name, or what has it to itself.
@@ -137,10 +142,6 @@ cdef class PoolBlock(Block):
             self.registry.take_backend((spec.host, spec.port))
         )
         self.named += 1
-
-
-def _place(backend):
-    return backend.tier, backend.host, backend.port
 
 
 cdef _check_twice(const pool_t* pool, list ordered):

@@ -71,7 +71,8 @@ def _check_addresses(vips: Iterable[Vip]) -> None:
     seen = set()
     for vip in vips:
         address = address_of(vip)
-        check(address not in seen, f"two vips on {vip.host} port {vip.port}")
+        if address in seen:
+            raise TableError(f"two vips on {vip.host} port {vip.port}")
         seen.add(address)
 
 
@@ -86,8 +87,9 @@ def _check_backends(pool: Pool) -> None:
     for backend in pool.backends:
         unix = backend.host.startswith(UNIX)
         address = backend.host if unix else canonical(backend.host, backend.port)
-        where = f"{backend.host} port {backend.port}"
-        check(address not in seen, f"backend {where} stands twice in a pool")
+        if address in seen:
+            where = f"{backend.host} port {backend.port}"
+            raise TableError(f"backend {where} stands twice in a pool")
         seen.add(address)
 
 

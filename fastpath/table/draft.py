@@ -6,8 +6,7 @@ closes what it opened and drops its blocks, whose slots then go back to the regi
 nothing has changed. A draft that stands is committed in a step that cannot fail.
 """
 
-from collections import Counter
-from collections.abc import Container, Hashable, Iterable
+from collections.abc import Container, Hashable, Sequence
 from typing import TypeVar
 
 from fastpath.api.errors import TableError
@@ -40,7 +39,7 @@ class Draft:
         self.opened: dict[ListenerKey, Listening] = {}
         self.closed: list[ListenerKey] = []
         self.changed: list[Vip | Listener] = []  # listen already, with other options
-        self._users: Counter[str] = Counter()
+        self._users: dict[str, int] = {}  # what is added to those of a named pool
         self._addresses: dict[tuple[str, str | bytes], VipKey | None] = {}
         self._check_keys()
         self._check_addresses()
@@ -61,17 +60,16 @@ class Draft:
 
     def _check_keys(self) -> None:
         d, state = self.delta, self.state
-        vips = [vip.key for vip in d.vips]
-        upstreams = [upstream.name for upstream in d.upstreams]
-        _check_once("vip", (*vips, *d.remove_vips))
-        _check_once("upstream", (*upstreams, *d.remove_upstreams))
-        _check_once("pool", (*d.pools, *d.remove_pools))
-        listeners = [one.key for one in d.listeners]
-        _check_once("listener", (*listeners, *d.remove_listeners))
-        _check_known("vip", d.remove_vips, state.vips)
-        _check_known("upstream", d.remove_upstreams, state.upstreams)
-        _check_known("pool", d.remove_pools, state.pools)
-        _check_known("listener", d.remove_listeners, state.transparent)
+        if d.vips or d.remove_vips:
+            _check_keys("vip", [v.key for v in d.vips], d.remove_vips, state.vips)
+        if d.pools or d.remove_pools:
+            _check_keys("pool", list(d.pools), d.remove_pools, state.pools)
+        if d.upstreams or d.remove_upstreams:
+            names = [upstream.name for upstream in d.upstreams]
+            _check_keys("upstream", names, d.remove_upstreams, state.upstreams)
+        if d.listeners or d.remove_listeners:
+            keys = [one.key for one in d.listeners]
+            _check_keys("listener", keys, d.remove_listeners, state.transparent)
 
     def _check_addresses(self) -> None:
         state, mine = self.state, self._addresses
@@ -87,7 +85,7 @@ class Draft:
     def _check_pools(self) -> None:
         state = self.state
         for name in self.delta.remove_pools:
-            if state.users[name] + self._users[name] > 0:
+            if state.users[name] + self._users.get(name, 0) > 0:
                 raise TableError(f"pool {name!r} is removed, and used")
             self.pools[name] = None
 
@@ -172,7 +170,7 @@ class Draft:
             block = self.pools.get(spec.pool) or state.pools.get(spec.pool)
             if block is None:
                 raise TableError(f"{own[1]} names no pool: {spec.pool!r}")
-            self._users[spec.pool] += 1
+            self._use(spec.pool, 1)
             return block.slot
         block = state.pools.get(own)
         if block is None or block.spec != spec.pool:
@@ -183,9 +181,12 @@ class Draft:
         self, own: PoolName, old: Vip | Upstream, new: Pool | str = ""
     ) -> None:
         if isinstance(old.pool, str):
-            self._users[old.pool] -= 1
+            self._use(old.pool, -1)
         elif isinstance(new, str):  # its own is needed no more
             self.pools[own] = None
+
+    def _use(self, pool: str, more: int) -> None:
+        self._users[pool] = self._users.get(pool, 0) + more
 
     # Contexts are shared by all that speak TLS in the same way: 100 KB and a
     # millisecond each.
@@ -209,14 +210,18 @@ class Draft:
     def commit(self) -> None:
         """Make this the state. Cannot fail, but for want of memory before it began."""
         state = self.state
-        _keep(state.vips, self.vips)
         _keep(state.pools, self.pools)
-        _keep(state.upstreams, self.upstreams)
-        _keep(state.addresses, self._addresses)
-        state.users.update(self._users)
+        if self.vips:
+            _keep(state.vips, self.vips)
+            _keep(state.addresses, self._addresses)
+        if self.upstreams:
+            _keep(state.upstreams, self.upstreams)
+        for name, more in self._users.items():
+            state.users[name] += more
         for key in self.delta.remove_listeners:
             del state.transparent[key]
-        state.transparent.update((one.key, one) for one in self.delta.listeners)
+        for one in self.delta.listeners:
+            state.transparent[one.key] = one
         for key in self.closed:
             state.ports[state.listening.pop(key).address[1]] -= 1
         for key, listening in self.opened.items():
@@ -232,15 +237,18 @@ def _keep(all_: dict[K, V], changes: dict[K, V | None]) -> None:
             all_[key] = value
 
 
-def _check_once(kind: str, keys: Iterable[Hashable]) -> None:
-    seen = set()
-    for key in keys:
-        if key in seen:
-            raise TableError(f"{kind} {key!r} stands twice in a delta")
-        seen.add(key)
-
-
-def _check_known(kind: str, keys: Iterable[Hashable], known: Container[object]) -> None:
-    for key in keys:
+def _check_keys(
+    kind: str,
+    come: Sequence[Hashable],
+    go: Sequence[Hashable],
+    known: Container[object],
+) -> None:
+    if len(come) + len(go) > 1:
+        seen = set()
+        for key in (*come, *go):
+            if key in seen:
+                raise TableError(f"{kind} {key!r} stands twice in a delta")
+            seen.add(key)
+    for key in go:
         if key not in known:
             raise TableError(f"{kind} {key!r} is removed, and not there")

@@ -51,13 +51,15 @@ cdef class Numbers:
     cdef readonly dict slots   # key -> slot
     cdef list keys             # slot -> key; None = not given
     cdef list users            # slot -> blocks that name it
-    cdef list chunks           # addresses of chunks of states, as numbers
+    cdef char** chunks         # owned, and the chunks of states in it
+    cdef uint32_t chunk_count
     cdef dict retired          # ordered set: keys that no block names
     cdef list unused           # slots
     cdef uint32_t most
 
     cdef void* state(self, uint32_t slot)
-    cdef uint32_t take(self, key) except *
+    cdef uint32_t take(self, key) except? 0xffffffff
+    cdef uint32_t _new_slot(self) except? 0xffffffff
     cdef void drop(self, uint32_t slot)
     cdef object key(self, uint32_t slot)
 
@@ -69,8 +71,8 @@ cdef class Registry:
     cdef uint64_t stamps             # given so far
 
     cdef backend_state_t* backend(self, uint32_t slot)
-    cdef uint32_t take_backend(self, tuple key) except *
+    cdef uint32_t take_backend(self, tuple key) except? 0xffffffff
     cdef void tell(self, uint32_t slot, uint32_t health, uint64_t now_ms)
-    cdef uint32_t named(self, key) except *
-    cdef uint32_t take_vip(self, tuple key, bint by_source) except *
+    cdef uint32_t named(self, key) except? 0xffffffff
+    cdef uint32_t take_vip(self, tuple key, bint by_source) except? 0xffffffff
     cdef uint64_t stamp(self)

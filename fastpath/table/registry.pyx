@@ -9,7 +9,7 @@ worker may count there.
 from itertools import islice
 
 from libc.stdint cimport uintptr_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
 from fastpath.base.linux.atomic cimport load_u32, store_u32, store_u64
@@ -36,22 +36,23 @@ cdef class Numbers:
         self.slots = {}
         self.keys = []
         self.users = []
-        self.chunks = []
         self.retired = {}
         self.unused = []
 
     def __dealloc__(self):
-        for chunk in self.chunks or ():
-            free(<void*><uintptr_t>chunk)
+        cdef uint32_t i
+
+        for i in range(self.chunk_count):
+            free(self.chunks[i])
+        free(self.chunks)
 
     cdef void* state(self, uint32_t slot):
-        cdef uintptr_t chunk = self.chunks[slot // CHUNK]
-        return <char*>chunk + (slot % CHUNK) * STATE_BYTES
+        return self.chunks[slot // CHUNK] + (slot % CHUNK) * STATE_BYTES
 
     cdef object key(self, uint32_t slot):
         return self.keys[slot] if slot < len(self.keys) else None
 
-    cdef uint32_t take(self, key) except *:
+    cdef uint32_t take(self, key) except? 0xffffffff:
         """Slot of `key`, for one more block that names it."""
         cdef uint32_t slot
         cdef state_t* state
@@ -71,18 +72,31 @@ cdef class Numbers:
         self.users[slot] = 1
         return slot
 
-    def _new_slot(self):
+    cdef uint32_t _new_slot(self) except? 0xffffffff:
         cdef uint32_t slot = len(self.keys)
 
         if self.unused:
             return self.unused.pop()
         if slot >= self.most:
             raise TableError(f"more than {self.most} of a kind in a table")
-        if slot // CHUNK == len(self.chunks):
-            self.chunks.append(_new_chunk())
+        if slot // CHUNK == self.chunk_count:
+            self._grow()
         self.keys.append(None)
         self.users.append(0)
         return slot
+
+    def _grow(self):
+        cdef size_t count = self.chunk_count + 1
+        cdef char** chunks = <char**>realloc(self.chunks, count * sizeof(char*))
+
+        if chunks == NULL:
+            raise MemoryError
+        self.chunks = chunks
+        chunks[count - 1] = <char*>aligned_alloc(STATE_BYTES, CHUNK * STATE_BYTES)
+        if chunks[count - 1] == NULL:
+            raise MemoryError
+        memset(chunks[count - 1], 0, CHUNK * STATE_BYTES)
+        self.chunk_count += 1
 
     cdef void drop(self, uint32_t slot):
         """One block less names the key of `slot`."""
@@ -105,6 +119,8 @@ cdef class Numbers:
         relays go to the end of the line.
         """
         freed = []
+        if not self.retired:
+            return freed
         for key in list(islice(self.retired, COLLECT_MOST)):
             slot = self.slots[key]
             del self.retired[key]
@@ -118,14 +134,6 @@ cdef class Numbers:
         return freed
 
 
-cdef _new_chunk():
-    cdef void* chunk = aligned_alloc(STATE_BYTES, CHUNK * STATE_BYTES)
-    if chunk == NULL:
-        raise MemoryError
-    memset(chunk, 0, CHUNK * STATE_BYTES)
-    return <uintptr_t>chunk
-
-
 cdef class Registry:
     """The numbers of one engine."""
 
@@ -136,14 +144,14 @@ cdef class Registry:
         self.upstreams = Numbers(MOST_VIPS)
 
     def __dealloc__(self):
-        if self.vips is not None:
+        if self.vips is not None and self.vips.keys is not None:
             for slot in range(len(self.vips.keys)):
                 free((<vip_state_t*>self.vips.state(slot)).sketch)
 
     cdef backend_state_t* backend(self, uint32_t slot):
         return <backend_state_t*>self.backends.state(slot)
 
-    cdef uint32_t take_backend(self, tuple key) except *:
+    cdef uint32_t take_backend(self, tuple key) except? 0xffffffff:
         """Slot of a backend, for one more pool that names it."""
         cdef bint came_back = key in self.backends.retired
         cdef uint32_t slot = self.backends.take(key)
@@ -164,13 +172,13 @@ cdef class Registry:
             store_u64(&state.ejected_until_ms, 0)
         store_u32(&state.health, health)
 
-    cdef uint32_t named(self, key) except *:
+    cdef uint32_t named(self, key) except? 0xffffffff:
         """Slot of a backend that a table names; KeyError if none does."""
         if not self.backends.named(key):
             raise KeyError(key)
         return self.backends.slots[key]
 
-    cdef uint32_t take_vip(self, tuple key, bint by_source) except *:
+    cdef uint32_t take_vip(self, tuple key, bint by_source) except? 0xffffffff:
         """Slot of a vip; with counters by source where it limits by source."""
         cdef uint32_t slot = self.vips.take(key)
         cdef vip_state_t* state = <vip_state_t*>self.vips.state(slot)

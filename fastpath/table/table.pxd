@@ -123,10 +123,13 @@ cdef struct array_t:
     void***    pages         # owned; NULL = nothing in that page
     uint32_t   count         # of pages
 
-# Vips by (protocol, address, port): open addressing, at most half full.
+# Vips by (protocol, address, port): open addressing, at most half full. An entry is
+# half a cache line and has the address itself: a look-up reads nothing else.
 cdef struct entry_t:
-    uint32_t   hash
+    addr_t     addr
     uint32_t   slot          # of the vip, plus one; 0 = free
+    uint32_t   hash
+    uint32_t   protocol
 
 cdef struct index_t:
     uint32_t   mask
@@ -160,8 +163,11 @@ cdef inline upstream_t* table_upstream(
 cdef inline pool_t* table_pool(const context_t* c, uint32_t slot) noexcept nogil:
     return <pool_t*>array_at(&(<table_t*>c.table).pools, slot)
 
-# The vip that is not bound at this address; NULL = there is none.
-cdef vip_t* table_find(
+cdef enum:
+    SLOT_NONE = 0xffffffff
+
+# Slot of the vip that is not bound at this address; SLOT_NONE = there is none.
+cdef uint32_t table_find(
     const table_t* t, uint8_t protocol, const addr_t* address
 ) noexcept nogil
 

@@ -98,33 +98,29 @@ cdef inline bint same_address(const addr_t* a, const addr_t* b) noexcept nogil:
     return memcmp(a, b, sizeof(addr_t)) == 0
 
 
-cdef vip_t* table_find(
+cdef uint32_t table_find(
     const table_t* t, uint8_t protocol, const addr_t* address
 ) noexcept nogil:
     cdef const index_t* x = t.index
     cdef uint32_t hash = hash_of(protocol, address)
     cdef uint32_t at = hash & x.mask
     cdef const entry_t* e
-    cdef vip_t* v
 
     # Ends at a free entry: the index is at most half full.
     while x.entries[at].slot != 0:
         e = &x.entries[at]
-        if e.hash == hash:
-            v = <vip_t*>array_at(&t.vips, e.slot - 1)
-            if v.protocol == protocol and same_address(&v.addr, address):
-                return v
+        if e.protocol == protocol and same_address(&e.addr, address):
+            return e.slot - 1
         at = (at + 1) & x.mask
-    return NULL
+    return SLOT_NONE
 
 
-cdef void index_put(index_t* x, uint32_t hash, uint32_t slot) noexcept nogil:
-    cdef uint32_t at = hash & x.mask
+cdef void index_put(index_t* x, const entry_t* e) noexcept nogil:
+    cdef uint32_t at = e.hash & x.mask
 
     while x.entries[at].slot != 0:
         at = (at + 1) & x.mask
-    x.entries[at].hash = hash
-    x.entries[at].slot = slot + 1
+    x.entries[at] = e[0]
     x.count += 1
 
 
@@ -157,10 +153,10 @@ cdef class Index:
         """`gone` and `come` are VipBlocks, no longer and newly to be found."""
         cdef uint32_t room = ENTRIES_LEAST
         cdef index_t* x = &self.index
-        cdef uint32_t count = (old.index.count if old is not None else 0)
+        cdef uint32_t count = len(come or ())
+        cdef entry_t e
 
-        count += len(come or ())
-
+        count += old.index.count if old is not None else 0
         while room < 2 * count:
             room *= 2
         if old is not None and old.index.mask + 1 >= room:
@@ -172,9 +168,11 @@ cdef class Index:
         if old is not None:
             self._take(old)
         for block in gone or ():
-            index_drop(x, _hash(block), (<Block>block).slot)
+            _enter(&e, block)
+            index_drop(x, e.hash, e.slot - 1)
         for block in come or ():
-            index_put(x, _hash(block), (<Block>block).slot)
+            _enter(&e, block)
+            index_put(x, &e)
 
     def _take(self, Index old):
         cdef index_t* x = &self.index
@@ -186,7 +184,7 @@ cdef class Index:
             return
         for i in range(old.index.mask + 1):
             if old.index.entries[i].slot != 0:
-                index_put(x, old.index.entries[i].hash, old.index.entries[i].slot - 1)
+                index_put(x, &old.index.entries[i])
 
     def __dealloc__(self):
         free(self.index.entries)
@@ -195,9 +193,13 @@ cdef class Index:
         return self.index.count
 
 
-cdef uint32_t _hash(Block block):
+cdef void _enter(entry_t* e, Block block) noexcept:
     cdef vip_t* v = <vip_t*>block.body
-    return hash_of(v.protocol, &v.addr)
+
+    e.addr = v.addr
+    e.slot = block.slot + 1
+    e.hash = hash_of(v.protocol, &v.addr)
+    e.protocol = v.protocol
 
 
 @cython.no_gc
@@ -238,11 +240,11 @@ cdef class TableBlock:
     def find(self, str host, uint16_t port):
         """Slot of the vip that is not bound at an address, or None. For tests."""
         cdef addr_t address
-        cdef vip_t* v
+        cdef uint32_t slot
 
         addr_parse(&address, host.encode(), port)
-        v = table_find(&self.table, IPPROTO_TCP, &address)
-        return None if v == NULL else v.state.slot
+        slot = table_find(&self.table, IPPROTO_TCP, &address)
+        return None if slot == SLOT_NONE else slot
 
     def time_finds(self, addresses, uint32_t rounds):
         """Nanoseconds of a look-up of these (host, port), in turn. For benches."""
@@ -263,7 +265,7 @@ cdef _time_finds(const table_t* t, addresses, uint32_t rounds):
         began_ns = time.thread_time_ns()
         for _round in range(rounds):
             for i in range(count):
-                found += table_find(t, IPPROTO_TCP, &all[i]) != NULL
+                found += table_find(t, IPPROTO_TCP, &all[i]) != SLOT_NONE
         return (time.thread_time_ns() - began_ns) / (count * rounds), found
     finally:
         free(all)

@@ -23,7 +23,7 @@ from fastpath.base.stats cimport DROP_NO_DESCRIPTORS
 from fastpath.http.client cimport web_retire
 from fastpath.http.events cimport web_open
 from fastpath.table.listener cimport VIP_BY_ADDRESS, listener_accept, listener_dialled
-from fastpath.table.table cimport table_find, table_t, table_vip, vip_t
+from fastpath.table.table cimport SLOT_NONE, table_find, table_t, table_vip, vip_t
 from fastpath.tcp.naming cimport admit_open
 from fastpath.worker.fleet cimport ACCEPTS_MOST, PAUSE_MS
 
@@ -87,20 +87,19 @@ cdef void accept_place(
 
 # The vip of a client that a listener took. False = it has none, and was reset.
 cdef bint accept_find(worker_t* w, listener_t* l, int fd, uint32_t* vip) noexcept nogil:
-    cdef vip_t* v = NULL
     cdef addr_t dialled
 
+    vip[0] = SLOT_NONE
     if l.vip != VIP_BY_ADDRESS:
         vip[0] = l.vip
         return True
     if listener_dialled(fd, &dialled) == 0:
-        v = table_find(<table_t*>w.context.table, IPPROTO_TCP, &dialled)
-    if v == NULL:
+        vip[0] = table_find(<table_t*>w.context.table, IPPROTO_TCP, &dialled)
+    if vip[0] == SLOT_NONE:
         # Count before closing, as in context_refuse.
         w.context.stats.no_vip += 1
         socket_reset(fd)
         return False
-    vip[0] = v.state.slot
     return True
 
 
