@@ -27,7 +27,7 @@ PACKAGES = {
     "tcp": "proxyhead half relay dial naming batch",
     "udp": "",
     "http": """
-        verdict compose web carry keepset upstream respond client decide request
+        verdict compose state body idle upconn response conn decide request
         tunnel exchange events
     """,
     "worker": "fleet coalesce accept worker",

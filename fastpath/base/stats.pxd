@@ -81,7 +81,7 @@ cdef struct stats_t:
     uint64_t handed_over      # accepted here, given to a worker with less to do
     uint64_t active           # relays; read by the other workers, too
     uint64_t turns            # of the event loop
-    uint64_t rests            # of streams, see worker_rest
+    uint64_t rests            # of streams, see coalesce
     uint64_t copied           # bytes
     uint64_t streamed         # of them, bodies and tunnels of HTTP
     uint64_t heads            # of requests

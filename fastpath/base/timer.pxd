@@ -12,8 +12,8 @@ cdef enum:
 # What a timer is part of.
 cdef enum TIMER:
     TIMER_RELAY
-    TIMER_EXCHANGE
-    TIMER_SERVER
+    TIMER_CONN
+    TIMER_UPCONN
 
 cdef struct timer_t:
     timer_t*  prev           # borrowed; NULL = not armed

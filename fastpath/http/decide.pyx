@@ -17,8 +17,9 @@ from fastpath.base.mailbox cimport (
 from fastpath.base.slab cimport slab_find
 from fastpath.base.spill cimport SCRATCH_BYTES
 from fastpath.base.stats cimport DROP_NO_MEMORY, web_stats
-from fastpath.http.carry cimport pending_send
-from fastpath.http.client cimport (
+from fastpath.http.body cimport pending_send
+from fastpath.http.compose cimport compose_request, out_put, out_t, upgrade_allowed
+from fastpath.http.conn cimport (
     STEP,
     STEP_GONE,
     STEP_ON,
@@ -32,16 +33,25 @@ from fastpath.http.client cimport (
     input_bytes,
     input_drop,
 )
-from fastpath.http.compose cimport compose_request, out_put, out_t, upgrade_allowed
-from fastpath.http.keepset cimport upstream_leave
-from fastpath.http.upstream cimport (
+from fastpath.http.idle cimport exchange_leave_upconn
+from fastpath.http.state cimport (
+    CONN_FLOWING,
+    CONN_PARKED,
+    CONN_REACHING,
+    OUT_BYTES,
+    answer_t,
+    conns_t,
+    exchange_t,
+    question_t,
+)
+from fastpath.http.upconn cimport (
     REACH,
     REACH_GONE,
     REACH_NO_BACKEND,
     REACH_READY,
     REACH_TIMEOUT,
     REACH_WAIT,
-    upstream_reach,
+    upconn_reach,
     upstream_repeats,
 )
 from fastpath.http.verdict cimport (
@@ -52,16 +62,6 @@ from fastpath.http.verdict cimport (
     verdict_release,
     verdict_t,
 )
-from fastpath.http.web cimport (
-    EX_FLOWING,
-    EX_PARKED,
-    EX_REACHING,
-    OUT_BYTES,
-    answer_t,
-    exchange_t,
-    question_t,
-    web_t,
-)
 from fastpath.http1.framing cimport BODY_SIZED
 from fastpath.http1.head cimport head_parse_request
 from fastpath.table.table cimport http_t
@@ -69,7 +69,7 @@ from fastpath.table.table cimport http_t
 
 # ---- Verdicts.
 
-cdef bint exchange_asks(web_t* w, exchange_t* x, asked_t* a) noexcept nogil:
+cdef bint exchange_asks(conns_t* w, exchange_t* x, asked_t* a) noexcept nogil:
     cdef http_t* http = http_of(w, x)
 
     if http == NULL:
@@ -84,19 +84,19 @@ cdef bint exchange_asks(web_t* w, exchange_t* x, asked_t* a) noexcept nogil:
 
 
 # Its vip is in no table any more: nobody can say what is to be done.
-cdef STEP exchange_orphan(web_t* w, exchange_t* x) noexcept nogil:
+cdef STEP exchange_orphan(conns_t* w, exchange_t* x) noexcept nogil:
     x.keep = 0
     return exchange_say(w, x, 503, b"this listener is going away")
 
 
 # Parse the head at the front of the input again: w.head may be another's by now.
-cdef inline void head_again(web_t* w, exchange_t* x) noexcept nogil:
+cdef inline void head_again(conns_t* w, exchange_t* x) noexcept nogil:
     head_parse_request(&w.head, input_bytes(x), x.input.used, 0)
     w.head_of = x
 
 
 # w.head is this exchange's. `refused` is what the upstream said to the last verdict.
-cdef STEP exchange_decide(web_t* w, exchange_t* x, uint16_t refused) noexcept nogil:
+cdef STEP exchange_decide(conns_t* w, exchange_t* x, uint16_t refused) noexcept nogil:
     cdef verdict_t* v = NULL
     cdef asked_t a
 
@@ -113,7 +113,7 @@ cdef STEP exchange_decide(web_t* w, exchange_t* x, uint16_t refused) noexcept no
 
 
 # Ask Python; wait for the answer.
-cdef STEP exchange_ask(web_t* w, exchange_t* x, uint16_t refused) noexcept nogil:
+cdef STEP exchange_ask(conns_t* w, exchange_t* x, uint16_t refused) noexcept nogil:
     cdef http_t* http = http_of(w, x)
     cdef uint32_t size = w.head.size
     cdef question_t* q
@@ -143,13 +143,13 @@ cdef STEP exchange_ask(web_t* w, exchange_t* x, uint16_t refused) noexcept nogil
         web_stats(&w.c.stats, x.vip.slot).unanswered += 1
         return exchange_say(w, x, 503, b"too many requests wait for a decision")
     web_stats(&w.c.stats, x.vip.slot).asked += 1
-    x.state = EX_PARKED
+    x.state = CONN_PARKED
     exchange_until(w, x, http.park_ms)
     return STEP_WAIT
 
 
 cdef exchange_t* decide_answered(
-    web_t* w, const letter_t* letter
+    conns_t* w, const letter_t* letter
 ) noexcept nogil:
     cdef answer_t* a = <answer_t*>letter.load
     cdef exchange_t* x = <exchange_t*>slab_find(&w.exchanges, a.index, a.generation)
@@ -157,7 +157,7 @@ cdef exchange_t* decide_answered(
     cdef asked_t asked
     cdef STEP step
 
-    if x == NULL or x.state != EX_PARKED or x.asks != a.asks:
+    if x == NULL or x.state != CONN_PARKED or x.asks != a.asks:
         verdict_release(a.verdict)  # it did not wait so long
         free(a)
         return NULL
@@ -183,7 +183,7 @@ cdef exchange_t* decide_answered(
 
 
 # Carry out the verdict. w.head is this exchange's.
-cdef STEP exchange_obey(web_t* w, exchange_t* x) noexcept nogil:
+cdef STEP exchange_obey(conns_t* w, exchange_t* x) noexcept nogil:
     cdef verdict_t* v = x.verdict
 
     if v.is_reply:
@@ -193,19 +193,19 @@ cdef STEP exchange_obey(web_t* w, exchange_t* x) noexcept nogil:
     x.upgrade = w.head.upgrade and x.minor == 1 and (
         upgrade_allowed(&w.head, input_bytes(x), v)
     )
-    return exchange_reached(w, x, upstream_reach(w, x, False))
+    return exchange_reached(w, x, upconn_reach(w, x, False))
 
 
 # ---- Sending the request.
 
-cdef STEP exchange_reached(web_t* w, exchange_t* x, REACH reach) noexcept nogil:
+cdef STEP exchange_reached(conns_t* w, exchange_t* x, REACH reach) noexcept nogil:
     if reach == REACH_READY:
         return exchange_send(w, x)
     if reach == REACH_WAIT:
-        x.state = EX_REACHING
+        x.state = CONN_REACHING
         return STEP_WAIT
     if x.up != NULL:
-        upstream_leave(w, x, False)
+        exchange_leave_upconn(w, x, False)
     if reach == REACH_GONE:
         # The verdict names an upstream that has changed: it must be another.
         verdict_release(x.verdict)
@@ -218,7 +218,7 @@ cdef STEP exchange_reached(web_t* w, exchange_t* x, REACH reach) noexcept nogil:
 
 
 # The head, and what of the body is at hand, in one write.
-cdef STEP exchange_send(web_t* w, exchange_t* x) noexcept nogil:
+cdef STEP exchange_send(conns_t* w, exchange_t* x) noexcept nogil:
     cdef char* bytes = input_bytes(x)
     cdef out_t o
     cdef int failed
@@ -232,16 +232,16 @@ cdef STEP exchange_send(web_t* w, exchange_t* x) noexcept nogil:
     compose_request(&o, &w.head, bytes, x.verdict, &x.client, x.upgrade)
     out_put(&o, bytes + w.head.size, x.held - w.head.size)
     if o.full:
-        upstream_leave(w, x, False)
+        exchange_leave_upconn(w, x, False)
         return exchange_say(w, x, 431, b"request head is too large")
-    x.state = EX_FLOWING
+    x.state = CONN_FLOWING
     failed = pending_send(&w.c.mover, &x.to_up, &x.up.link, o.bytes, o.size)
     if failed == -ENOMEM:
         exchange_drop(w, x, DROP_NO_MEMORY)
         return STEP_GONE
     if failed < 0:
         # Told by what reading says: the upstream may have answered before it left.
-        x.deaf = 1
+        x.request_abandoned = 1
         x.up.link.readable = 1
     if x.request.kind == BODY_SIZED and x.request.left > SCRATCH_BYTES - x.held:
         # Too large to be sent a second time: streamed from here.
@@ -251,25 +251,25 @@ cdef STEP exchange_send(web_t* w, exchange_t* x) noexcept nogil:
 
 
 # A kept connection had ended: once more, on a new one.
-cdef STEP exchange_replay(web_t* w, exchange_t* x) noexcept nogil:
-    upstream_leave(w, x, False)
+cdef STEP exchange_replay(conns_t* w, exchange_t* x) noexcept nogil:
+    exchange_leave_upconn(w, x, False)
     if not upstream_repeats(x):
         return exchange_fail(w, x, 502, b"EOF")
     x.replayed = 1
-    x.deaf = 0
+    x.request_abandoned = 0
     web_stats(&w.c.stats, x.vip.slot).replayed += 1
     head_again(w, x)
-    return exchange_reached(w, x, upstream_reach(w, x, True))
+    return exchange_reached(w, x, upconn_reach(w, x, True))
 
 
-cdef STEP exchange_ask_on(web_t* w, exchange_t* x) noexcept nogil:
+cdef STEP exchange_ask_on(conns_t* w, exchange_t* x) noexcept nogil:
     cdef uint16_t refused = w.head.status
 
-    upstream_leave(w, x, False)
+    exchange_leave_upconn(w, x, False)
     verdict_release(x.verdict)
     x.verdict = NULL
     x.asked_on = 1
-    x.deaf = 0
+    x.request_abandoned = 0
     head_again(w, x)
     return exchange_ask(w, x, refused)
 

@@ -6,7 +6,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from fastpath.base.linux.file cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from fastpath.base.linux.socket cimport MSG_DONTWAIT, MSG_PEEK, recv
-from fastpath.base.poller cimport TAG_CLIENT, poller_change, tag_make
+from fastpath.base.poller cimport TAG_CONN, poller_change, tag_make
 from fastpath.base.slab cimport SLAB_NONE, slab_at
 from fastpath.base.spill cimport mover_t, spill_t
 from fastpath.base.stats cimport (
@@ -14,7 +14,7 @@ from fastpath.base.stats cimport (
     DROP_RESET_BY_BACKEND,
     DROP_RESET_BY_CLIENT,
 )
-from fastpath.http.carry cimport (
+from fastpath.http.body cimport (
     CARRY,
     CARRY_FAULT,
     CARRY_MORE,
@@ -26,7 +26,7 @@ from fastpath.http.carry cimport (
     body_hold,
     pending_drop,
 )
-from fastpath.http.client cimport (
+from fastpath.http.conn cimport (
     STEP,
     STEP_GONE,
     STEP_ON,
@@ -45,9 +45,9 @@ from fastpath.http.client cimport (
     input_take,
 )
 from fastpath.http.decide cimport exchange_ask_on, exchange_replay
-from fastpath.http.keepset cimport upstream_keep, upstream_leave
+from fastpath.http.idle cimport exchange_keep_upconn, exchange_leave_upconn
 from fastpath.http.request cimport exchange_handshake, exchange_head
-from fastpath.http.respond cimport (
+from fastpath.http.response cimport (
     RESPOND,
     RESPOND_ASK,
     RESPOND_BROKEN,
@@ -60,19 +60,19 @@ from fastpath.http.respond cimport (
     RESPOND_UPGRADED,
     respond_run,
 )
-from fastpath.http.tunnel cimport exchange_tunnel, tunnel_run
-from fastpath.http.web cimport (
-    EX_FLOWING,
-    EX_HANDSHAKE,
-    EX_HEAD,
-    EX_IDLE,
-    EX_LINGER,
-    EX_PARKED,
-    EX_REACHING,
-    EX_TUNNEL,
+from fastpath.http.state cimport (
+    CONN_FLOWING,
+    CONN_HANDSHAKE,
+    CONN_HEAD,
+    CONN_IDLE,
+    CONN_LINGER,
+    CONN_PARKED,
+    CONN_REACHING,
+    CONN_TUNNEL,
+    conns_t,
     exchange_t,
-    web_t,
 )
+from fastpath.http.tunnel cimport exchange_tunnel, tunnel_run
 from fastpath.http1.framing cimport FAULT, fault_status, fault_text
 
 
@@ -83,7 +83,7 @@ cdef enum:
 # ---- Both directions.
 
 # A body that may have to be sent once more, see exchange_replay and exchange_ask_on.
-cdef CARRY request_hold(web_t* w, exchange_t* x) noexcept nogil:
+cdef CARRY request_hold(conns_t* w, exchange_t* x) noexcept nogil:
     cdef uint64_t before = x.request.bytes
     cdef CARRY carry = body_hold(
         &w.c.mover, &x.request, &x.down, &x.up.link, &x.to_up, x.input
@@ -96,13 +96,15 @@ cdef CARRY request_hold(web_t* w, exchange_t* x) noexcept nogil:
     return carry
 
 
-cdef STEP request_run(web_t* w, exchange_t* x) noexcept nogil:
+cdef STEP request_run(conns_t* w, exchange_t* x) noexcept nogil:
     cdef mover_t* m = &w.c.mover
     cdef spill_t* surplus = NULL
     cdef CARRY carry = CARRY_WAIT
     cdef FAULT fault
 
-    if x.deaf or x.up == NULL or (x.request.done and x.to_up.first == NULL):
+    if x.request_abandoned or x.up == NULL or (
+        x.request.done and x.to_up.first == NULL
+    ):
         return STEP_WAIT
     if x.held > 0:
         carry = request_hold(w, x)
@@ -113,14 +115,14 @@ cdef STEP request_run(web_t* w, exchange_t* x) noexcept nogil:
     if carry == CARRY_MORE:
         return STEP_TURN
     if carry == CARRY_TARGET:
-        x.deaf = 1
+        x.request_abandoned = 1
         x.up.keep = 0
         x.up.link.readable = 1
         pending_drop(m, &x.to_up)
     elif carry == CARRY_FAULT and not x.answering:
         # To the upstream it looks like the end that is too early.
         fault = <FAULT>x.request.chunks.fault
-        upstream_leave(w, x, True)
+        exchange_leave_upconn(w, x, True)
         return exchange_say(w, x, fault_status(fault), fault_text(fault))
     elif carry == CARRY_SOURCE or carry == CARRY_FAULT or carry == CARRY_NO_MEMORY:
         # An end that is too early must look so to the upstream, too.
@@ -131,7 +133,7 @@ cdef STEP request_run(web_t* w, exchange_t* x) noexcept nogil:
     return STEP_WAIT
 
 
-cdef STEP response_run(web_t* w, exchange_t* x) noexcept nogil:
+cdef STEP response_run(conns_t* w, exchange_t* x) noexcept nogil:
     cdef RESPOND r
 
     if x.up == NULL and not x.answering:
@@ -148,7 +150,7 @@ cdef STEP response_run(web_t* w, exchange_t* x) noexcept nogil:
     if r == RESPOND_STALE:
         return exchange_replay(w, x)
     if r == RESPOND_FAILED:
-        upstream_leave(w, x, True)
+        exchange_leave_upconn(w, x, True)
         return exchange_fail(w, x, 502, w.why)
     if r == RESPOND_BROKEN:
         exchange_drop(w, x, DROP_RESET_BY_BACKEND)
@@ -162,17 +164,17 @@ cdef STEP response_run(web_t* w, exchange_t* x) noexcept nogil:
 
 
 # The response has been sent.
-cdef STEP exchange_done(web_t* w, exchange_t* x) noexcept nogil:
-    if x.up != NULL and x.up.link.wary:
-        x.deaf = 1  # it has answered and gone
-    if not x.deaf and (not x.request.done or x.to_up.first != NULL):
+cdef STEP exchange_done(conns_t* w, exchange_t* x) noexcept nogil:
+    if x.up != NULL and x.up.link.rdhup_seen:
+        x.request_abandoned = 1  # it has answered and gone
+    if not x.request_abandoned and (not x.request.done or x.to_up.first != NULL):
         return STEP_WAIT  # the upstream still takes it
     exchange_count(w, x)
     if x.up != NULL:
-        if x.up.keep and not x.deaf and not x.upgrade:
-            upstream_keep(w, x)
+        if x.up.keep and not x.request_abandoned and not x.upgrade:
+            exchange_keep_upconn(w, x)
         else:
-            upstream_leave(w, x, False)
+            exchange_leave_upconn(w, x, False)
     if not x.request.done:
         x.keep = 0
     if x.held > 0:
@@ -186,23 +188,23 @@ cdef STEP exchange_done(web_t* w, exchange_t* x) noexcept nogil:
 
 # ---- Turns.
 
-cdef STEP exchange_step(web_t* w, exchange_t* x) noexcept nogil:
+cdef STEP exchange_step(conns_t* w, exchange_t* x) noexcept nogil:
     cdef STEP sent
 
-    if x.state == EX_IDLE or x.state == EX_HEAD:
+    if x.state == CONN_IDLE or x.state == CONN_HEAD:
         return exchange_head(w, x)
-    if x.state == EX_FLOWING:
+    if x.state == CONN_FLOWING:
         sent = request_run(w, x)
         if sent == STEP_GONE:
             return STEP_GONE
-        if x.state == EX_FLOWING:
+        if x.state == CONN_FLOWING:
             return flow_step(response_run(w, x), sent)
         return sent
-    if x.state == EX_HANDSHAKE:
+    if x.state == CONN_HANDSHAKE:
         return exchange_handshake(w, x)
-    if x.state == EX_TUNNEL:
+    if x.state == CONN_TUNNEL:
         return tunnel_run(w, x)
-    if x.state == EX_LINGER:
+    if x.state == CONN_LINGER:
         return exchange_linger(w, x)
     return STEP_WAIT
 
@@ -216,19 +218,19 @@ cdef inline STEP flow_step(STEP response, STEP request) noexcept nogil:
 cdef bint client_left(exchange_t* x) noexcept nogil:
     cdef char byte
 
-    if not x.down.wary:
+    if not x.down.rdhup_seen:
         return False
-    if x.state == EX_FLOWING:
+    if x.state == CONN_FLOWING:
         if x.response.done or not x.request.done:
             return False  # writing it, or reading the body, will tell
-    elif x.state != EX_PARKED and x.state != EX_REACHING:
+    elif x.state != CONN_PARKED and x.state != CONN_REACHING:
         return False
     return x.down.ssl != NULL or recv(
         x.down.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT
     ) == 0
 
 
-cdef void exchange_run(web_t* w, exchange_t* x) noexcept nogil:
+cdef void exchange_run(conns_t* w, exchange_t* x) noexcept nogil:
     cdef STEP step = STEP_ON
     cdef int steps = 0
 
@@ -240,18 +242,18 @@ cdef void exchange_run(web_t* w, exchange_t* x) noexcept nogil:
         return
     if step == STEP_TURN or step == STEP_ON:
         exchange_queue(w, x)
-    elif step == STEP_WAIT and x.state == EX_FLOWING:
+    elif step == STEP_WAIT and x.state == CONN_FLOWING:
         exchange_stall(w, x)
     if step != STEP_GONE and not x.polled_out and not x.down.writable:
         # Asked for when first needed: most clients take all we have at once.
         x.polled_out = 1
         poller_change(
             &w.c.poller, x.down.fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-            tag_make(TAG_CLIENT, x.slot.index, x.slot.generation),
+            tag_make(TAG_CONN, x.slot.index, x.slot.generation),
         )
 
 
-cdef void exchange_queue(web_t* w, exchange_t* x) noexcept nogil:
+cdef void exchange_queue(conns_t* w, exchange_t* x) noexcept nogil:
     if x.queued:
         return
     x.queued = 1

@@ -23,8 +23,8 @@ from fastpath.base.stats cimport (
     VERB_PUT,
     web_stats,
 )
-from fastpath.http.carry cimport body_begin, body_take
-from fastpath.http.client cimport (
+from fastpath.http.body cimport body_begin, body_take
+from fastpath.http.conn cimport (
     STEP,
     STEP_GONE,
     STEP_ON,
@@ -38,14 +38,14 @@ from fastpath.http.client cimport (
     input_drop,
 )
 from fastpath.http.decide cimport exchange_decide
-from fastpath.http.web cimport (
-    EX_HEAD,
-    EX_IDLE,
+from fastpath.http.state cimport (
+    CONN_HEAD,
+    CONN_IDLE,
     RECORD_METHOD,
     RECORD_PATH,
+    conns_t,
     exchange_t,
     record_t,
-    web_t,
 )
 from fastpath.http1.framing cimport FAULT, fault_status, fault_text, head_t
 from fastpath.http1.head cimport head_parse_request
@@ -65,7 +65,7 @@ cdef const char* NO_TLS = (
 )
 
 
-cdef STEP exchange_handshake(web_t* w, exchange_t* x) noexcept nogil:
+cdef STEP exchange_handshake(conns_t* w, exchange_t* x) noexcept nogil:
     cdef int done = transport_handshake(&x.down)
 
     if done == 1:
@@ -86,7 +86,7 @@ cdef STEP exchange_handshake(web_t* w, exchange_t* x) noexcept nogil:
 
 
 # Read more of a head. 1 = got some, 0 = none now, -1 = ended or failed.
-cdef int head_read(web_t* w, exchange_t* x) noexcept nogil:
+cdef int head_read(conns_t* w, exchange_t* x) noexcept nogil:
     cdef spill_t* s
     cdef ssize_t n
     cdef size_t room
@@ -112,7 +112,7 @@ cdef int head_read(web_t* w, exchange_t* x) noexcept nogil:
 
 
 # Refuse what is no request. The connection cannot be trusted any more.
-cdef STEP head_refuse(web_t* w, exchange_t* x) noexcept nogil:
+cdef STEP head_refuse(conns_t* w, exchange_t* x) noexcept nogil:
     cdef int fault = w.head.fault
 
     x.began_us = clock_us()
@@ -123,7 +123,7 @@ cdef STEP head_refuse(web_t* w, exchange_t* x) noexcept nogil:
     return exchange_say(w, x, fault_status(<FAULT>fault), fault_text(<FAULT>fault))
 
 
-cdef STEP exchange_head(web_t* w, exchange_t* x) noexcept nogil:
+cdef STEP exchange_head(conns_t* w, exchange_t* x) noexcept nogil:
     cdef http_t* http
     cdef int got = 0
 
@@ -136,8 +136,8 @@ cdef STEP exchange_head(web_t* w, exchange_t* x) noexcept nogil:
         if got == 1:
             return exchange_begin(w, x)
         x.scanned = x.input.used
-        if x.state == EX_IDLE:
-            x.state = EX_HEAD
+        if x.state == CONN_IDLE:
+            x.state = CONN_HEAD
             http = http_of(w, x)
             exchange_until(w, x, http.header_ms if http != NULL else 1)
     got = head_read(w, x)
@@ -145,7 +145,7 @@ cdef STEP exchange_head(web_t* w, exchange_t* x) noexcept nogil:
         return STEP_ON
     if got < 0:
         exchange_drop(
-            w, x, DROP_RESET_BY_CLIENT if x.state == EX_HEAD else DROP_CLOSED
+            w, x, DROP_RESET_BY_CLIENT if x.state == CONN_HEAD else DROP_CLOSED
         )
         return STEP_GONE
     if x.input != NULL and x.input.used == 0:
@@ -180,7 +180,7 @@ cdef inline uint32_t min_u32(uint32_t a, uint32_t b) noexcept nogil:
 
 
 # Remember what the access log will want to know of this request.
-cdef void request_record(web_t* w, exchange_t* x) noexcept nogil:
+cdef void request_record(conns_t* w, exchange_t* x) noexcept nogil:
     cdef http_t* http = http_of(w, x)
     cdef const char* bytes = input_bytes(x)
     cdef record_t* r
@@ -200,7 +200,7 @@ cdef void request_record(web_t* w, exchange_t* x) noexcept nogil:
 
 
 # A head is whole: w.head, in the input. Find out what is to be done with it.
-cdef STEP exchange_begin(web_t* w, exchange_t* x) noexcept nogil:
+cdef STEP exchange_begin(conns_t* w, exchange_t* x) noexcept nogil:
     cdef head_t* h = &w.head
     cdef char* bytes = input_bytes(x)
     cdef uint32_t rest = x.input.used - h.size

@@ -1,9 +1,9 @@
 # Exchanges that were upgraded.
-from fastpath.http.client cimport STEP
-from fastpath.http.web cimport exchange_t, web_t
+from fastpath.http.conn cimport STEP
+from fastpath.http.state cimport conns_t, exchange_t
 
 # 101 was sent: from now on it is a tunnel.
-cdef STEP exchange_tunnel(web_t* w, exchange_t* x) noexcept nogil
+cdef STEP exchange_tunnel(conns_t* w, exchange_t* x) noexcept nogil
 
 # Move what can be moved, both ways.
-cdef STEP tunnel_run(web_t* w, exchange_t* x) noexcept nogil
+cdef STEP tunnel_run(conns_t* w, exchange_t* x) noexcept nogil

@@ -8,7 +8,7 @@ from fastpath.base.stats cimport (
     DROP_RESET_BY_BACKEND,
     DROP_RESET_BY_CLIENT,
 )
-from fastpath.http.carry cimport (
+from fastpath.http.body cimport (
     CARRY,
     CARRY_DONE,
     CARRY_MORE,
@@ -17,7 +17,7 @@ from fastpath.http.carry cimport (
     pending_send,
     tunnel_carry,
 )
-from fastpath.http.client cimport (
+from fastpath.http.conn cimport (
     STEP_GONE,
     STEP_ON,
     STEP_TURN,
@@ -29,20 +29,20 @@ from fastpath.http.client cimport (
     input_drop,
     vip_of,
 )
-from fastpath.http.web cimport EX_TUNNEL
+from fastpath.http.state cimport CONN_TUNNEL
 from fastpath.table.table cimport vip_t
 from fastpath.tls.transport cimport SHUT_LATER, transport_shut
 
 
 # ---- Upgrades.
 
-cdef STEP exchange_tunnel(web_t* w, exchange_t* x) noexcept nogil:
+cdef STEP exchange_tunnel(conns_t* w, exchange_t* x) noexcept nogil:
     cdef mover_t* m = &w.c.mover
     cdef uint32_t rest = x.input.used - x.held if x.input != NULL else 0
     cdef int failed = 0
 
     exchange_count(w, x)
-    x.state = EX_TUNNEL
+    x.state = CONN_TUNNEL
     x.request.done = 0
     x.response.done = 0
     # What the client said behind its request was not for HTTP.
@@ -59,13 +59,13 @@ cdef STEP exchange_tunnel(web_t* w, exchange_t* x) noexcept nogil:
     return STEP_ON
 
 
-cdef void tunnel_until(web_t* w, exchange_t* x) noexcept nogil:
+cdef void tunnel_until(conns_t* w, exchange_t* x) noexcept nogil:
     cdef vip_t* v = vip_of(w, x)
     exchange_until(w, x, v.idle_ms if v != NULL else 3600000)
 
 
 cdef STEP tunnel_failed(
-    web_t* w, exchange_t* x, CARRY carry, bint up
+    conns_t* w, exchange_t* x, CARRY carry, bint up
 ) noexcept nogil:
     cdef bint client = (carry == CARRY_SOURCE) == up
 
@@ -73,7 +73,7 @@ cdef STEP tunnel_failed(
     return STEP_GONE
 
 
-cdef STEP tunnel_run(web_t* w, exchange_t* x) noexcept nogil:
+cdef STEP tunnel_run(conns_t* w, exchange_t* x) noexcept nogil:
     cdef mover_t* m = &w.c.mover
     cdef uint64_t before = x.request.bytes + x.response.bytes
     cdef CARRY up, down

@@ -52,12 +52,12 @@ cdef inline bint copies(const relay_t* r, side_t side) noexcept nogil:
         and h.pipe == NULL
         and not h.ended
         and not r.queued
-        and not r.end[side].wary
+        and not r.end[side].rdhup_seen
         and r.end[side_other(side)].writable == END_WRITABLE
     )
 
 
-cdef void burst_send(burst_t* b, relays_t* rs) noexcept nogil:
+cdef void batch_send(batch_t* b, relays_t* rs) noexcept nogil:
     cdef message_t* message
     cdef relay_t* r
     cdef half_t* h
@@ -80,8 +80,8 @@ cdef void burst_send(burst_t* b, relays_t* rs) noexcept nogil:
     b.used = 0
 
 
-cdef bint burst_read(
-    burst_t* b, relays_t* rs, uint64_t tag, uint32_t events
+cdef bint batch_read(
+    batch_t* b, relays_t* rs, uint64_t tag, uint32_t events
 ) noexcept nogil:
     cdef side_t side = SIDE_DOWN if tag_kind(tag) == TAG_DOWN else SIDE_UP
     cdef relay_t* r
@@ -101,20 +101,20 @@ cdef bint burst_read(
     if n == 0 or n == -EINTR:
         return False  # a FIN, among other things: the ordinary way
     if n > 0:
-        burst_keep(b, r, side, n)
-    if n < 0 or n > BURST_SMALL or burst_full(b):
-        burst_send(b, rs)
+        batch_keep(b, r, side, n)
+    if n < 0 or n > BATCH_SMALL or batch_full(b):
+        batch_send(b, rs)
     if n < 0 or src.readable:
-        burst_go_on(rs, tag, side, n)
+        batch_go_on(rs, tag, side, n)
     return True
 
 
-cdef inline bint burst_full(const burst_t* b) noexcept nogil:
-    return b.count == BURST_MOST or b.used > SCRATCH_BYTES // 2
+cdef inline bint batch_full(const batch_t* b) noexcept nogil:
+    return b.count == BATCH_MOST or b.used > SCRATCH_BYTES // 2
 
 
-cdef void burst_keep(
-    burst_t* b, const relay_t* r, side_t side, ssize_t n
+cdef void batch_keep(
+    batch_t* b, const relay_t* r, side_t side, ssize_t n
 ) noexcept nogil:
     cdef message_t* message = &b.messages[b.count]
 
@@ -127,7 +127,7 @@ cdef void burst_keep(
 
 
 # The source has failed (n is -errno), or has more than fitted in.
-cdef void burst_go_on(
+cdef void batch_go_on(
     relays_t* rs, uint64_t tag, side_t side, ssize_t n
 ) noexcept nogil:
     cdef relay_t* r = living(rs, tag_index(tag), tag_generation(tag))

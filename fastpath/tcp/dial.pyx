@@ -240,7 +240,7 @@ cdef void dial_event(
             return
         r.end[SIDE_DOWN].readable = 1
         if events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP):
-            r.end[SIDE_DOWN].wary = 1
+            r.end[SIDE_DOWN].rdhup_seen = 1
     elif events & (EPOLLERR | EPOLLHUP):
         if events & EPOLLIN and dial_spoke(&r.end[SIDE_UP]):
             r.end[SIDE_UP].writable = END_WRITABLE
@@ -252,7 +252,7 @@ cdef void dial_event(
         r.end[SIDE_UP].writable = END_WRITABLE
         r.end[SIDE_UP].readable = 1  # a server may speak first
         if events & (EPOLLPRI | EPOLLRDHUP):
-            r.end[SIDE_UP].wary = 1
+            r.end[SIDE_UP].rdhup_seen = 1
         if dial_connected(rs, r) and relay_move(rs, r, SIDE_DOWN):
             relay_move(rs, r, SIDE_UP)
 

@@ -45,7 +45,7 @@ cdef struct end_t:
     int      fd             # owned by the relay; -1 = none
     uint8_t  readable       # END_DRY, END_READABLE or END_SPLICED
     uint8_t  writable       # END_FULL, END_WRITABLE or END_HOPED
-    uint8_t  wary           # its FIN or an urgent mark: a short read is not yet dry
+    uint8_t  rdhup_seen     # or an urgent mark: a short read does not imply EAGAIN
     uint8_t  flags          # END_FLAG
 
 cdef struct half_t:

@@ -278,7 +278,7 @@ cdef void relay_broken(
         target.writable = END_HOPED
     h.last = 0  # close(2) will not send that FIN, but a reset
     r.end[side].readable = 1
-    r.end[side].wary = 1
+    r.end[side].rdhup_seen = 1
     while move == MOVE_MORE:  # its peer is gone: what waits is all there will be
         move = half_move(&rs.c.mover, h, &r.end[side], target)
     relay_count(rs, r, side, h.bytes - before)
@@ -300,7 +300,7 @@ cdef void relay_event(
     if events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP):
         e.readable = 1
         if events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP):
-            e.wary = 1
+            e.rdhup_seen = 1
         relay_move(rs, r, side)
 
 

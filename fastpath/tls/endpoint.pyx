@@ -77,7 +77,7 @@ cdef class Transport:
         """As when the poller tells of bytes, or also of a FIN."""
         self.t.readable = 1
         self.t.writable = 1
-        self.t.wary |= fin
+        self.t.rdhup_seen |= fin
 
     def shut(self):
         transport_shut(&self.t)

@@ -17,7 +17,7 @@ cdef struct transport_t:
     uint8_t  eof            # the peer has ended its side: close_notify or FIN
     uint8_t  truncated      # by a FIN without close_notify
     uint8_t  shut           # we have ended ours; SHUT_LATER = the socket was full
-    uint8_t  wary           # the poller told of its FIN: no short read empties it now
+    uint8_t  rdhup_seen     # RDHUP was reported: a short read does not imply EAGAIN
     uint8_t  place          # in `buffers`
     int      failed         # -errno that ended it for good; 0 = none
     unsigned long error     # OpenSSL's word for why; 0 = none
@@ -45,11 +45,13 @@ cdef int transport_start_server(
 # may have come with the end of the handshake: read before waiting for an event.
 cdef int transport_handshake(transport_t* t) noexcept nogil
 
-# The peer may say in letters, where a handshake is due, why there is none, as a tunnel
+# Where a handshake is due the peer may say in plain text why there is none, as a tunnel
 # that found no way: the handshake then fails with -EBADMSG, and what was said is read
-# with transport_excuse.
-cdef void transport_heed_letters(transport_t* t) noexcept nogil
-cdef void transport_excuse(transport_t* t, char* into, size_t size) noexcept nogil
+# with transport_read_plaintext.
+cdef void transport_expect_plaintext(transport_t* t) noexcept nogil
+cdef void transport_read_plaintext(
+    transport_t* t, char* into, size_t size
+) noexcept nogil
 
 # Whether it failed because the client speaks HTTP without TLS.
 cdef bint transport_met_http(const transport_t* t) noexcept nogil
@@ -76,7 +78,7 @@ cdef inline ssize_t transport_read(
         if n > 0:
             # Less than was asked for is all there is (epoll(7)), but for a FIN that the
             # poller has told of already.
-            if <size_t>n < size and not t.wary:
+            if <size_t>n < size and not t.rdhup_seen:
                 t.readable = 0
             return n
         if n == 0:

@@ -16,7 +16,7 @@ from fastpath.base.linux.socket cimport (
     shutdown,
 )
 from fastpath.tls.bio cimport (
-    wire_dry, wire_heed_letters, wire_letters, wire_look, wire_more, wire_new,
+    wire_dry, wire_expect_plaintext, wire_look, wire_met_plaintext, wire_more, wire_new,
     wire_push,
 )
 from fastpath.tls.buffers cimport buffers_held, buffers_keep, buffers_leave
@@ -169,7 +169,7 @@ cdef int transport_handshake(transport_t* t) noexcept nogil:
         return 1
     result = settle(t, result, errno)
     if result == -EAGAIN:
-        if not wire_letters(SSL_get_rbio(t.ssl)):
+        if not wire_met_plaintext(SSL_get_rbio(t.ssl)):
             return -EAGAIN
         result = -EBADMSG
     t.failed = result if result < 0 else -EPROTO
@@ -179,11 +179,13 @@ cdef int transport_handshake(transport_t* t) noexcept nogil:
     return t.failed
 
 
-cdef void transport_heed_letters(transport_t* t) noexcept nogil:
-    wire_heed_letters(SSL_get_rbio(t.ssl))
+cdef void transport_expect_plaintext(transport_t* t) noexcept nogil:
+    wire_expect_plaintext(SSL_get_rbio(t.ssl))
 
 
-cdef void transport_excuse(transport_t* t, char* into, size_t size) noexcept nogil:
+cdef void transport_read_plaintext(
+    transport_t* t, char* into, size_t size
+) noexcept nogil:
     cdef ssize_t n = recv(t.fd, into, size - 1, MSG_DONTWAIT)
     cdef ssize_t i = 0
 
@@ -211,7 +213,7 @@ cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcep
     while SSL_read_ex(t.ssl, <char*>into + taken, size - taken, &got) == 1:
         taken += got
         if not SSL_has_pending(t.ssl):
-            if wire_dry(SSL_get_rbio(t.ssl)) and not t.wary:
+            if wire_dry(SSL_get_rbio(t.ssl)) and not t.rdhup_seen:
                 t.readable = 0  # as transport_read does it
             return taken
         if taken == size:

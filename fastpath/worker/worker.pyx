@@ -43,11 +43,11 @@ from fastpath.base.mailbox cimport (
     mailbox_sleep,
 )
 from fastpath.base.poller cimport (
-    TAG_CLIENT,
+    TAG_CONN,
     TAG_DOWN,
     TAG_LISTENER,
     TAG_MAILBOX,
-    TAG_SERVER,
+    TAG_UPCONN,
     poller_add,
     poller_wait,
     tag_generation,
@@ -57,26 +57,26 @@ from fastpath.base.poller cimport (
 )
 from fastpath.base.slab cimport SLAB_NONE
 from fastpath.base.timer cimport TIMER_RELAY, timer_t, wheel_pop, wheel_wait_ms
-from fastpath.http.client cimport (
-    web_fini,
-    web_init,
-    web_reset,
-    web_sweep,
-    web_take_table,
+from fastpath.http.conn cimport (
+    http_fini,
+    http_init,
+    http_reset,
+    http_sweep,
+    http_take_table,
 )
 from fastpath.http.decide cimport letter_burn
 from fastpath.http.events cimport (
-    web_answer,
-    web_client_event,
-    web_reset_backend,
-    web_run,
-    web_server_event,
-    web_timer,
+    http_answer,
+    http_conn_event,
+    http_reset_backend,
+    http_run,
+    http_timer,
+    http_upconn_event,
 )
 from fastpath.table.listener cimport listener_t
 from fastpath.table.table cimport change_t, table_t, table_vip
-from fastpath.tcp.batch cimport burst_read, burst_send
-from fastpath.tcp.naming cimport admit_event, admit_timer
+from fastpath.tcp.batch cimport batch_read, batch_send
+from fastpath.tcp.naming cimport naming_event, naming_timer
 from fastpath.tcp.relay cimport (
     RELAY_FLOWING,
     RELAY_FREE,
@@ -100,11 +100,11 @@ from fastpath.worker.accept cimport (
     accept_start,
     accept_stop,
 )
-from fastpath.worker.coalesce cimport worker_others, worker_rest
+from fastpath.worker.coalesce cimport coalesce, coalesce_others
 from fastpath.worker.fleet cimport PAUSE_MS, RESETS_MOST, RESET_STEP
 
 cdef enum:
-    LETTERS = 1024      # in a mailbox: a burst of clients handed over
+    LETTERS = 1024      # in a mailbox: many clients at once handed over
 
 
 cdef worker_t* worker_new(
@@ -125,7 +125,7 @@ cdef worker_t* worker_new(
         or poller_add(
             &w.context.poller, w.mailbox.wake_fd, EPOLLIN, tag_make(TAG_MAILBOX, 0, 0)
         ) < 0
-        or web_init(&w.web, &w.context, &fleet.questions, &fleet.epoch) < 0
+        or http_init(&w.http, &w.context, &fleet.questions, &fleet.epoch) < 0
     ):
         worker_free(w)
         return NULL
@@ -146,7 +146,7 @@ cdef void worker_free(worker_t* w) noexcept nogil:
     if w == NULL:
         return
     worker_unread(w)
-    web_fini(&w.web)
+    http_fini(&w.http)
     relays_fini(&w.relays)
     for i in range(w.listener_room):
         if w.listeners[i].fd != -1:
@@ -186,7 +186,7 @@ cdef void worker_take_table(worker_t* w) noexcept nogil:
 
     # The engine publishes one table and waits: none is ever skipped.
     if table == w.context.table or not worker_room(w, table.size) or (
-        not web_take_table(&w.web, table.size)
+        not http_take_table(&w.http, table.size)
     ):
         return
     # Clients on their way here came by the old table: in the next but one, their slot
@@ -202,7 +202,7 @@ cdef void worker_take_table(worker_t* w) noexcept nogil:
         change = &table.changes[i]
         if change.fds != NULL:
             accept_start(w, change.vip, change.fds[w.context.worker])
-    web_sweep(&w.web)
+    http_sweep(&w.http)
     release_u64(&w.generation, table.generation)
 
 
@@ -215,7 +215,7 @@ cdef void worker_letters(worker_t* w) noexcept nogil:
         if letter.kind == LETTER_ADOPT:
             accept_open(w, letter.fd, letter.slot, &letter.addr)
         elif letter.kind == LETTER_ANSWER:
-            web_answer(&w.web, &letter)
+            http_answer(&w.http, &letter)
         elif letter.kind == LETTER_RESET:
             w.resets[w.reset_count].slot = letter.slot
             w.resets[w.reset_count].next = 0
@@ -230,9 +230,9 @@ cdef void worker_resets(worker_t* w) noexcept nogil:
 
     for i in range(w.reset_count):
         if w.resets[i].slot == SLOT_ALL and w.resets[i].next == 0:
-            web_reset(&w.web)
+            http_reset(&w.http)
         elif w.resets[i].next == 0:
-            web_reset_backend(&w.web, w.resets[i].slot)
+            http_reset_backend(&w.http, w.resets[i].slot)
         w.resets[i].next = relays_reset(
             &w.relays, w.resets[i].slot, w.resets[i].next, RESET_STEP
         )
@@ -253,11 +253,11 @@ cdef void worker_event(worker_t* w, uint64_t tag, uint32_t events) noexcept nogi
     if tag_kind(tag) == TAG_MAILBOX:
         mailbox_clear(&w.mailbox)  # its letters are read after the events
         return
-    if tag_kind(tag) == TAG_CLIENT:
-        web_client_event(&w.web, tag_index(tag), tag_generation(tag), events)
+    if tag_kind(tag) == TAG_CONN:
+        http_conn_event(&w.http, tag_index(tag), tag_generation(tag), events)
         return
-    if tag_kind(tag) == TAG_SERVER:
-        web_server_event(&w.web, tag_index(tag), tag_generation(tag), events)
+    if tag_kind(tag) == TAG_UPCONN:
+        http_upconn_event(&w.http, tag_index(tag), tag_generation(tag), events)
         return
     r = relay_at(&w.relays, tag_index(tag))
     if tag_generation(tag) != r.generation:
@@ -266,7 +266,7 @@ cdef void worker_event(worker_t* w, uint64_t tag, uint32_t events) noexcept nogi
     if r.state == RELAY_FLOWING:
         relay_event(&w.relays, r, side, events)
     elif r.state != RELAY_FREE:
-        admit_event(&w.relays, r, side, events)
+        naming_event(&w.relays, r, side, events)
 
 
 cdef void worker_events(worker_t* w, int count) noexcept nogil:
@@ -275,10 +275,10 @@ cdef void worker_events(worker_t* w, int count) noexcept nogil:
 
     for i in range(count):
         e = &w.context.poller.events[i]
-        if not burst_read(&w.burst, &w.relays, e.data.u64, e.events):
-            burst_send(&w.burst, &w.relays)
+        if not batch_read(&w.batch, &w.relays, e.data.u64, e.events):
+            batch_send(&w.batch, &w.relays)
             worker_event(w, e.data.u64, e.events)
-    burst_send(&w.burst, &w.relays)
+    batch_send(&w.batch, &w.relays)
 
 
 cdef void worker_timers(worker_t* w) noexcept nogil:
@@ -288,11 +288,11 @@ cdef void worker_timers(worker_t* w) noexcept nogil:
     while t != NULL:
         r = <relay_t*>t
         if t.kind != TIMER_RELAY:
-            web_timer(&w.web, t)
+            http_timer(&w.http, t)
         elif r.state == RELAY_FLOWING:
             relay_timer(&w.relays, r, table_vip(&w.context, r.vip.slot))
         else:
-            admit_timer(&w.relays, r)
+            naming_timer(&w.relays, r)
         t = wheel_pop(&w.context.wheel, w.context.now_ms)
 
 
@@ -302,7 +302,7 @@ cdef int worker_wait(worker_t* w) noexcept nogil:
     cdef int n
 
     if w.reset_count > 0 or w.relays.run_first != RELAY_NONE or (
-        w.web.run_first != SLAB_NONE
+        w.http.run_first != SLAB_NONE
     ):
         return poller_wait(&w.context.poller, 0)
     timeout_ms = wheel_wait_ms(&w.context.wheel, now_ms)
@@ -320,7 +320,7 @@ cdef void worker_turn(worker_t* w) noexcept nogil:
     cdef int n = worker_wait(w)
     cdef uint64_t spliced = w.context.stats.spliced
     cdef uint64_t streamed = w.context.stats.streamed
-    cdef uint64_t other = worker_others(w)
+    cdef uint64_t other = coalesce_others(w)
 
     w.context.now_ms = clock_us() // 1000
     w.context.stats.turns += 1
@@ -333,8 +333,8 @@ cdef void worker_turn(worker_t* w) noexcept nogil:
     if w.resume_ms > 0 and w.resume_ms <= w.context.now_ms:
         accept_resume(w)
     relays_run(&w.relays)
-    web_run(&w.web)
-    worker_rest(w, spliced, streamed, other)
+    http_run(&w.http)
+    coalesce(w, spliced, streamed, other)
 
 
 cdef void worker_loop(worker_t* w) noexcept nogil:
@@ -343,7 +343,7 @@ cdef void worker_loop(worker_t* w) noexcept nogil:
     # Signals are for Python's main thread; SIGPIPE of splice(2) is for nobody.
     sigfillset(&all_signals)
     pthread_sigmask(SIG_BLOCK, &all_signals, NULL)
-    prctl(PR_SET_TIMERSLACK, 1)  # else REST_NS is 50 us longer
+    prctl(PR_SET_TIMERSLACK, 1)  # else COALESCE_NS is 50 us longer
     w.context.now_ms = clock_us() // 1000
     while not w.stopping:
         worker_turn(w)

@@ -1,7 +1,7 @@
 # Carrying bodies: from one transport to another, as far as both go, and no further
 # than the body's end. What the target does not take waits; nothing is read meanwhile.
 from fastpath.base.spill cimport mover_t, spill_t
-from fastpath.http.web cimport body_t, pending_t
+from fastpath.http.state cimport body_t, pending_t
 from fastpath.http1.framing cimport head_t
 from fastpath.tls.transport cimport transport_t
 

@@ -6,7 +6,7 @@ from libc.errno cimport EAGAIN, ENOMEM
 from libc.string cimport memset
 
 from fastpath.base.spill cimport SCRATCH_BYTES, spill_of, spill_put
-from fastpath.http.web cimport WEB_TURN_BYTES
+from fastpath.http.state cimport HTTP_TURN_BYTES
 from fastpath.http1.chunks cimport CHUNK_DATA, CHUNK_DONE, chunks_walk
 from fastpath.http1.framing cimport BODY_CHUNKED, BODY_NONE, BODY_SIZED, BODY_TO_EOF
 from fastpath.tls.transport cimport transport_read, transport_shut, transport_write
@@ -221,7 +221,7 @@ cdef CARRY body_carry(
         ready = body_ready(m, b, target, p)
         if ready != CARRY_MORE:
             return ready
-        if moved >= WEB_TURN_BYTES:
+        if moved >= HTTP_TURN_BYTES:
             return CARRY_MORE
         if not source.readable:
             return CARRY_WAIT
@@ -289,7 +289,7 @@ cdef CARRY tunnel_carry(
         if failed == 0:
             return CARRY_WAIT
         if failed > 0:
-            if moved >= WEB_TURN_BYTES:
+            if moved >= HTTP_TURN_BYTES:
                 return CARRY_MORE
             if not source.readable:
                 return CARRY_WAIT

@@ -1,7 +1,7 @@
 # The way back: heads of responses, replies of our own.
 from libc.stdint cimport uint16_t
+from fastpath.http.state cimport conns_t, exchange_t
 from fastpath.http.verdict cimport verdict_t
-from fastpath.http.web cimport exchange_t, web_t
 
 cdef enum RESPOND:
     RESPOND_WAIT          # for the upstream, or for room towards the client
@@ -16,10 +16,10 @@ cdef enum RESPOND:
     RESPOND_NO_MEMORY
 
 # Move the response on.
-cdef RESPOND respond_run(web_t* w, exchange_t* x) noexcept nogil
+cdef RESPOND respond_run(conns_t* w, exchange_t* x) noexcept nogil
 
 # Begin a reply of our own instead. False = the client is gone.
 cdef bint respond_text(
-    web_t* w, exchange_t* x, uint16_t status, const char* text
+    conns_t* w, exchange_t* x, uint16_t status, const char* text
 ) noexcept nogil
-cdef bint respond_verdict(web_t* w, exchange_t* x, const verdict_t* v) noexcept nogil
+cdef bint respond_verdict(conns_t* w, exchange_t* x, const verdict_t* v) noexcept nogil

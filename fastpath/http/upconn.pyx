@@ -34,18 +34,23 @@ from fastpath.base.linux.socket cimport (
     socklen_t,
 )
 from fastpath.base.linux.text cimport error_text
-from fastpath.base.poller cimport TAG_SERVER, poller_add, tag_make
+from fastpath.base.poller cimport TAG_UPCONN, poller_add, tag_make
 from fastpath.base.slab cimport SLAB_NONE, slab_take
 from fastpath.base.socket cimport socket_keepalive
 from fastpath.base.stats cimport vip_stats, web_stats
-from fastpath.base.timer cimport TIMER_SERVER, timer_arm, timer_disarm
-from fastpath.http.keepset cimport keepset_take, server_at, server_close, upstream_leave
-from fastpath.http.web cimport (
-    SV_BUSY,
-    SV_CONNECTING,
-    SV_HANDSHAKE,
+from fastpath.base.timer cimport TIMER_UPCONN, timer_arm, timer_disarm
+from fastpath.http.idle cimport (
+    exchange_leave_upconn,
+    idle_take,
+    upconn_at,
+    upconn_close,
+)
+from fastpath.http.state cimport (
     TRIES_MOST,
-    keepset_t,
+    UPCONN_BUSY,
+    UPCONN_CONNECTING,
+    UPCONN_HANDSHAKE,
+    idle_set_t,
 )
 from fastpath.table.balancer cimport balancer_pick, pick_t
 from fastpath.table.dialler cimport dial_note_failure, dial_note_success
@@ -53,11 +58,11 @@ from fastpath.table.registry cimport backend_state_t
 from fastpath.table.table cimport backend_sockaddr, backend_t, table_vip, uplink_t
 from fastpath.tls.context cimport tls_session
 from fastpath.tls.transport cimport (
-    transport_excuse,
+    transport_expect_plaintext,
     transport_handshake,
-    transport_heed_letters,
     transport_idle_ok,
     transport_open,
+    transport_read_plaintext,
     transport_resumed,
     transport_start_client,
     transport_why,
@@ -67,7 +72,7 @@ cdef enum:
     KEEPALIVE_S = 30        # TCP probes to an upstream, as kubectl's
 
 
-cdef vip_t* upstream_of(web_t* w, const exchange_t* x) noexcept nogil:
+cdef vip_t* upstream_of(conns_t* w, const exchange_t* x) noexcept nogil:
     cdef vip_t* v = table_vip(w.c, x.verdict.upstream)
 
     if v == NULL or v.uplink == NULL or v.uplink.stamp != x.verdict.stamp:
@@ -77,7 +82,7 @@ cdef vip_t* upstream_of(web_t* w, const exchange_t* x) noexcept nogil:
 
 # ---- Making connections.
 
-cdef backend_t* upstream_pick(web_t* w, exchange_t* x, vip_t* v) noexcept nogil:
+cdef backend_t* upstream_pick(conns_t* w, exchange_t* x, vip_t* v) noexcept nogil:
     cdef pick_t ask
     cdef uint32_t i
 
@@ -93,7 +98,7 @@ cdef backend_t* upstream_pick(web_t* w, exchange_t* x, vip_t* v) noexcept nogil:
 
 # Say what went wrong as Go's net package does: users and scripts know those texts.
 cdef void say_dial(
-    web_t* w, const backend_t* b, const char* what, int error
+    conns_t* w, const backend_t* b, const char* what, int error
 ) noexcept nogil:
     cdef char ip[64]
     cdef char why[128]
@@ -114,48 +119,50 @@ cdef void say_dial(
 
 
 # The backend did not answer: count it, and remember not to try it again.
-cdef void server_failed(web_t* w, exchange_t* x, server_t* s) noexcept nogil:
+cdef void upconn_failed(conns_t* w, exchange_t* x, upconn_t* s) noexcept nogil:
     cdef backend_state_t* b = s.backend
 
     if x.tries < TRIES_MOST:
         x.tried[x.tries] = b.slot
         x.tries += 1
     dial_note_failure(w.c, table_vip(w.c, s.upstream.slot), b)
-    upstream_leave(w, x, False)
+    exchange_leave_upconn(w, x, False)
 
 
-cdef server_t* server_new(web_t* w, vip_t* v, backend_t* b, int fd) noexcept nogil:
-    cdef server_t* s = <server_t*>slab_take(&w.servers)
+cdef upconn_t* upconn_new(conns_t* w, vip_t* v, backend_t* b, int fd) noexcept nogil:
+    cdef upconn_t* s = <upconn_t*>slab_take(&w.upconns)
 
     if s == NULL:
         close(fd)
         return NULL
     transport_open(&s.link, fd)
-    s.timer.kind = TIMER_SERVER
+    s.timer.kind = TIMER_UPCONN
     s.stamp = v.uplink.stamp
     s.upstream = v.state
     s.backend = b.state
     add_u32(&v.state.active, 1)
     add_u32(&b.state.active, 1)
     s.began_us = clock_us()
-    s.state = SV_CONNECTING
+    s.state = UPCONN_CONNECTING
     return s
 
 
 # Start to connect to `b`. REACH_FAILED with x.up NULL = out of descriptors or memory,
-# with errno; else as upstream_go_on.
-cdef REACH server_dial(web_t* w, exchange_t* x, vip_t* v, backend_t* b) noexcept nogil:
+# with errno; else as upconn_go_on.
+cdef REACH upconn_dial(
+    conns_t* w, exchange_t* x, vip_t* v, backend_t* b
+) noexcept nogil:
     cdef sockaddr_storage name
     cdef socklen_t size = backend_sockaddr(b, &name)
     cdef int fd = socket(name.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     cdef int on = 1
-    cdef server_t* s
+    cdef upconn_t* s
 
     x.up = NULL
     if fd == -1:
         say_dial(w, b, b"socket: ", errno)
         return REACH_FAILED
-    s = server_new(w, v, b, fd)
+    s = upconn_new(w, v, b, fd)
     if s == NULL:
         return REACH_FAILED
     x.up = s
@@ -167,7 +174,7 @@ cdef REACH server_dial(web_t* w, exchange_t* x, vip_t* v, backend_t* b) noexcept
         return REACH_FAILED
     if poller_add(
         &w.c.poller, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-        tag_make(TAG_SERVER, s.slot.index, s.slot.generation),
+        tag_make(TAG_UPCONN, s.slot.index, s.slot.generation),
     ) < 0:
         say_dial(w, b, b"epoll: ", EMFILE)
         return REACH_FAILED
@@ -176,10 +183,10 @@ cdef REACH server_dial(web_t* w, exchange_t* x, vip_t* v, backend_t* b) noexcept
     # queue is full: only its name tells.
     if not b.loopback or getpeername(fd, <sockaddr*>&name, &size) == -1:
         return REACH_WAIT
-    return server_step(w, s, v)
+    return upconn_step(w, s, v)
 
 
-cdef backend_t* backend_of(vip_t* v, const server_t* s) noexcept nogil:
+cdef backend_t* backend_of(vip_t* v, const upconn_t* s) noexcept nogil:
     cdef uint32_t i
 
     for i in range(v.pool.count):
@@ -188,7 +195,7 @@ cdef backend_t* backend_of(vip_t* v, const server_t* s) noexcept nogil:
     return NULL
 
 
-cdef REACH upstream_dial(web_t* w, exchange_t* x, vip_t* v) noexcept nogil:
+cdef REACH upstream_dial(conns_t* w, exchange_t* x, vip_t* v) noexcept nogil:
     cdef backend_t* b
     cdef REACH reach
 
@@ -198,37 +205,37 @@ cdef REACH upstream_dial(web_t* w, exchange_t* x, vip_t* v) noexcept nogil:
             return REACH_FAILED if x.tries > 0 else REACH_NO_BACKEND
         if x.tries > 0:
             vip_stats(&w.c.stats, v.state.slot).retries += 1
-        reach = server_dial(w, x, v, b)
+        reach = upconn_dial(w, x, v, b)
         if reach != REACH_FAILED:
             return reach
         if x.up == NULL:
             return REACH_FAILED  # of our own making: another backend would not help
-        server_failed(w, x, x.up)
+        upconn_failed(w, x, x.up)
 
 
-cdef server_t* upstream_kept(web_t* w, exchange_t* x, vip_t* v) noexcept nogil:
-    cdef keepset_t* k = &w.keepsets[v.state.slot]
-    cdef server_t* s
+cdef upconn_t* upconn_idle(conns_t* w, exchange_t* x, vip_t* v) noexcept nogil:
+    cdef idle_set_t* k = &w.idle_sets[v.state.slot]
+    cdef upconn_t* s
 
     while k.newest != SLAB_NONE:
-        s = server_at(w, k.newest)
+        s = upconn_at(w, k.newest)
         if s.stamp == v.uplink.stamp and (
             upstream_repeats(x) or transport_idle_ok(&s.link)
         ):
-            keepset_take(w, s)
+            idle_take(w, s)
             return s
-        server_close(w, s, False)
+        upconn_close(w, s, False)
     return NULL
 
 
-cdef REACH upstream_reach(web_t* w, exchange_t* x, bint fresh) noexcept nogil:
+cdef REACH upconn_reach(conns_t* w, exchange_t* x, bint fresh) noexcept nogil:
     cdef vip_t* v = upstream_of(w, x)
-    cdef server_t* s = NULL
+    cdef upconn_t* s = NULL
 
     if v == NULL:
         return REACH_GONE
     if not fresh:
-        s = upstream_kept(w, x, v)
+        s = upconn_idle(w, x, v)
     if s == NULL:
         return upstream_dial(w, x, v)
     x.up = s
@@ -238,16 +245,16 @@ cdef REACH upstream_reach(web_t* w, exchange_t* x, bint fresh) noexcept nogil:
 
 
 # The TCP connection stands, or so we hope.
-cdef REACH server_connected(
-    web_t* w, server_t* s, const uplink_t* u, const backend_t* b
+cdef REACH upconn_connected(
+    conns_t* w, upconn_t* s, const uplink_t* u, const backend_t* b
 ) noexcept nogil:
     cdef int failed
 
     s.link.writable = 1
     s.link.readable = 1
     if u.tls == NULL:
-        return server_ready(w, s)
-    s.state = SV_HANDSHAKE
+        return upconn_ready(w, s)
+    s.state = UPCONN_HANDSHAKE
     failed = transport_start_client(
         &s.link, u.tls[w.c.worker], &w.buffers, u.server_name,
         tls_session(u.tls[w.c.worker]),
@@ -256,22 +263,22 @@ cdef REACH server_connected(
         snprintf(w.why, sizeof(w.why), b"tls: no memory")
         return REACH_FAILED
     if b != NULL and b.path != NULL:
-        transport_heed_letters(&s.link)
-    return server_handshake(w, s)
+        transport_expect_plaintext(&s.link)
+    return upconn_handshake(w, s)
 
 
-cdef REACH server_handshake(web_t* w, server_t* s) noexcept nogil:
+cdef REACH upconn_handshake(conns_t* w, upconn_t* s) noexcept nogil:
     cdef int done = transport_handshake(&s.link)
     cdef size_t used
 
     if done == 1:
         if transport_resumed(&s.link):
             web_stats(&w.c.stats, s.upstream.slot).resumed += 1
-        return server_ready(w, s)
+        return upconn_ready(w, s)
     if done == -EAGAIN:
         return REACH_WAIT
     if done == -EBADMSG:
-        transport_excuse(&s.link, w.why, sizeof(w.why))
+        transport_read_plaintext(&s.link, w.why, sizeof(w.why))
         return REACH_FAILED
     snprintf(w.why, sizeof(w.why), b"tls: ")
     used = strlen(w.why)
@@ -282,54 +289,54 @@ cdef REACH server_handshake(web_t* w, server_t* s) noexcept nogil:
     return REACH_FAILED
 
 
-cdef REACH server_ready(web_t* w, server_t* s) noexcept nogil:
+cdef REACH upconn_ready(conns_t* w, upconn_t* s) noexcept nogil:
     dial_note_success(w.c, s.backend, s.began_us)
     timer_disarm(&s.timer)
-    s.state = SV_BUSY
+    s.state = UPCONN_BUSY
     return REACH_READY
 
 
 # One step of a connection that is being made, without another try.
-cdef REACH server_step(web_t* w, server_t* s, vip_t* v) noexcept nogil:
+cdef REACH upconn_step(conns_t* w, upconn_t* s, vip_t* v) noexcept nogil:
     cdef backend_t* b = backend_of(v, s)
     cdef int error = 0
     cdef socklen_t size = sizeof(error)
 
-    if s.state == SV_CONNECTING:
+    if s.state == UPCONN_CONNECTING:
         getsockopt(s.link.fd, SOL_SOCKET, SO_ERROR, &error, &size)
         if error != 0:
             if b != NULL:
                 say_dial(w, b, b"connect: ", error)
             return REACH_FAILED
-        return server_connected(w, s, v.uplink, b)
+        return upconn_connected(w, s, v.uplink, b)
     s.link.readable = 1
     s.link.writable = 1
-    return server_handshake(w, s)
+    return upconn_handshake(w, s)
 
 
 # The attempt failed, for the reason in w.why: go on with another backend.
 cdef REACH upstream_next(
-    web_t* w, exchange_t* x, vip_t* v, REACH failed
+    conns_t* w, exchange_t* x, vip_t* v, REACH failed
 ) noexcept nogil:
     cdef REACH reach
 
-    server_failed(w, x, x.up)
+    upconn_failed(w, x, x.up)
     reach = upstream_dial(w, x, v)
     return failed if reach == REACH_FAILED else reach
 
 
-cdef REACH upstream_go_on(web_t* w, server_t* s) noexcept nogil:
+cdef REACH upconn_go_on(conns_t* w, upconn_t* s) noexcept nogil:
     cdef exchange_t* x = s.exchange
     cdef vip_t* v = upstream_of(w, x)
     cdef REACH reach
 
     if v == NULL:
         return REACH_GONE
-    reach = server_step(w, s, v)
+    reach = upconn_step(w, s, v)
     return upstream_next(w, x, v, reach) if reach == REACH_FAILED else reach
 
 
-cdef REACH upstream_late(web_t* w, server_t* s) noexcept nogil:
+cdef REACH upconn_late(conns_t* w, upconn_t* s) noexcept nogil:
     cdef exchange_t* x = s.exchange
     cdef vip_t* v = upstream_of(w, x)
     cdef backend_t* b
@@ -337,7 +344,7 @@ cdef REACH upstream_late(web_t* w, server_t* s) noexcept nogil:
     if v == NULL:
         return REACH_GONE
     b = backend_of(v, s)
-    if s.state == SV_HANDSHAKE:
+    if s.state == UPCONN_HANDSHAKE:
         snprintf(w.why, sizeof(w.why), b"net/http: TLS handshake timeout")
     elif b != NULL:
         say_dial(w, b, b"i/o timeout", 0)

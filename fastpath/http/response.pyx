@@ -9,7 +9,7 @@ from libc.string cimport strlen
 from fastpath.base.linux.debug cimport check
 from fastpath.base.linux.text cimport error_text
 from fastpath.base.spill cimport SCRATCH_BYTES, mover_t, spill_of, spill_put, spill_t
-from fastpath.http.carry cimport (
+from fastpath.http.body cimport (
     CARRY,
     CARRY_DONE,
     CARRY_MORE,
@@ -30,27 +30,27 @@ from fastpath.http.compose cimport (
     out_put,
     out_t,
 )
-from fastpath.http.web cimport INFORMATIONAL_MOST, OUT_BYTES, server_t
+from fastpath.http.state cimport INFORMATIONAL_MOST, OUT_BYTES, upconn_t
 from fastpath.http1.framing cimport BODY_CHUNKED, BODY_TO_EOF, head_t
 from fastpath.http1.head cimport head_parse_response
 from fastpath.tls.transport cimport transport_read, transport_why
 
 
-cdef void out_begin(web_t* w, out_t* o) noexcept nogil:
+cdef void out_begin(conns_t* w, out_t* o) noexcept nogil:
     o.bytes = w.out
     o.room = OUT_BYTES
     o.size = 0
     o.full = False
 
 
-cdef bint out_send(web_t* w, exchange_t* x, const out_t* o) noexcept nogil:
+cdef bint out_send(conns_t* w, exchange_t* x, const out_t* o) noexcept nogil:
     return pending_send(&w.c.mover, &x.to_down, &x.down, o.bytes, o.size) == 0
 
 
 # ---- Replies of our own.
 
 cdef bint respond_text(
-    web_t* w, exchange_t* x, uint16_t status, const char* text
+    conns_t* w, exchange_t* x, uint16_t status, const char* text
 ) noexcept nogil:
     cdef out_t o
 
@@ -63,7 +63,7 @@ cdef bint respond_text(
     return out_send(w, x, &o)
 
 
-cdef bint respond_verdict(web_t* w, exchange_t* x, const verdict_t* v) noexcept nogil:
+cdef bint respond_verdict(conns_t* w, exchange_t* x, const verdict_t* v) noexcept nogil:
     cdef out_t o
 
     out_begin(w, &o)
@@ -88,8 +88,8 @@ cdef bint respond_verdict(web_t* w, exchange_t* x, const verdict_t* v) noexcept 
 # ---- Responses of upstreams.
 
 # The source ended or failed before a head was whole.
-cdef RESPOND respond_headless(web_t* w, exchange_t* x, int error) noexcept nogil:
-    cdef server_t* s = x.up
+cdef RESPOND respond_headless(conns_t* w, exchange_t* x, int error) noexcept nogil:
+    cdef upconn_t* s = x.up
 
     if s.used and s.input == NULL and x.informed == 0 and (
         error == 0 or error == ECONNRESET or error == EPIPE
@@ -109,10 +109,10 @@ cdef RESPOND respond_headless(web_t* w, exchange_t* x, int error) noexcept nogil
 
 # Bytes of the head at hand: in scratch, or in the server's input if it came in pieces.
 cdef int respond_read(
-    web_t* w, exchange_t* x, const char** bytes, uint32_t* size
+    conns_t* w, exchange_t* x, const char** bytes, uint32_t* size
 ) noexcept nogil:
     cdef mover_t* m = &w.c.mover
-    cdef server_t* s = x.up
+    cdef upconn_t* s = x.up
     cdef ssize_t n
     cdef char* into = m.scratch
     cdef size_t room = SCRATCH_BYTES
@@ -135,7 +135,7 @@ cdef int respond_read(
 
 # A head that is not whole waits in the server's input.
 cdef bint respond_hold(
-    web_t* w, server_t* s, const char* bytes, uint32_t size
+    conns_t* w, upconn_t* s, const char* bytes, uint32_t size
 ) noexcept nogil:
     if s.input == NULL:
         s.input = spill_of(&w.c.mover, bytes, size)
@@ -149,7 +149,7 @@ cdef bint respond_hold(
 cdef bint respond_keeps(const exchange_t* x, const head_t* h) noexcept nogil:
     if not x.keep or h.body == BODY_TO_EOF:
         return False
-    if not x.request.done and (x.deaf or not h.keep_alive):
+    if not x.request.done and (x.request_abandoned or not h.keep_alive):
         return False  # the rest of the request will be told to nobody
     # Without its framing, the end of a body is told by closing.
     return not (h.body == BODY_CHUNKED and x.minor == 0)
@@ -157,7 +157,7 @@ cdef bint respond_keeps(const exchange_t* x, const head_t* h) noexcept nogil:
 
 # Send a whole head and what came behind it.
 cdef RESPOND respond_head(
-    web_t* w, exchange_t* x, const char* bytes, uint32_t size
+    conns_t* w, exchange_t* x, const char* bytes, uint32_t size
 ) noexcept nogil:
     cdef head_t* h = &w.head
     cdef out_t o
@@ -166,7 +166,7 @@ cdef RESPOND respond_head(
 
     body_begin(&x.response, h)
     if x.expects and not x.request.done and x.request.bytes == 0:
-        x.deaf = 1  # it was not bidden to send the body, and need not
+        x.request_abandoned = 1  # it was not bidden to send the body, and need not
     x.keep = respond_keeps(x, h)
     x.response.unchunk = h.body == BODY_CHUNKED and x.minor == 0
     x.status = h.status
@@ -199,7 +199,7 @@ cdef RESPOND respond_head(
 
 # 1xx: passed on (not to HTTP/1.0, which does not know them); the real one follows.
 cdef RESPOND respond_informational(
-    web_t* w, exchange_t* x, const char* bytes, uint32_t size
+    conns_t* w, exchange_t* x, const char* bytes, uint32_t size
 ) noexcept nogil:
     cdef out_t o
 
@@ -218,7 +218,7 @@ cdef RESPOND respond_informational(
 
 
 cdef RESPOND respond_upgraded(
-    web_t* w, exchange_t* x, const char* bytes, uint32_t size
+    conns_t* w, exchange_t* x, const char* bytes, uint32_t size
 ) noexcept nogil:
     cdef out_t o
 
@@ -233,7 +233,7 @@ cdef RESPOND respond_upgraded(
 
 
 # An upgrade was asked for, and the answer is no 101.
-cdef RESPOND respond_not_upgraded(web_t* w, exchange_t* x) noexcept nogil:
+cdef RESPOND respond_not_upgraded(conns_t* w, exchange_t* x) noexcept nogil:
     x.keep = 0   # CVE-2018-1002105: nothing more of this client reaches that upstream
     if w.head.status >= 400:
         return RESPOND_MORE
@@ -246,7 +246,7 @@ cdef RESPOND respond_not_upgraded(web_t* w, exchange_t* x) noexcept nogil:
 
 # A head is whole: what is to be done with it?
 cdef RESPOND respond_to(
-    web_t* w, exchange_t* x, const char* bytes, uint32_t size
+    conns_t* w, exchange_t* x, const char* bytes, uint32_t size
 ) noexcept nogil:
     cdef RESPOND verdict
     cdef head_t* h = &w.head
@@ -268,8 +268,8 @@ cdef RESPOND respond_to(
 
 
 # Read and parse until a final head was sent.
-cdef RESPOND respond_begin(web_t* w, exchange_t* x) noexcept nogil:
-    cdef server_t* s = x.up
+cdef RESPOND respond_begin(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef upconn_t* s = x.up
     cdef const char* bytes = NULL
     cdef uint32_t size = 0
     cdef uint32_t used
@@ -309,7 +309,7 @@ cdef RESPOND respond_begin(web_t* w, exchange_t* x) noexcept nogil:
     return RESPOND_MORE
 
 
-cdef void respond_drop_input(web_t* w, server_t* s) noexcept nogil:
+cdef void respond_drop_input(conns_t* w, upconn_t* s) noexcept nogil:
     if s.input != NULL:
         spill_put(&w.c.mover, s.input)
         s.input = NULL
@@ -317,7 +317,7 @@ cdef void respond_drop_input(web_t* w, server_t* s) noexcept nogil:
 
 # What stands behind a 1xx moves to the front of its buffer.
 cdef bint respond_shift(
-    web_t* w, server_t* s, const char** bytes, uint32_t size
+    conns_t* w, upconn_t* s, const char** bytes, uint32_t size
 ) noexcept nogil:
     cdef spill_t* rest = spill_of(&w.c.mover, bytes[0], size)
 
@@ -329,7 +329,7 @@ cdef bint respond_shift(
     return True
 
 
-cdef RESPOND respond_run(web_t* w, exchange_t* x) noexcept nogil:
+cdef RESPOND respond_run(conns_t* w, exchange_t* x) noexcept nogil:
     cdef mover_t* m = &w.c.mover
     cdef spill_t* surplus = NULL
     cdef RESPOND begun

@@ -1,5 +1,5 @@
 # Getting an exchange its upstream connection: a kept one, or a new one.
-from fastpath.http.web cimport exchange_t, server_t, web_t
+from fastpath.http.state cimport conns_t, exchange_t, upconn_t
 from fastpath.table.table cimport vip_t
 
 cdef enum REACH:
@@ -11,7 +11,7 @@ cdef enum REACH:
     REACH_GONE            # the table does not have that upstream any more
 
 # The upstream that the exchange's verdict means, or NULL if the table has another now.
-cdef vip_t* upstream_of(web_t* w, const exchange_t* x) noexcept nogil
+cdef vip_t* upstream_of(conns_t* w, const exchange_t* x) noexcept nogil
 
 # Whether the request can be sent once more, if a kept connection turns out to have
 # ended: all of it is still here, and twice does no more than once.
@@ -21,10 +21,10 @@ cdef inline bint upstream_repeats(const exchange_t* x) noexcept nogil:
     )
 
 # Get the exchange a connection: a kept one, unless `fresh`, or a new one.
-cdef REACH upstream_reach(web_t* w, exchange_t* x, bint fresh) noexcept nogil
+cdef REACH upconn_reach(conns_t* w, exchange_t* x, bint fresh) noexcept nogil
 
 # Go on with a connection that is being made: the poller reported something.
-cdef REACH upstream_go_on(web_t* w, server_t* s) noexcept nogil
+cdef REACH upconn_go_on(conns_t* w, upconn_t* s) noexcept nogil
 
 # Its time to connect is over: go on with another backend.
-cdef REACH upstream_late(web_t* w, server_t* s) noexcept nogil
+cdef REACH upconn_late(conns_t* w, upconn_t* s) noexcept nogil

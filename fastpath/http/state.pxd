@@ -26,7 +26,7 @@ from fastpath.tls.buffers cimport buffers_t
 from fastpath.tls.transport cimport transport_t
 
 cdef enum:
-    WEB_TURN_BYTES = 1048576  # moved at most for one exchange before others
+    HTTP_TURN_BYTES = 1048576  # moved at most for one exchange before others
     OUT_BYTES = 131072 + SCRATCH_BYTES  # head of 64 KiB, as much of edits, and body
     LINGER_MS = 2000
     LINGER_BYTES = 1048576
@@ -37,20 +37,20 @@ cdef enum:
     RECORDS_MOST = 2048       # on their way to Python; questions need room, too
 
 cdef enum EXCHANGE:
-    EX_HANDSHAKE              # TLS with the client
-    EX_IDLE
-    EX_HEAD
-    EX_PARKED
-    EX_REACHING
-    EX_FLOWING
-    EX_TUNNEL
-    EX_LINGER
+    CONN_HANDSHAKE              # TLS with the client
+    CONN_IDLE
+    CONN_HEAD
+    CONN_PARKED
+    CONN_REACHING
+    CONN_FLOWING
+    CONN_TUNNEL
+    CONN_LINGER
 
 cdef enum SERVER:
-    SV_CONNECTING
-    SV_HANDSHAKE
-    SV_BUSY                   # an exchange has it
-    SV_IDLE                   # in its keepalive set
+    UPCONN_CONNECTING
+    UPCONN_HANDSHAKE
+    UPCONN_BUSY                   # an exchange has it
+    UPCONN_IDLE                   # in its keepalive set
 
 # One body on its way.
 cdef struct body_t:
@@ -80,7 +80,7 @@ cdef struct record_t:
 cdef struct exchange_t
 
 # A connection to an upstream.
-cdef struct server_t:
+cdef struct upconn_t:
     slot_t            slot        # first
     timer_t           timer
     transport_t       link
@@ -89,7 +89,7 @@ cdef struct server_t:
     vip_state_t*      upstream    # borrowed
     uint64_t          stamp       # of the uplink that it was made for
     uint64_t          began_us    # to connect
-    uint64_t          idle_ms     # since when, SV_IDLE
+    uint64_t          idle_ms     # since when, UPCONN_IDLE
     spill_t*          input       # owned; a response head that is not whole yet
     uint32_t          scanned     # of it
     uint32_t          older       # in the keepalive set: the one used before this
@@ -110,7 +110,7 @@ cdef struct exchange_t:
     spill_t*      input           # owned; what the client sent and nobody took yet
     pending_t     to_down
     pending_t     to_up
-    server_t*     up              # borrowed; NULL = none
+    upconn_t*     up              # borrowed; NULL = none
     verdict_t*    verdict         # held; NULL = none
     record_t*     record          # owned; NULL = not wanted
     uint64_t      began_us
@@ -133,33 +133,33 @@ cdef struct exchange_t:
     uint8_t       informed        # 1xx passed on
     uint8_t       answering       # response head was sent, to the client
     uint8_t       expects         # 100, before it sends the body; none was passed on
-    uint8_t       deaf            # the upstream takes no more of the request
+    uint8_t       request_abandoned  # the upstream takes no more of the request
     uint8_t       asked_on        # Python was asked about a status already
     uint8_t       replayed
     uint8_t       tries           # dials
     uint8_t       by_source
     uint8_t       queued
     uint8_t       polled_out
-    uint8_t       gone            # FIN of the client seen
+
     uint8_t       retiring        # the vip drains: close after this exchange
 
 # Idle connections of one upstream, the last used first.
-cdef struct keepset_t:
+cdef struct idle_set_t:
     uint32_t newest
     uint32_t oldest
     uint32_t count
 
 # All of HTTP in one worker.
-cdef struct web_t:
+cdef struct conns_t:
     context_t*   c                # borrowed
     mailbox_t*   questions        # borrowed; to Python
     uint64_t*    epoch            # atomic, borrowed; Python's
     uint32_t     run_first        # exchanges that had their turn and are not finished
     uint32_t     run_last
     slab_t       exchanges
-    slab_t       servers
-    keepset_t*   keepsets         # owned; by slot of the upstream
-    uint32_t     keepset_room
+    slab_t       upconns
+    idle_set_t*   idle_sets         # owned; by slot of the upstream
+    uint32_t     idle_room
     memory_t     memory
     buffers_t    buffers          # OpenSSL's
     head_t       head             # of the request or response at hand
