@@ -18,13 +18,14 @@ CORE = ROOT / "fastpath"
 PACKAGES = {
     "api": "errors checks policy tlsspec spec snapshot",
     "base": """
-        linux addr timer slab stats pipe poller mailbox limit spill socket context
+        linux addr timer slab stats pipe poller mailbox limit spill socket end half
+        context
     """,
     "ring": "rendezvous matching rounds ring",
     "tls": "openssl pem context refusal bio buffers transport endpoint",
     "http1": "field target framing chunks head",
     "table": "registry listener table assembly balancer dialler admission",
-    "tcp": "proxyhead half relay dial naming batch",
+    "tcp": "proxyhead relay dial naming batch",
     "udp": "",
     "http": """
         verdict compose state body idle upconn response conn decide request

@@ -23,7 +23,6 @@ cdef enum DROP:
     DROP_HEADER_TIMEOUT       # a client took too long for a head, of HTTP or PROXY
     DROP_TLS_HANDSHAKE        # TLS with a client of HTTP did not come about
     DROP_PROXY_PROTOCOL       # a trusted peer did not begin with a PROXY header
-    DROP_INTERNAL             # cannot happen
     DROP_REASONS              # how many
 
 cdef enum:

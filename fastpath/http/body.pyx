@@ -41,7 +41,7 @@ cdef ssize_t send_some(transport_t* t, const char* bytes, size_t size) noexcept 
     cdef ssize_t n
 
     # With TLS a write takes a record, and there may be room for more.
-    while sent < size and t.writable:
+    while sent < size and t.end.writable:
         n = transport_write(t, bytes + sent, size - sent)
         if n < 0:
             return n
@@ -171,7 +171,7 @@ cdef ssize_t read_some(mover_t* m, transport_t* t) noexcept nogil:
 
     if t.failed:
         return t.failed
-    while got < SCRATCH_BYTES and t.readable:
+    while got < SCRATCH_BYTES and t.end.readable:
         n = transport_read(t, m.scratch + got, SCRATCH_BYTES - got)
         if n > 0:
             got += n
@@ -180,7 +180,7 @@ cdef ssize_t read_some(mover_t* m, transport_t* t) noexcept nogil:
             return n
         if n != -EAGAIN:
             # No event will come of it again, and of a plain socket's error no errno.
-            t.readable = 1
+            t.end.readable = 1
             t.failed = <int>n
         break
     m.stats.copied += got
@@ -223,7 +223,7 @@ cdef CARRY body_carry(
             return ready
         if moved >= HTTP_TURN_BYTES:
             return CARRY_MORE
-        if not source.readable:
+        if not source.end.readable:
             return CARRY_WAIT
         got = read_some(m, source)
         if got == -EAGAIN:
@@ -261,7 +261,7 @@ cdef CARRY body_hold(
         room = SCRATCH_BYTES - kept.first - kept.used
         if room == 0:
             return CARRY_MORE
-        if not source.readable:
+        if not source.end.readable:
             return CARRY_WAIT
         n = transport_read(source, at, room)
         if n == -EAGAIN:
@@ -291,7 +291,7 @@ cdef CARRY tunnel_carry(
         if failed > 0:
             if moved >= HTTP_TURN_BYTES:
                 return CARRY_MORE
-            if not source.readable:
+            if not source.end.readable:
                 return CARRY_WAIT
             got = read_some(m, source)
             if got == -EAGAIN:

@@ -19,7 +19,8 @@ from fastpath.base.mailbox cimport (
 )
 from fastpath.base.poller cimport TAG_CONN, poller_add, tag_make
 from fastpath.base.slab cimport (
-    SLAB_NONE,
+    KIND_CONN,
+    KIND_UPCONN,
     slab_at,
     slab_count,
     slab_fini,
@@ -46,7 +47,7 @@ from fastpath.base.stats cimport (
     web_count,
     web_stats,
 )
-from fastpath.base.timer cimport TIMER_CONN, timer_arm, timer_disarm
+from fastpath.base.timer cimport timer_arm, timer_disarm
 from fastpath.http.body cimport pending_drop
 from fastpath.http.idle cimport (
     exchange_leave_upconn,
@@ -90,10 +91,8 @@ cdef int http_init(
     w.c = c
     w.questions = questions
     w.epoch = epoch
-    w.run_first = SLAB_NONE
-    w.run_last = SLAB_NONE
-    slab_init(&w.exchanges, sizeof(exchange_t))
-    slab_init(&w.upconns, sizeof(upconn_t))
+    slab_init(&w.exchanges, sizeof(exchange_t), KIND_CONN)
+    slab_init(&w.upconns, sizeof(upconn_t), KIND_UPCONN)
     memory_init(&w.memory, clock_us() * <uint64_t>0x9E3779B97F4A7C15 + c.worker)
     w.out = <char*>malloc(OUT_BYTES)
     return 0 if w.out != NULL else -ENOMEM
@@ -105,7 +104,7 @@ cdef void http_drop_all(conns_t* w, DROP reason) noexcept nogil:
 
     for i in range(slab_count(&w.exchanges)):
         x = <exchange_t*>slab_at(&w.exchanges, i)
-        if x.slot.live and x.down.fd != -1:
+        if x.slot.live:
             exchange_drop(w, x, reason)
 
 
@@ -193,11 +192,10 @@ cdef exchange_t* exchange_open(
         slab_give(&w.exchanges, x)
         return NULL
     transport_open(&x.down, fd)
-    x.timer.kind = TIMER_CONN
     x.vip = v.state
     x.client = client[0]
-    x.down.readable = 1
-    x.down.writable = 1
+    x.down.end.readable = 1
+    x.down.end.writable = 1
     x.keep = 1
     vip_stats(&w.c.stats, vip).accepted += 1
     vip_stats(&w.c.stats, vip).active += 1
@@ -261,8 +259,7 @@ cdef void exchange_drop(conns_t* w, exchange_t* x, DROP reason) noexcept nogil:
     pending_drop(&w.c.mover, &x.to_down)
     exchange_clear(w, x)
     x.state = CONN_IDLE  # an answer that is still under way finds nobody parked
-    if not x.queued:  # else the run queue gives it back when it comes by
-        slab_give(&w.exchanges, x)
+    slab_give(&w.exchanges, x)
 
 
 # Hand the record of this exchange to Python, if one is wanted and there is room.
@@ -340,7 +337,7 @@ cdef STEP exchange_fail(
 
 # The last response was sent. A close(2) with bytes unread would take it back by RST.
 cdef STEP exchange_end(conns_t* w, exchange_t* x) noexcept nogil:
-    if x.input == NULL and x.request.done and not x.down.readable:
+    if x.input == NULL and x.request.done and not x.down.end.readable:
         exchange_drop(w, x, DROP_CLOSED)
         return STEP_GONE
     input_drop(w, x)
@@ -353,7 +350,7 @@ cdef STEP exchange_end(conns_t* w, exchange_t* x) noexcept nogil:
 cdef STEP exchange_linger(conns_t* w, exchange_t* x) noexcept nogil:
     cdef ssize_t n = 1
 
-    while x.down.readable and x.lingered < LINGER_BYTES:
+    while x.down.end.readable and x.lingered < LINGER_BYTES:
         n = transport_read(&x.down, w.c.mover.scratch, SCRATCH_BYTES)
         if n <= 0:
             break
@@ -380,7 +377,7 @@ cdef void http_retire(conns_t* w, uint32_t slot) noexcept nogil:
 
     for i in range(slab_count(&w.exchanges)):
         x = <exchange_t*>slab_at(&w.exchanges, i)
-        if not x.slot.live or x.down.fd == -1 or x.vip.slot != slot:
+        if not x.slot.live or x.vip.slot != slot:
             continue
         x.retiring = 1
         if not x.answering:

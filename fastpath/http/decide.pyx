@@ -242,7 +242,7 @@ cdef STEP exchange_send(conns_t* w, exchange_t* x) noexcept nogil:
     if failed < 0:
         # Told by what reading says: the upstream may have answered before it left.
         x.request_abandoned = 1
-        x.up.link.readable = 1
+        x.up.link.end.readable = 1
     if x.request.kind == BODY_SIZED and x.request.left > SCRATCH_BYTES - x.held:
         # Too large to be sent a second time: streamed from here.
         input_drop(w, x)

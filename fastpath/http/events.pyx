@@ -5,14 +5,7 @@ from libc.stdint cimport uint32_t
 from fastpath.base.addr cimport addr_t
 from fastpath.base.linux.file cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from fastpath.base.mailbox cimport letter_t
-from fastpath.base.slab cimport (
-    SLAB_NONE,
-    slab_at,
-    slab_count,
-    slab_find,
-    slab_give,
-    slot_t,
-)
+from fastpath.base.slab cimport slab_count, slab_find, slab_reclaim
 from fastpath.base.stats cimport (
     DROP_CLOSED,
     DROP_HEADER_TIMEOUT,
@@ -21,7 +14,7 @@ from fastpath.base.stats cimport (
     DROP_RESET_BY_CLIENT,
     web_stats,
 )
-from fastpath.base.timer cimport TIMER_CONN, timer_arm, timer_t
+from fastpath.base.timer cimport timer_arm
 from fastpath.http.conn cimport STEP_ON, exchange_drop, exchange_open, exchange_say
 from fastpath.http.decide cimport decide_answered, exchange_reached, exchange_replay
 from fastpath.http.exchange cimport exchange_run
@@ -51,23 +44,11 @@ cdef void http_open(
         exchange_run(w, x)
 
 
-cdef void http_run(conns_t* w) noexcept nogil:
-    cdef uint32_t last = w.run_last
-    cdef uint32_t index = SLAB_NONE
-    cdef exchange_t* x
-
-    # Those queued meanwhile wait for the next turn of the loop.
-    while w.run_first != SLAB_NONE and index != last:
-        index = w.run_first
-        x = <exchange_t*>slab_at(&w.exchanges, index)
-        w.run_first = x.next
-        if w.run_first == SLAB_NONE:
-            w.run_last = SLAB_NONE
-        x.queued = 0
-        if x.down.fd == -1:
-            slab_give(&w.exchanges, x)
-        else:
-            exchange_run(w, x)
+cdef void conn_run(conns_t* w, exchange_t* x) noexcept nogil:
+    if x.slot.live:
+        exchange_run(w, x)
+    else:
+        slab_reclaim(&w.exchanges, &x.slot)
 
 
 cdef void http_conn_event(
@@ -75,7 +56,7 @@ cdef void http_conn_event(
 ) noexcept nogil:
     cdef exchange_t* x = <exchange_t*>slab_find(&w.exchanges, index, generation)
 
-    if x == NULL or x.down.fd == -1:
+    if x == NULL:
         return  # of one that this very batch has ended
     if events & EPOLLERR:
         exchange_drop(w, x, DROP_RESET_BY_CLIENT)
@@ -83,11 +64,11 @@ cdef void http_conn_event(
     if x.state == CONN_FLOWING:
         x.deadline_ms = 0  # it moves, see exchange_stall
     if events & EPOLLOUT:
-        x.down.writable = 1
+        x.down.end.writable = 1
     if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP):
-        x.down.readable = 1
+        x.down.end.readable = 1
     if events & (EPOLLRDHUP | EPOLLHUP):
-        x.down.rdhup_seen = 1
+        x.down.end.rdhup_seen = 1
     exchange_run(w, x)
 
 
@@ -100,13 +81,15 @@ cdef void http_upconn_event(
     if s == NULL:
         return
     x = s.exchange  # what is called below may let go of the server
-    s.link.readable = 1
+    s.link.end.readable = 1
     if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-        s.link.rdhup_seen = 1
+        s.link.end.rdhup_seen = 1
     if events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
-        if s.state == UPCONN_BUSY and not s.link.writable and x.state == CONN_FLOWING:
+        if s.state == UPCONN_BUSY and not s.link.end.writable and (
+            x.state == CONN_FLOWING
+        ):
             x.deadline_ms = 0  # it takes what it did not, see exchange_stall
-        s.link.writable = 1
+        s.link.end.writable = 1
     if s.state == UPCONN_IDLE:
         idle_event(w, s)
     elif s.state == UPCONN_BUSY:
@@ -121,7 +104,7 @@ cdef void upconn_arrived(conns_t* w, exchange_t* x, REACH reach) noexcept nogil:
         exchange_run(w, x)
 
 
-cdef void client_timer(conns_t* w, exchange_t* x) noexcept nogil:
+cdef void conn_timer(conns_t* w, exchange_t* x) noexcept nogil:
     if x.deadline_ms == 0:
         return  # nothing to wait for now; armed again when there is
     if x.deadline_ms > w.c.now_ms:
@@ -139,16 +122,9 @@ cdef void client_timer(conns_t* w, exchange_t* x) noexcept nogil:
         )
 
 
-cdef void http_timer(conns_t* w, timer_t* t) noexcept nogil:
-    cdef char* slot = <char*>t - sizeof(slot_t)
-    cdef upconn_t* s
-    cdef exchange_t* x
+cdef void upconn_timer(conns_t* w, upconn_t* s) noexcept nogil:
+    cdef exchange_t* x = s.exchange
 
-    if t.kind == TIMER_CONN:
-        client_timer(w, <exchange_t*>slot)
-        return
-    s = <upconn_t*>slot
-    x = s.exchange
     if x == NULL or s.state == UPCONN_BUSY:
         idle_timer(w, s)
     else:

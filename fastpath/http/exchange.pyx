@@ -7,7 +7,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from fastpath.base.linux.file cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from fastpath.base.linux.socket cimport MSG_DONTWAIT, MSG_PEEK, recv
 from fastpath.base.poller cimport TAG_CONN, poller_change, tag_make
-from fastpath.base.slab cimport SLAB_NONE, slab_at
+from fastpath.base.slab cimport run_push
 from fastpath.base.spill cimport mover_t, spill_t
 from fastpath.base.stats cimport (
     DROP_NO_MEMORY,
@@ -117,7 +117,7 @@ cdef STEP request_run(conns_t* w, exchange_t* x) noexcept nogil:
     if carry == CARRY_TARGET:
         x.request_abandoned = 1
         x.up.keep = 0
-        x.up.link.readable = 1
+        x.up.link.end.readable = 1
         pending_drop(m, &x.to_up)
     elif carry == CARRY_FAULT and not x.answering:
         # To the upstream it looks like the end that is too early.
@@ -165,7 +165,7 @@ cdef STEP response_run(conns_t* w, exchange_t* x) noexcept nogil:
 
 # The response has been sent.
 cdef STEP exchange_done(conns_t* w, exchange_t* x) noexcept nogil:
-    if x.up != NULL and x.up.link.rdhup_seen:
+    if x.up != NULL and x.up.link.end.rdhup_seen:
         x.request_abandoned = 1  # it has answered and gone
     if not x.request_abandoned and (not x.request.done or x.to_up.first != NULL):
         return STEP_WAIT  # the upstream still takes it
@@ -218,7 +218,7 @@ cdef inline STEP flow_step(STEP response, STEP request) noexcept nogil:
 cdef bint client_left(exchange_t* x) noexcept nogil:
     cdef char byte
 
-    if not x.down.rdhup_seen:
+    if not x.down.end.rdhup_seen:
         return False
     if x.state == CONN_FLOWING:
         if x.response.done or not x.request.done:
@@ -226,7 +226,7 @@ cdef bint client_left(exchange_t* x) noexcept nogil:
     elif x.state != CONN_PARKED and x.state != CONN_REACHING:
         return False
     return x.down.ssl != NULL or recv(
-        x.down.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT
+        x.down.end.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT
     ) == 0
 
 
@@ -241,25 +241,13 @@ cdef void exchange_run(conns_t* w, exchange_t* x) noexcept nogil:
         exchange_drop(w, x, DROP_RESET_BY_CLIENT)
         return
     if step == STEP_TURN or step == STEP_ON:
-        exchange_queue(w, x)
+        run_push(&w.c.run, &x.slot)
     elif step == STEP_WAIT and x.state == CONN_FLOWING:
         exchange_stall(w, x)
-    if step != STEP_GONE and not x.polled_out and not x.down.writable:
+    if step != STEP_GONE and not x.polled_out and not x.down.end.writable:
         # Asked for when first needed: most clients take all we have at once.
         x.polled_out = 1
         poller_change(
-            &w.c.poller, x.down.fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+            &w.c.poller, x.down.end.fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
             tag_make(TAG_CONN, x.slot.index, x.slot.generation),
         )
-
-
-cdef void exchange_queue(conns_t* w, exchange_t* x) noexcept nogil:
-    if x.queued:
-        return
-    x.queued = 1
-    x.next = SLAB_NONE
-    if w.run_first == SLAB_NONE:
-        w.run_first = x.slot.index
-    else:
-        (<exchange_t*>slab_at(&w.exchanges, w.run_last)).next = x.slot.index
-    w.run_last = x.slot.index

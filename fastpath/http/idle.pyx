@@ -77,13 +77,13 @@ cdef void exchange_keep_upconn(conns_t* w, exchange_t* x) noexcept nogil:
     x.up = NULL
     s.exchange = NULL
     if v == NULL or v.uplink == NULL or v.uplink.stamp != s.stamp or (
-        s.link.rdhup_seen
+        s.link.end.rdhup_seen
     ) or (
         w.idle_sets[v.state.slot].count >= v.uplink.keepalive
     ) or (
         # The last read was full. What it left brings no event, and would be taken for
         # the response to whatever is asked next.
-        s.link.readable and not transport_idle_ok(&s.link)
+        s.link.end.readable and not transport_idle_ok(&s.link)
     ):
         upconn_close(w, s, False)
         return

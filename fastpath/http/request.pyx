@@ -76,9 +76,9 @@ cdef STEP exchange_handshake(conns_t* w, exchange_t* x) noexcept nogil:
     if done == -EAGAIN:
         return STEP_WAIT
     if transport_met_http(&x.down):
-        send(x.down.fd, NO_TLS, strlen(NO_TLS), MSG_NOSIGNAL)
+        send(x.down.end.fd, NO_TLS, strlen(NO_TLS), MSG_NOSIGNAL)
         # What OpenSSL left unread would make a reset of the close, and unsay this.
-        recv(x.down.fd, w.c.mover.scratch, SCRATCH_BYTES, 0)
+        recv(x.down.end.fd, w.c.mover.scratch, SCRATCH_BYTES, 0)
     exchange_drop(
         w, x, DROP_RESET_BY_CLIENT if x.down.eof else DROP_TLS_HANDSHAKE
     )
@@ -91,7 +91,7 @@ cdef int head_read(conns_t* w, exchange_t* x) noexcept nogil:
     cdef ssize_t n
     cdef size_t room
 
-    if not x.down.readable:
+    if not x.down.end.readable:
         return 0
     if x.input == NULL:
         x.input = spill_get(&w.c.mover)

@@ -278,7 +278,7 @@ cdef RESPOND respond_begin(conns_t* w, exchange_t* x) noexcept nogil:
 
     while not x.answering:
         if size == 0:
-            if not s.link.readable:
+            if not s.link.end.readable:
                 return RESPOND_WAIT
             got = respond_read(w, x, &bytes, &size)
             if got == -EAGAIN:

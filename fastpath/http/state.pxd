@@ -120,7 +120,6 @@ cdef struct exchange_t:
     uint32_t      scanned         # bytes of input looked at for the head's end
     uint32_t      asks            # questions so far: an answer names its own
     uint32_t      lingered
-    uint32_t      next            # run queue
     uint32_t      tried[TRIES_MOST]
     uint16_t      status          # of the response; 0 = none yet
     uint8_t       state           # EXCHANGE
@@ -138,7 +137,6 @@ cdef struct exchange_t:
     uint8_t       replayed
     uint8_t       tries           # dials
     uint8_t       by_source
-    uint8_t       queued
     uint8_t       polled_out
 
     uint8_t       retiring        # the vip drains: close after this exchange
@@ -154,8 +152,6 @@ cdef struct conns_t:
     context_t*   c                # borrowed
     mailbox_t*   questions        # borrowed; to Python
     uint64_t*    epoch            # atomic, borrowed; Python's
-    uint32_t     run_first        # exchanges that had their turn and are not finished
-    uint32_t     run_last
     slab_t       exchanges
     slab_t       upconns
     idle_set_t*   idle_sets         # owned; by slot of the upstream

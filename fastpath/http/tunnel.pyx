@@ -87,9 +87,9 @@ cdef STEP tunnel_run(conns_t* w, exchange_t* x) noexcept nogil:
     if up == CARRY_DONE and down == CARRY_DONE:
         exchange_drop(w, x, DROP_CLOSED)
         return STEP_GONE
-    if x.down.shut == SHUT_LATER and x.down.writable:
+    if x.down.shut == SHUT_LATER and x.down.end.writable:
         transport_shut(&x.down)
-    if x.up.link.shut == SHUT_LATER and x.up.link.writable:
+    if x.up.link.shut == SHUT_LATER and x.up.link.end.writable:
         transport_shut(&x.up.link)
     if x.request.bytes + x.response.bytes != before:
         tunnel_until(w, x)

@@ -38,7 +38,7 @@ from fastpath.base.poller cimport TAG_UPCONN, poller_add, tag_make
 from fastpath.base.slab cimport SLAB_NONE, slab_take
 from fastpath.base.socket cimport socket_keepalive
 from fastpath.base.stats cimport vip_stats, web_stats
-from fastpath.base.timer cimport TIMER_UPCONN, timer_arm, timer_disarm
+from fastpath.base.timer cimport timer_arm, timer_disarm
 from fastpath.http.idle cimport (
     exchange_leave_upconn,
     idle_take,
@@ -136,7 +136,6 @@ cdef upconn_t* upconn_new(conns_t* w, vip_t* v, backend_t* b, int fd) noexcept n
         close(fd)
         return NULL
     transport_open(&s.link, fd)
-    s.timer.kind = TIMER_UPCONN
     s.stamp = v.uplink.stamp
     s.upstream = v.state
     s.backend = b.state
@@ -250,8 +249,8 @@ cdef REACH upconn_connected(
 ) noexcept nogil:
     cdef int failed
 
-    s.link.writable = 1
-    s.link.readable = 1
+    s.link.end.writable = 1
+    s.link.end.readable = 1
     if u.tls == NULL:
         return upconn_ready(w, s)
     s.state = UPCONN_HANDSHAKE
@@ -303,14 +302,14 @@ cdef REACH upconn_step(conns_t* w, upconn_t* s, vip_t* v) noexcept nogil:
     cdef socklen_t size = sizeof(error)
 
     if s.state == UPCONN_CONNECTING:
-        getsockopt(s.link.fd, SOL_SOCKET, SO_ERROR, &error, &size)
+        getsockopt(s.link.end.fd, SOL_SOCKET, SO_ERROR, &error, &size)
         if error != 0:
             if b != NULL:
                 say_dial(w, b, b"connect: ", error)
             return REACH_FAILED
         return upconn_connected(w, s, v.uplink, b)
-    s.link.readable = 1
-    s.link.writable = 1
+    s.link.end.readable = 1
+    s.link.end.writable = 1
     return upconn_handshake(w, s)
 
 

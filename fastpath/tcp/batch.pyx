@@ -4,19 +4,17 @@ its code in the cache. Relays of requests and responses live on that.
 
 from libc.errno cimport EAGAIN, EINTR
 
-from fastpath.base.linux.file cimport EPOLLIN
-from fastpath.base.poller cimport TAG_DOWN, TAG_UP, tag_generation, tag_index, tag_kind
-from fastpath.base.spill cimport SCRATCH_BYTES
-from fastpath.tcp.half cimport (
-    END_READABLE,
-    END_WRITABLE,
+from fastpath.base.end cimport END_READABLE, END_WRITABLE, end_t
+from fastpath.base.half cimport (
     MODE_SPLICE,
     MOVE_SOURCE_FAILED,
-    end_t,
     half_give,
     half_read,
     half_t,
 )
+from fastpath.base.linux.file cimport EPOLLIN
+from fastpath.base.poller cimport TAG_DOWN, TAG_UP, tag_generation, tag_index, tag_kind
+from fastpath.base.spill cimport SCRATCH_BYTES
 from fastpath.tcp.relay cimport (
     RELAY_FLOWING,
     SIDE_DOWN,
@@ -36,7 +34,7 @@ cdef inline relay_t* living(
 ) noexcept nogil:
     cdef relay_t* r = relay_at(rs, index)
 
-    if r.state != RELAY_FLOWING or r.generation != generation:
+    if r.state != RELAY_FLOWING or r.slot.generation != generation:
         return NULL
     return r
 
@@ -51,7 +49,7 @@ cdef inline bint copies(const relay_t* r, side_t side) noexcept nogil:
         and h.spill == NULL
         and h.pipe == NULL
         and not h.ended
-        and not r.queued
+        and not r.slot.queued
         and not r.end[side].rdhup_seen
         and r.end[side_other(side)].writable == END_WRITABLE
     )
@@ -118,8 +116,8 @@ cdef void batch_keep(
 ) noexcept nogil:
     cdef message_t* message = &b.messages[b.count]
 
-    message.index = r.index
-    message.generation = r.generation
+    message.index = r.slot.index
+    message.generation = r.slot.generation
     message.source = side
     message.size = <uint32_t>n
     b.count += 1

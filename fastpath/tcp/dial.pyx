@@ -17,6 +17,17 @@ from libc.errno cimport (
 )
 from libc.stdint cimport uint32_t
 
+from fastpath.base.end cimport (
+    END_FULL,
+    END_HOPED,
+    END_KEPT_ALIVE,
+    END_NODELAY,
+    END_POLLED,
+    END_WRITABLE,
+    end_close,
+    end_t,
+)
+from fastpath.base.half cimport MOVE, MOVE_TARGET_FAILED, half_move, half_t
 from fastpath.base.linux.atomic cimport add_u32, sub_u32
 from fastpath.base.linux.clock cimport clock_us
 from fastpath.base.linux.file cimport (
@@ -55,26 +66,12 @@ from fastpath.table.balancer cimport balancer_pick, pick_t
 from fastpath.table.dialler cimport dial_note_failure, dial_note_success
 from fastpath.table.registry cimport backend_state_t
 from fastpath.table.table cimport backend_sockaddr, backend_t, table_vip, vip_t
-from fastpath.tcp.half cimport (
-    END_FULL,
-    END_HOPED,
-    END_KEPT_ALIVE,
-    END_NODELAY,
-    END_POLLED,
-    END_WRITABLE,
-    MOVE,
-    MOVE_TARGET_FAILED,
-    end_t,
-    half_move,
-    half_t,
-)
 from fastpath.tcp.relay cimport (
     RELAY_DIALLING,
     RELAY_FLOWING,
     RELAY_FREE,
     SIDE_DOWN,
     SIDE_UP,
-    end_close,
     relay_drop,
     relay_event,
     relay_move,

@@ -7,9 +7,7 @@ interrupts; a new client or request waits so much longer at most.
 
 from fastpath.base.linux.clock cimport sleep_ns
 from fastpath.base.mailbox cimport mailbox_depth
-from fastpath.base.slab cimport SLAB_NONE
 from fastpath.base.stats cimport stats_t
-from fastpath.tcp.relay cimport RELAY_NONE
 
 cdef enum:
     # Spliced in a turn, or streamed in a millisecond: less is not worth it.
@@ -41,8 +39,7 @@ cdef void coalesce(
     if (
         (streams or w.context.stats.spliced - spliced >= COALESCE_BYTES)
         and coalesce_others(w) == other
-        and w.relays.run_first == RELAY_NONE
-        and w.http.run_first == SLAB_NONE
+        and w.context.run.first == NULL
         and mailbox_depth(&w.mailbox) == 0
     ):
         w.context.stats.rests += 1

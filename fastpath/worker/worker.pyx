@@ -55,8 +55,15 @@ from fastpath.base.poller cimport (
     tag_kind,
     tag_make,
 )
-from fastpath.base.slab cimport SLAB_NONE
-from fastpath.base.timer cimport TIMER_RELAY, timer_t, wheel_pop, wheel_wait_ms
+from fastpath.base.slab cimport (
+    KIND_CONN,
+    KIND_RELAY,
+    KIND_UPCONN,
+    run_pop,
+    slot_of_timer,
+    slot_t,
+)
+from fastpath.base.timer cimport timer_t, wheel_pop, wheel_wait_ms
 from fastpath.http.conn cimport (
     http_fini,
     http_init,
@@ -66,13 +73,15 @@ from fastpath.http.conn cimport (
 )
 from fastpath.http.decide cimport letter_burn
 from fastpath.http.events cimport (
+    conn_run,
+    conn_timer,
     http_answer,
     http_conn_event,
     http_reset_backend,
-    http_run,
-    http_timer,
     http_upconn_event,
+    upconn_timer,
 )
+from fastpath.http.state cimport exchange_t, upconn_t
 from fastpath.table.listener cimport listener_t
 from fastpath.table.table cimport change_t, table_t, table_vip
 from fastpath.tcp.batch cimport batch_read, batch_send
@@ -80,17 +89,16 @@ from fastpath.tcp.naming cimport naming_event, naming_timer
 from fastpath.tcp.relay cimport (
     RELAY_FLOWING,
     RELAY_FREE,
-    RELAY_NONE,
     SIDE_DOWN,
     SIDE_UP,
     relay_at,
     relay_event,
+    relay_run,
     relay_t,
     relay_timer,
     relays_fini,
     relays_init,
     relays_reset,
-    relays_run,
     side_t,
 )
 from fastpath.worker.accept cimport (
@@ -260,7 +268,7 @@ cdef void worker_event(worker_t* w, uint64_t tag, uint32_t events) noexcept nogi
         http_upconn_event(&w.http, tag_index(tag), tag_generation(tag), events)
         return
     r = relay_at(&w.relays, tag_index(tag))
-    if tag_generation(tag) != r.generation:
+    if tag_generation(tag) != r.slot.generation:
         return  # of a relay that this very batch has ended
     side = SIDE_DOWN if tag_kind(tag) == TAG_DOWN else SIDE_UP
     if r.state == RELAY_FLOWING:
@@ -283,12 +291,16 @@ cdef void worker_events(worker_t* w, int count) noexcept nogil:
 
 cdef void worker_timers(worker_t* w) noexcept nogil:
     cdef timer_t* t = wheel_pop(&w.context.wheel, w.context.now_ms)
+    cdef slot_t* slot
     cdef relay_t* r
 
     while t != NULL:
-        r = <relay_t*>t
-        if t.kind != TIMER_RELAY:
-            http_timer(&w.http, t)
+        slot = slot_of_timer(t)
+        r = <relay_t*>slot
+        if slot.kind == KIND_CONN:
+            conn_timer(&w.http, <exchange_t*>slot)
+        elif slot.kind == KIND_UPCONN:
+            upconn_timer(&w.http, <upconn_t*>slot)
         elif r.state == RELAY_FLOWING:
             relay_timer(&w.relays, r, table_vip(&w.context, r.vip.slot))
         else:
@@ -296,14 +308,25 @@ cdef void worker_timers(worker_t* w) noexcept nogil:
         t = wheel_pop(&w.context.wheel, w.context.now_ms)
 
 
+# Go on with what had its turn. What is queued meanwhile waits for the next turn.
+cdef void worker_run(worker_t* w) noexcept nogil:
+    cdef slot_t* last = w.context.run.last
+    cdef slot_t* slot = NULL
+
+    while w.context.run.first != NULL and slot != last:
+        slot = run_pop(&w.context.run)
+        if slot.kind == KIND_RELAY:
+            relay_run(&w.relays, <relay_t*>slot)
+        else:
+            conn_run(&w.http, <exchange_t*>slot)
+
+
 cdef int worker_wait(worker_t* w) noexcept nogil:
     cdef int timeout_ms
     cdef uint64_t now_ms = w.context.now_ms
     cdef int n
 
-    if w.reset_count > 0 or w.relays.run_first != RELAY_NONE or (
-        w.http.run_first != SLAB_NONE
-    ):
+    if w.reset_count > 0 or w.context.run.first != NULL:
         return poller_wait(&w.context.poller, 0)
     timeout_ms = wheel_wait_ms(&w.context.wheel, now_ms)
     if w.resume_ms > 0 and (timeout_ms < 0 or timeout_ms > PAUSE_MS):
@@ -332,8 +355,7 @@ cdef void worker_turn(worker_t* w) noexcept nogil:
     worker_timers(w)
     if w.resume_ms > 0 and w.resume_ms <= w.context.now_ms:
         accept_resume(w)
-    relays_run(&w.relays)
-    http_run(&w.http)
+    worker_run(w)
     coalesce(w, spliced, streamed, other)
 
 

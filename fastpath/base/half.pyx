@@ -10,6 +10,7 @@ FIONREAD lies for the same sockets and is not used.
 from libc.errno cimport EAGAIN, EINTR, EINVAL, errno
 from libc.string cimport memcpy
 
+from fastpath.base.end cimport END_DRY, END_NODELAY, END_SPLICED, END_WRITABLE
 from fastpath.base.linux.debug cimport check
 from fastpath.base.linux.socket cimport (
     IPPROTO_TCP,
