@@ -29,7 +29,7 @@ from fastpath.base.mailbox cimport (
     mailbox_sleep,
     mailbox_wake,
 )
-from fastpath.http.decide cimport letter_burn
+from fastpath.http.question cimport letter_burn
 from fastpath.stats_report cimport tally, tally_forget, tally_notices, tally_reserve
 from fastpath.table.assembly cimport assemble
 from fastpath.table.registry cimport Registry

@@ -28,8 +28,8 @@ PACKAGES = {
     "tcp": "proxyhead relay dial naming batch",
     "udp": "",
     "http": """
-        verdict compose state body idle upconn response conn decide request
-        tunnel exchange events
+        verdict compose state record body idle conn reply upconn request question
+        response tunnel exchange events
     """,
     "worker": "fleet coalesce accept worker",
     "": "verdict_api stats_report engine",

@@ -7,7 +7,6 @@ from fastpath.base.timer cimport timer_t
 
 cdef enum:
     SLAB_CHUNK = 128          # slots allocated at once
-    SLAB_NONE = 0xffffffff
 
 # What a slot is, where slots of several slabs meet: in the run queue, in the wheel.
 cdef enum KIND:

@@ -1,10 +1,17 @@
-"""What happens to exchanges, as the worker hears of it."""
+"""What the worker tells HTTP: events, timers, letters. Each is noted where the next
+step of the exchange finds it, and then the exchange runs."""
 
 from libc.stdint cimport uint32_t
 
-from fastpath.base.addr cimport addr_t
-from fastpath.base.linux.file cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
-from fastpath.base.mailbox cimport letter_t
+from fastpath.base.end cimport END_READABLE, END_WRITABLE
+from fastpath.base.linux.file cimport (
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLPRI,
+    EPOLLRDHUP,
+)
 from fastpath.base.slab cimport slab_count, slab_find, slab_reclaim
 from fastpath.base.stats cimport (
     DROP_CLOSED,
@@ -12,13 +19,12 @@ from fastpath.base.stats cimport (
     DROP_IDLE_TIMEOUT,
     DROP_RESET_BY_ADMIN,
     DROP_RESET_BY_CLIENT,
-    web_stats,
 )
 from fastpath.base.timer cimport timer_arm
-from fastpath.http.conn cimport STEP_ON, exchange_drop, exchange_open, exchange_say
-from fastpath.http.decide cimport decide_answered, exchange_reached, exchange_replay
+from fastpath.http.conn cimport conn_drop, conn_new
 from fastpath.http.exchange cimport exchange_run
 from fastpath.http.idle cimport idle_event, idle_timer, upconn_at, upconn_close
+from fastpath.http.question cimport question_answered, question_expired
 from fastpath.http.state cimport (
     CONN_FLOWING,
     CONN_HANDSHAKE,
@@ -26,135 +32,132 @@ from fastpath.http.state cimport (
     CONN_LINGER,
     CONN_PARKED,
     CONN_REACHING,
+    STEP,
+    STEP_ON,
+    STEP_STALE,
+    STEP_WAIT,
     UPCONN_BUSY,
     UPCONN_IDLE,
-    conns_t,
-    exchange_t,
-    upconn_t,
 )
-from fastpath.http.upconn cimport REACH, REACH_WAIT, upconn_go_on, upconn_late
 
 
-cdef void http_open(
+cdef void conn_open(
     conns_t* w, int fd, uint32_t vip, const addr_t* client
 ) noexcept nogil:
-    cdef exchange_t* x = exchange_open(w, fd, vip, client)
+    cdef conn_t* conn = conn_new(w, fd, vip, client)
 
-    if x != NULL:
-        exchange_run(w, x)
+    if conn != NULL:
+        exchange_run(w, conn, STEP_ON)  # client_first brings the first bytes along
 
 
-cdef void conn_run(conns_t* w, exchange_t* x) noexcept nogil:
-    if x.slot.live:
-        exchange_run(w, x)
+cdef void conn_run(conns_t* w, conn_t* conn) noexcept nogil:
+    if conn.slot.live:
+        exchange_run(w, conn, STEP_ON)
     else:
-        slab_reclaim(&w.exchanges, &x.slot)
+        slab_reclaim(&w.conns, &conn.slot)
 
 
-cdef void http_conn_event(
+# ---- Events.
+
+cdef void conn_event(
     conns_t* w, uint32_t index, uint32_t generation, uint32_t events
 ) noexcept nogil:
-    cdef exchange_t* x = <exchange_t*>slab_find(&w.exchanges, index, generation)
+    cdef conn_t* conn = <conn_t*>slab_find(&w.conns, index, generation)
 
-    if x == NULL:
+    if conn == NULL:
         return  # of one that this very batch has ended
     if events & EPOLLERR:
-        exchange_drop(w, x, DROP_RESET_BY_CLIENT)
+        conn_drop(w, conn, DROP_RESET_BY_CLIENT)
         return
-    if x.state == CONN_FLOWING:
-        x.deadline_ms = 0  # it moves, see exchange_stall
+    if conn.state == CONN_FLOWING:
+        conn.deadline_ms = 0  # it moves, see conn_stall
     if events & EPOLLOUT:
-        x.down.end.writable = 1
-    if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP):
-        x.down.end.readable = 1
-    if events & (EPOLLRDHUP | EPOLLHUP):
-        x.down.end.rdhup_seen = 1
-    exchange_run(w, x)
+        conn.down.end.writable = END_WRITABLE
+    if events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP):
+        conn.down.end.readable = END_READABLE
+    if events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP):
+        conn.down.end.rdhup_seen = 1
+    exchange_run(w, conn, STEP_ON)
 
 
-cdef void http_upconn_event(
+cdef void upconn_event(
     conns_t* w, uint32_t index, uint32_t generation, uint32_t events
 ) noexcept nogil:
-    cdef upconn_t* s = <upconn_t*>slab_find(&w.upconns, index, generation)
-    cdef exchange_t* x
+    cdef upconn_t* u = <upconn_t*>slab_find(&w.upconns, index, generation)
+    cdef conn_t* conn
 
-    if s == NULL:
+    if u == NULL:
         return
-    x = s.exchange  # what is called below may let go of the server
-    s.link.end.readable = 1
-    if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-        s.link.end.rdhup_seen = 1
+    u.link.end.readable = END_READABLE
+    if events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+        u.link.end.rdhup_seen = 1
+    if u.state == UPCONN_IDLE:
+        if events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
+            u.link.end.writable = END_WRITABLE
+        idle_event(w, u)
+        return
+    conn = u.exchange.conn
     if events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
-        if s.state == UPCONN_BUSY and not s.link.end.writable and (
-            x.state == CONN_FLOWING
-        ):
-            x.deadline_ms = 0  # it takes what it did not, see exchange_stall
-        s.link.end.writable = 1
-    if s.state == UPCONN_IDLE:
-        idle_event(w, s)
-    elif s.state == UPCONN_BUSY:
-        exchange_run(w, x)
-    else:
-        upconn_arrived(w, x, upconn_go_on(w, s))
+        if not u.link.end.writable and conn.state == CONN_FLOWING:
+            conn.deadline_ms = 0  # it takes what it did not, see conn_stall
+        u.link.end.writable = END_WRITABLE
+    exchange_run(w, conn, STEP_ON)
 
 
-cdef void upconn_arrived(conns_t* w, exchange_t* x, REACH reach) noexcept nogil:
-    w.head_of = NULL
-    if reach != REACH_WAIT and exchange_reached(w, x, reach) == STEP_ON:
-        exchange_run(w, x)
+# ---- Timers.
 
-
-cdef void conn_timer(conns_t* w, exchange_t* x) noexcept nogil:
-    if x.deadline_ms == 0:
+cdef void conn_timer(conns_t* w, conn_t* conn) noexcept nogil:
+    if conn.deadline_ms == 0:
         return  # nothing to wait for now; armed again when there is
-    if x.deadline_ms > w.c.now_ms:
-        timer_arm(&w.c.wheel, &x.timer, x.deadline_ms)
-    elif x.state == CONN_PARKED:
-        web_stats(&w.c.stats, x.vip.slot).unanswered += 1
-        x.deadline_ms = 0
-        if exchange_say(w, x, 503, b"no decision in time") == STEP_ON:
-            exchange_run(w, x)
-    elif x.state == CONN_HEAD or x.state == CONN_HANDSHAKE:
-        exchange_drop(w, x, DROP_HEADER_TIMEOUT)
+    if conn.deadline_ms > w.c.now_ms:
+        timer_arm(&w.c.wheel, &conn.timer, conn.deadline_ms)
+    elif conn.state == CONN_PARKED:
+        exchange_run(w, conn, question_expired(w, conn.exchange))
+    elif conn.state == CONN_HEAD or conn.state == CONN_HANDSHAKE:
+        conn_drop(w, conn, DROP_HEADER_TIMEOUT)
     else:
-        exchange_drop(
-            w, x, DROP_CLOSED if x.state == CONN_LINGER else DROP_IDLE_TIMEOUT
+        conn_drop(
+            w, conn, DROP_CLOSED if conn.state == CONN_LINGER else DROP_IDLE_TIMEOUT
         )
 
 
-cdef void upconn_timer(conns_t* w, upconn_t* s) noexcept nogil:
-    cdef exchange_t* x = s.exchange
-
-    if x == NULL or s.state == UPCONN_BUSY:
-        idle_timer(w, s)
+cdef void upconn_timer(conns_t* w, upconn_t* u) noexcept nogil:
+    if u.exchange == NULL or u.state == UPCONN_BUSY:
+        idle_timer(w, u)
     else:
-        upconn_arrived(w, x, upconn_late(w, s))
+        u.connect_timed_out = 1
+        exchange_run(w, u.exchange.conn, STEP_ON)
 
 
-cdef void http_answer(conns_t* w, const letter_t* letter) noexcept nogil:
-    cdef exchange_t* x = decide_answered(w, letter)
+# ---- Letters.
 
-    if x != NULL:
-        exchange_run(w, x)
+cdef void conn_answer(conns_t* w, const letter_t* letter) noexcept nogil:
+    cdef STEP step = STEP_WAIT
+    cdef conn_t* conn = question_answered(w, letter, &step)
+
+    if conn != NULL:
+        exchange_run(w, conn, step)
 
 
-# A busy exchange goes to another backend if it can still be sent again.
-cdef void http_reset_backend(conns_t* w, uint32_t slot) noexcept nogil:
-    cdef upconn_t* s
-    cdef exchange_t* x
+# An exchange whose backend is dead goes to another one, as long as the client has seen
+# no response and the request may be sent again.
+cdef void conns_reset_backend(conns_t* w, uint32_t slot) noexcept nogil:
+    cdef upconn_t* u
+    cdef conn_t* conn
     cdef uint32_t i
 
     for i in range(slab_count(&w.upconns)):
-        s = upconn_at(w, i)
-        if not s.slot.live or s.backend.slot != slot:
+        u = upconn_at(w, i)
+        if not u.slot.live or u.backend.slot != slot:
             continue
-        x = s.exchange
-        if x == NULL:
-            upconn_close(w, s, True)
-        elif x.state == CONN_REACHING:
-            upconn_arrived(w, x, upconn_late(w, s))
-        elif x.state == CONN_FLOWING and not x.answering:
-            if exchange_replay(w, x) == STEP_ON:
-                exchange_run(w, x)
+        if u.exchange == NULL:
+            upconn_close(w, u, True)
+            continue
+        conn = u.exchange.conn
+        if conn.state == CONN_REACHING:
+            u.connect_timed_out = 1
+            exchange_run(w, conn, STEP_ON)
+        elif conn.state == CONN_FLOWING and not u.exchange.answering:
+            exchange_run(w, conn, STEP_STALE)
         else:
-            exchange_drop(w, x, DROP_RESET_BY_ADMIN)
+            conn_drop(w, conn, DROP_RESET_BY_ADMIN)

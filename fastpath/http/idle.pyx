@@ -1,141 +1,154 @@
-"""Idle upstream connections, the last used first: what is not needed grows old."""
+"""Idle upstream connections, the last used first: what is not needed grows old.
+
+An idle connection belongs to one upstream of one table: it is used again only for an
+upstream with the same stamp, that is, with the same TLS and the same names.
+"""
 
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport realloc
+from libc.stdlib cimport free, realloc
 
 from fastpath.base.linux.atomic cimport sub_u32
-from fastpath.base.slab cimport SLAB_NONE, slab_count, slab_give
+from fastpath.base.slab cimport slab_count, slab_give
 from fastpath.base.spill cimport spill_put
 from fastpath.base.timer cimport timer_arm, timer_disarm
 from fastpath.http.body cimport pending_drop
 from fastpath.http.state cimport UPCONN_BUSY, UPCONN_IDLE, idle_set_t
-from fastpath.table.table cimport table_vip, vip_t
 from fastpath.tls.transport cimport transport_close, transport_idle_ok
 
 
-cdef void idle_take(conns_t* w, upconn_t* s) noexcept nogil:
-    cdef idle_set_t* k = &w.idle_sets[s.upstream.slot]
+# ---- Sets: doubly linked, so that one that ends amid its set is taken out at once.
 
-    if s.newer == SLAB_NONE:
-        k.newest = s.older
+cdef void idle_unlink(conns_t* w, upconn_t* u) noexcept nogil:
+    cdef idle_set_t* set = &w.idle_sets[u.upstream.slot]
+
+    if u.newer == NULL:
+        set.newest = u.older
     else:
-        upconn_at(w, s.newer).older = s.older
-    if s.older == SLAB_NONE:
-        k.oldest = s.newer
+        u.newer.older = u.older
+    if u.older == NULL:
+        set.oldest = u.newer
     else:
-        upconn_at(w, s.older).newer = s.newer
-    k.count -= 1
-    s.state = UPCONN_BUSY
+        u.older.newer = u.newer
+    set.count -= 1
+    u.state = UPCONN_BUSY
 
 
-cdef void idle_put(conns_t* w, upconn_t* s) noexcept nogil:
-    cdef idle_set_t* k = &w.idle_sets[s.upstream.slot]
+cdef void idle_link(conns_t* w, upconn_t* u) noexcept nogil:
+    cdef idle_set_t* set = &w.idle_sets[u.upstream.slot]
 
-    s.state = UPCONN_IDLE
-    s.newer = SLAB_NONE
-    s.older = k.newest
-    if k.newest == SLAB_NONE:
-        k.oldest = s.slot.index
+    u.state = UPCONN_IDLE
+    u.newer = NULL
+    u.older = set.newest
+    if set.newest == NULL:
+        set.oldest = u
     else:
-        upconn_at(w, k.newest).newer = s.slot.index
-    k.newest = s.slot.index
-    k.count += 1
+        set.newest.newer = u
+    set.newest = u
+    set.count += 1
 
 
-cdef void upconn_close(conns_t* w, upconn_t* s, bint reset) noexcept nogil:
-    if s.state == UPCONN_IDLE:
-        idle_take(w, s)
-    timer_disarm(&s.timer)
-    if s.backend != NULL:  # first: who sees the close finds it in the counters
-        sub_u32(&s.backend.active, 1)
-        s.backend = NULL
-    transport_close(&s.link, reset)
-    if s.input != NULL:
-        spill_put(&w.c.mover, s.input)
-        s.input = NULL
+cdef upconn_t* idle_take(conns_t* w, vip_t* v, bint unchecked) noexcept nogil:
+    cdef idle_set_t* set = &w.idle_sets[v.state.slot]
+    cdef upconn_t* u
+
+    while set.newest != NULL:
+        u = set.newest
+        if u.stamp == v.uplink.stamp and (
+            unchecked or transport_idle_ok(&u.link)
+        ):
+            idle_unlink(w, u)
+            return u
+        # It has ended, or speaks with names and keys that are out of date.
+        upconn_close(w, u, False)
+    return NULL
+
+
+# ---- The end of a connection, or of its use.
+
+cdef void upconn_close(conns_t* w, upconn_t* u, bint reset) noexcept nogil:
+    if u.state == UPCONN_IDLE:
+        idle_unlink(w, u)
+    timer_disarm(&u.timer)
+    if u.backend != NULL:
+        # Before the close, so that a peer that saw it also sees the counter.
+        sub_u32(&u.backend.active, 1)
+        u.backend = NULL
+    transport_close(&u.link, reset)
+    if u.input != NULL:
+        spill_put(&w.c.mover, u.input)
+        u.input = NULL
     # The last touch: Python may give the slot to another upstream.
-    sub_u32(&s.upstream.active, 1)
-    slab_give(&w.upconns, s)
+    sub_u32(&u.upstream.active, 1)
+    slab_give(&w.upconns, u)
 
 
-cdef void exchange_leave_upconn(conns_t* w, exchange_t* x, bint reset) noexcept nogil:
-    cdef upconn_t* s = x.up
+cdef void upconn_leave(conns_t* w, exchange_t* x, bint reset) noexcept nogil:
+    cdef upconn_t* u = x.up
 
-    if s == NULL:
+    if u == NULL:
         return
     x.up = NULL
-    s.exchange = NULL
+    u.exchange = NULL
     pending_drop(&w.c.mover, &x.to_up)
-    upconn_close(w, s, reset)
+    upconn_close(w, u, reset)
 
 
-cdef void exchange_keep_upconn(conns_t* w, exchange_t* x) noexcept nogil:
-    cdef upconn_t* s = x.up
-    cdef vip_t* v = table_vip(w.c, s.upstream.slot)
-    cdef uint64_t until_ms
+cdef void upconn_keep(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef upconn_t* u = x.up
+    cdef vip_t* v = upstream_in(w, u.upstream.slot, u.stamp)
 
     x.up = NULL
-    s.exchange = NULL
-    if v == NULL or v.uplink == NULL or v.uplink.stamp != s.stamp or (
-        s.link.end.rdhup_seen
-    ) or (
+    u.exchange = NULL
+    if v == NULL or u.link.end.rdhup_seen or (
         w.idle_sets[v.state.slot].count >= v.uplink.keepalive
     ) or (
         # The last read was full. What it left brings no event, and would be taken for
         # the response to whatever is asked next.
-        s.link.end.readable and not transport_idle_ok(&s.link)
+        u.link.end.readable and not transport_idle_ok(&u.link)
     ):
-        upconn_close(w, s, False)
+        upconn_close(w, u, False)
         return
-    s.used = 1
-    idle_put(w, s)
-    s.idle_ms = w.c.now_ms
-    # Not moved at each use: it looks at idle_ms when it fires.
-    if s.timer.prev == NULL:
-        until_ms = w.c.now_ms + v.uplink.keepalive_ms
-        timer_arm(&w.c.wheel, &s.timer, until_ms)
+    u.used = 1
+    idle_link(w, u)
+    u.idle_ms = w.c.now_ms
+    # The timer is not moved at each use: it looks at idle_ms when it fires.
+    if u.timer.prev == NULL:
+        timer_arm(&w.c.wheel, &u.timer, w.c.now_ms + v.uplink.keepalive_ms)
 
 
-cdef void idle_event(conns_t* w, upconn_t* s) noexcept nogil:
-    if not transport_idle_ok(&s.link):
-        upconn_close(w, s, False)
+# ---- What the worker tells of an idle connection.
+
+cdef void idle_event(conns_t* w, upconn_t* u) noexcept nogil:
+    # Usually a FIN. A session ticket of TLS is no reason to close.
+    if not transport_idle_ok(&u.link):
+        upconn_close(w, u, False)
 
 
-cdef void idle_timer(conns_t* w, upconn_t* s) noexcept nogil:
-    cdef vip_t* v = table_vip(w.c, s.upstream.slot)
+cdef void idle_timer(conns_t* w, upconn_t* u) noexcept nogil:
+    cdef vip_t* v = upstream_in(w, u.upstream.slot, u.stamp)
     cdef uint64_t until_ms
 
-    if s.state != UPCONN_IDLE:
+    if u.state != UPCONN_IDLE:
         return  # armed again when it becomes idle
-    until_ms = s.idle_ms + (v.uplink.keepalive_ms if v != NULL and v.uplink else 0)
+    until_ms = u.idle_ms + (v.uplink.keepalive_ms if v != NULL else 0)
     if until_ms <= w.c.now_ms:
-        upconn_close(w, s, False)
+        upconn_close(w, u, False)
     else:
-        timer_arm(&w.c.wheel, &s.timer, until_ms)
+        timer_arm(&w.c.wheel, &u.timer, until_ms)
 
+
+# ---- Tables.
 
 cdef void idle_sweep(conns_t* w) noexcept nogil:
-    cdef vip_t* v
-    cdef upconn_t* s
+    cdef upconn_t* u
     cdef uint32_t i
 
     for i in range(slab_count(&w.upconns)):
-        s = upconn_at(w, i)
-        if not s.slot.live or s.state != UPCONN_IDLE:
-            continue
-        v = table_vip(w.c, s.upstream.slot)
-        if v == NULL or v.uplink == NULL or v.uplink.stamp != s.stamp:
-            upconn_close(w, s, False)
-
-
-cdef void upconns_fini(conns_t* w) noexcept nogil:
-    cdef upconn_t* s
-    cdef uint32_t i
-
-    for i in range(slab_count(&w.upconns)):
-        s = upconn_at(w, i)
-        if s.slot.live:
-            upconn_close(w, s, True)
+        u = upconn_at(w, i)
+        if u.slot.live and u.state == UPCONN_IDLE and (
+            upstream_in(w, u.upstream.slot, u.stamp) == NULL
+        ):
+            upconn_close(w, u, False)
 
 
 cdef bint idle_make_room(conns_t* w, uint32_t slots) noexcept nogil:
@@ -148,9 +161,22 @@ cdef bint idle_make_room(conns_t* w, uint32_t slots) noexcept nogil:
     if sets == NULL:
         return False
     for i in range(w.idle_room, slots):
-        sets[i].newest = SLAB_NONE
-        sets[i].oldest = SLAB_NONE
+        sets[i].newest = NULL
+        sets[i].oldest = NULL
         sets[i].count = 0
     w.idle_sets = sets
     w.idle_room = slots
     return True
+
+
+cdef void idle_fini(conns_t* w) noexcept nogil:
+    cdef upconn_t* u
+    cdef uint32_t i
+
+    for i in range(slab_count(&w.upconns)):
+        u = upconn_at(w, i)
+        if u.slot.live:
+            upconn_close(w, u, True)
+    free(w.idle_sets)
+    w.idle_sets = NULL
+    w.idle_room = 0

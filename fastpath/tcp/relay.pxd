@@ -16,6 +16,7 @@ from fastpath.base.half cimport MOVE, half_t
 from fastpath.base.slab cimport slab_at, slab_t, slot_t
 from fastpath.base.stats cimport DROP
 from fastpath.base.timer cimport timer_t
+from fastpath.table.dialler cimport dial_t
 from fastpath.table.registry cimport backend_state_t, vip_state_t
 from fastpath.table.table cimport vip_t
 
@@ -41,14 +42,12 @@ cdef struct relay_t:
     half_t            half[2]
     end_t             end[2]
     uint64_t          active_ms    # bytes last moved
-    uint64_t          dialled_us
     uint64_t          source       # hash of the client's address; limits and ring
     uint64_t          hash         # for the ring
     backend_state_t*  backend      # borrowed; NULL = none picked
     vip_state_t*      vip          # borrowed
-    uint32_t          tried[3]     # slots of backends that failed
+    dial_t            dial
     uint8_t           state        # RELAY_STATE
-    uint8_t           tries
     uint8_t           by_source    # counted in the vip's sketch
     uint8_t           reason       # DROP of the last failed dial
 

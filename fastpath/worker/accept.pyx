@@ -18,8 +18,8 @@ from fastpath.base.linux.file cimport (
 from fastpath.base.mailbox cimport LETTER_ADOPT, letter_t, mailbox_depth, mailbox_push
 from fastpath.base.poller cimport TAG_LISTENER, poller_add, poller_remove, tag_make
 from fastpath.base.stats cimport DROP_NO_DESCRIPTORS
-from fastpath.http.conn cimport http_retire
-from fastpath.http.events cimport http_open
+from fastpath.http.conn cimport conns_retire
+from fastpath.http.events cimport conn_open
 from fastpath.table.listener cimport listener_accept
 from fastpath.table.table cimport table_vip, vip_t
 from fastpath.tcp.naming cimport naming_open
@@ -56,7 +56,7 @@ cdef void accept_open(
     cdef vip_t* v = table_vip(&w.context, vip)
 
     if v != NULL and v.http != NULL:
-        http_open(&w.http, fd, vip, client)
+        conn_open(&w.http, fd, vip, client)
     else:
         naming_open(&w.relays, fd, vip, client)
 
@@ -176,7 +176,7 @@ cdef void accept_stop(worker_t* w, uint32_t vip) noexcept nogil:
         if fd < 0:
             break
         accept_open(w, fd, vip, &client)
-    http_retire(&w.http, vip)
+    conns_retire(&w.http, vip)
     poller_remove(&w.context.poller, l.fd)
     close(l.fd)
     l.fd = -1

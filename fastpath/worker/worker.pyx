@@ -64,24 +64,19 @@ from fastpath.base.slab cimport (
     slot_t,
 )
 from fastpath.base.timer cimport timer_t, wheel_pop, wheel_wait_ms
-from fastpath.http.conn cimport (
-    http_fini,
-    http_init,
-    http_reset,
-    http_sweep,
-    http_take_table,
-)
-from fastpath.http.decide cimport letter_burn
+from fastpath.http.conn cimport conns_fini, conns_init, conns_reset
 from fastpath.http.events cimport (
+    conn_answer,
+    conn_event,
     conn_run,
     conn_timer,
-    http_answer,
-    http_conn_event,
-    http_reset_backend,
-    http_upconn_event,
+    conns_reset_backend,
+    upconn_event,
     upconn_timer,
 )
-from fastpath.http.state cimport exchange_t, upconn_t
+from fastpath.http.idle cimport idle_make_room, idle_sweep
+from fastpath.http.question cimport letter_burn
+from fastpath.http.state cimport conn_t, upconn_t
 from fastpath.table.listener cimport listener_t
 from fastpath.table.table cimport change_t, table_t, table_vip
 from fastpath.tcp.batch cimport batch_read, batch_send
@@ -133,7 +128,7 @@ cdef worker_t* worker_new(
         or poller_add(
             &w.context.poller, w.mailbox.wake_fd, EPOLLIN, tag_make(TAG_MAILBOX, 0, 0)
         ) < 0
-        or http_init(&w.http, &w.context, &fleet.questions, &fleet.epoch) < 0
+        or conns_init(&w.http, &w.context, &fleet.questions, &fleet.epoch) < 0
     ):
         worker_free(w)
         return NULL
@@ -154,7 +149,7 @@ cdef void worker_free(worker_t* w) noexcept nogil:
     if w == NULL:
         return
     worker_unread(w)
-    http_fini(&w.http)
+    conns_fini(&w.http)
     relays_fini(&w.relays)
     for i in range(w.listener_room):
         if w.listeners[i].fd != -1:
@@ -194,7 +189,7 @@ cdef void worker_take_table(worker_t* w) noexcept nogil:
 
     # The engine publishes one table and waits: none is ever skipped.
     if table == w.context.table or not worker_room(w, table.size) or (
-        not http_take_table(&w.http, table.size)
+        not idle_make_room(&w.http, table.size)
     ):
         return
     # Clients on their way here came by the old table: in the next but one, their slot
@@ -210,7 +205,7 @@ cdef void worker_take_table(worker_t* w) noexcept nogil:
         change = &table.changes[i]
         if change.fds != NULL:
             accept_start(w, change.vip, change.fds[w.context.worker])
-    http_sweep(&w.http)
+    idle_sweep(&w.http)
     release_u64(&w.generation, table.generation)
 
 
@@ -223,7 +218,7 @@ cdef void worker_letters(worker_t* w) noexcept nogil:
         if letter.kind == LETTER_ADOPT:
             accept_open(w, letter.fd, letter.slot, &letter.addr)
         elif letter.kind == LETTER_ANSWER:
-            http_answer(&w.http, &letter)
+            conn_answer(&w.http, &letter)
         elif letter.kind == LETTER_RESET:
             w.resets[w.reset_count].slot = letter.slot
             w.resets[w.reset_count].next = 0
@@ -238,9 +233,9 @@ cdef void worker_resets(worker_t* w) noexcept nogil:
 
     for i in range(w.reset_count):
         if w.resets[i].slot == SLOT_ALL and w.resets[i].next == 0:
-            http_reset(&w.http)
+            conns_reset(&w.http)
         elif w.resets[i].next == 0:
-            http_reset_backend(&w.http, w.resets[i].slot)
+            conns_reset_backend(&w.http, w.resets[i].slot)
         w.resets[i].next = relays_reset(
             &w.relays, w.resets[i].slot, w.resets[i].next, RESET_STEP
         )
@@ -262,10 +257,10 @@ cdef void worker_event(worker_t* w, uint64_t tag, uint32_t events) noexcept nogi
         mailbox_clear(&w.mailbox)  # its letters are read after the events
         return
     if tag_kind(tag) == TAG_CONN:
-        http_conn_event(&w.http, tag_index(tag), tag_generation(tag), events)
+        conn_event(&w.http, tag_index(tag), tag_generation(tag), events)
         return
     if tag_kind(tag) == TAG_UPCONN:
-        http_upconn_event(&w.http, tag_index(tag), tag_generation(tag), events)
+        upconn_event(&w.http, tag_index(tag), tag_generation(tag), events)
         return
     r = relay_at(&w.relays, tag_index(tag))
     if tag_generation(tag) != r.slot.generation:
@@ -298,7 +293,7 @@ cdef void worker_timers(worker_t* w) noexcept nogil:
         slot = slot_of_timer(t)
         r = <relay_t*>slot
         if slot.kind == KIND_CONN:
-            conn_timer(&w.http, <exchange_t*>slot)
+            conn_timer(&w.http, <conn_t*>slot)
         elif slot.kind == KIND_UPCONN:
             upconn_timer(&w.http, <upconn_t*>slot)
         elif r.state == RELAY_FLOWING:
@@ -318,7 +313,7 @@ cdef void worker_run(worker_t* w) noexcept nogil:
         if slot.kind == KIND_RELAY:
             relay_run(&w.relays, <relay_t*>slot)
         else:
-            conn_run(&w.http, <exchange_t*>slot)
+            conn_run(&w.http, <conn_t*>slot)
 
 
 cdef int worker_wait(worker_t* w) noexcept nogil:
