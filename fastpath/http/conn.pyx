@@ -210,8 +210,9 @@ cdef void exchange_free(conns_t* w, exchange_t* x, bint reset) noexcept nogil:
     x.conn.exchange = NULL
     upconn_leave(w, x, reset)
     pending_drop(&w.c.mover, &x.to_up)
-    half_release(&w.c.mover, &x.half[0])
-    half_release(&w.c.mover, &x.half[1])
+    if x.upgrade:  # others never had a tunnel
+        half_release(&w.c.mover, &x.half[0])
+        half_release(&w.c.mover, &x.half[1])
     head_return(w, x.head)
     verdict_release(x.verdict)
     free(x.record)

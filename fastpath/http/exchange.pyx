@@ -125,7 +125,7 @@ cdef STEP exchange_flow(conns_t* w, exchange_t* x) noexcept nogil:
 
 # The table of transitions, as a switch. STEP_ON, another result, or one to stop at.
 cdef STEP exchange_next(conns_t* w, conn_t* conn, STEP step) noexcept nogil:
-    cdef http_t* http = http_of(w, conn)
+    cdef http_t* http
 
     if step == STEP_DONE:
         return exchange_done(w, conn.exchange)
@@ -145,9 +145,11 @@ cdef STEP exchange_next(conns_t* w, conn_t* conn, STEP step) noexcept nogil:
         conn.state = CONN_FLOWING
     elif step == STEP_KEPT or step == STEP_SECURED:
         conn.state = CONN_IDLE
+        http = http_of(w, conn)
         conn_until(w, conn, http.idle_ms if http != NULL else 1)
     elif step == STEP_PARTIAL:
         conn.state = CONN_HEAD
+        http = http_of(w, conn)
         conn_until(w, conn, http.header_ms if http != NULL else 1)
     elif step == STEP_LINGER:
         conn.state = CONN_LINGER
