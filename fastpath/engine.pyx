@@ -25,7 +25,7 @@ from fastpath.base.mailbox cimport (
     mailbox_init,
     mailbox_sleep,
 )
-from fastpath.http.decide cimport letter_burn
+from fastpath.http.question cimport letter_burn
 from fastpath.publisher cimport Publisher
 from fastpath.stats_report cimport report, report_notices
 from fastpath.verdict_api cimport Docket, docket_letter

@@ -14,6 +14,7 @@ from fastpath.base.mailbox cimport (
     mailbox_pop,
     mailbox_sleep,
 )
+from fastpath.base.slab cimport slab_count
 from fastpath.base.stats cimport (
     DROP_REASONS,
     HISTOGRAM_BUCKETS,
@@ -29,7 +30,6 @@ from fastpath.base.stats cimport (
     web_stats_t,
 )
 from fastpath.table.registry cimport Registry, backend_state_t
-from fastpath.tcp.relay cimport RELAY_CHUNK
 from fastpath.worker.fleet cimport fleet_t, worker_t
 
 from fastpath.api.snapshot import (
@@ -130,7 +130,7 @@ cdef report_worker(const worker_t* w):
         unspliceable=w.context.stats.no_splice,
         pipes=w.context.mover.pipes.total,
         spills=w.context.stats.spills,
-        relay_slots=w.relays.chunk_count * RELAY_CHUNK,
+        relay_slots=slab_count(&w.relays.slab),
     )
 
 

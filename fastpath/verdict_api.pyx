@@ -16,8 +16,8 @@ from fastpath.base.mailbox cimport (
     mailbox_pop,
     mailbox_sleep,
 )
+from fastpath.http.state cimport RECORDS_MOST, answer_t, question_t, record_t
 from fastpath.http.verdict cimport edit_t, text_t, verdict_hold, verdict_release
-from fastpath.http.web cimport RECORDS_MOST, answer_t, question_t, record_t
 from fastpath.http1.field cimport H_UPGRADE, span_t
 from fastpath.http1.framing cimport BODY_NONE, head_t
 from fastpath.http1.head cimport head_parse_request

@@ -18,17 +18,18 @@ CORE = ROOT / "fastpath"
 PACKAGES = {
     "api": "errors checks policy tlsspec spec snapshot",
     "base": """
-        linux addr timer slab stats pipe poller mailbox limit spill socket context
+        linux addr timer slab stats pipe poller mailbox limit spill socket end half
+        context
     """,
     "ring": "rendezvous matching rounds ring",
     "tls": "openssl pem context refusal bio buffers transport endpoint",
     "http1": "field target framing chunks head",
     "table": "registry listener table block delta draft balancer dialler admission",
-    "tcp": "proxyhead half relay dial naming batch",
+    "tcp": "proxyhead relay dial naming batch",
     "udp": "",
     "http": """
-        verdict compose web carry keepset upstream respond client decide request
-        tunnel exchange events
+        verdict compose state record body idle conn reply upconn request question
+        response tunnel exchange events
     """,
     "worker": "fleet changes coalesce accept post takeover worker",
     "": "verdict_api stats_report publisher engine",

@@ -2,6 +2,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 from fastpath.base.mailbox cimport mailbox_t
 from fastpath.base.poller cimport poller_t
+from fastpath.base.slab cimport run_queue_t
 from fastpath.base.spill cimport mover_t
 from fastpath.base.stats cimport DROP, stats_t
 from fastpath.base.timer cimport wheel_t
@@ -14,6 +15,7 @@ cdef struct context_t:
     uint32_t    worker       # index of this one
     mover_t     mover
     stats_t     stats
+    run_queue_t run          # what had its turn and would go on
     wheel_t     wheel        # timers point into it: a context never moves
     poller_t    poller
 

@@ -11,8 +11,8 @@ cdef enum TAG:
     TAG_UP
     TAG_LISTENER
     TAG_MAILBOX
-    TAG_CLIENT               # of an exchange
-    TAG_SERVER               # of an upstream connection
+    TAG_CONN               # of an exchange
+    TAG_UPCONN               # of an upstream connection
 
 cdef struct poller_t:
     int fd                                # owned

@@ -1,13 +1,18 @@
-"""Memory of connections: taken and given back without malloc on the way."""
+"""Memory of connections: taken and given back without malloc on the way.
+
+A slot that is dropped amid its own work may still stand in the run queue. It counts as
+dead at once, for everybody who looks it up, and joins the free list when the queue has
+passed it: no link is ever in two lists.
+"""
 
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
 
-cdef void slab_init(slab_t* s, size_t size) noexcept nogil:
+cdef void slab_init(slab_t* s, size_t size, KIND kind) noexcept nogil:
     memset(s, 0, sizeof(slab_t))
     s.size = size
-    s.free = SLAB_NONE
+    s.kind = kind
 
 
 cdef void slab_fini(slab_t* s) noexcept nogil:
@@ -18,6 +23,7 @@ cdef void slab_fini(slab_t* s) noexcept nogil:
     free(s.chunks)
     s.chunks = NULL
     s.chunk_count = 0
+    s.free = NULL
 
 
 cdef bint slab_grow(slab_t* s) noexcept nogil:
@@ -40,17 +46,18 @@ cdef bint slab_grow(slab_t* s) noexcept nogil:
     for i in range(first + SLAB_CHUNK, first, -1):
         slot = <slot_t*>slab_at(s, i - 1)
         slot.index = i - 1
+        slot.kind = s.kind
         slot.next = s.free
-        s.free = slot.index
+        s.free = slot
     return True
 
 
 cdef void* slab_take(slab_t* s) noexcept nogil:
     cdef slot_t* slot
 
-    if s.free == SLAB_NONE and not slab_grow(s):
+    if s.free == NULL and not slab_grow(s):
         return NULL
-    slot = <slot_t*>slab_at(s, s.free)
+    slot = s.free
     s.free = slot.next
     memset(<char*>slot + sizeof(slot_t), 0, s.size - sizeof(slot_t))
     slot.live = 1
@@ -61,9 +68,15 @@ cdef void slab_give(slab_t* s, void* given) noexcept nogil:
     cdef slot_t* slot = <slot_t*>given
 
     slot.live = 0
+    # Events that are still in the batch at hand find another generation.
     slot.generation = (slot.generation + 1) & 0xfffffff
+    if not slot.queued:
+        slab_reclaim(s, slot)
+
+
+cdef void slab_reclaim(slab_t* s, slot_t* slot) noexcept nogil:
     slot.next = s.free
-    s.free = slot.index
+    s.free = slot
 
 
 cdef class Slab:
@@ -72,7 +85,7 @@ cdef class Slab:
     cdef slab_t slab
 
     def __cinit__(self, size_t size=64):
-        slab_init(&self.slab, sizeof(slot_t) + size)
+        slab_init(&self.slab, sizeof(slot_t) + size, KIND_OTHER)
 
     def __dealloc__(self):
         slab_fini(&self.slab)

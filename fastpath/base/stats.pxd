@@ -25,7 +25,6 @@ cdef enum DROP:
     DROP_HEADER_TIMEOUT       # a client took too long for a head, of HTTP or PROXY
     DROP_TLS_HANDSHAKE        # TLS with a client of HTTP did not come about
     DROP_PROXY_PROTOCOL       # a trusted peer did not begin with a PROXY header
-    DROP_INTERNAL             # cannot happen
     DROP_REASONS              # how many
 
 cdef enum:
@@ -89,7 +88,7 @@ cdef struct stats_t:
     uint64_t handed_over      # accepted here, given to a worker with less to do
     uint64_t active           # relays; read by the other workers, too
     uint64_t turns            # of the event loop
-    uint64_t rests            # of streams, see worker_rest
+    uint64_t rests            # of streams, see coalesce
     uint64_t copied           # bytes
     uint64_t streamed         # of them, bodies and tunnels of HTTP
     uint64_t heads            # of requests

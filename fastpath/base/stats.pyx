@@ -27,7 +27,6 @@ DROP_NAMES = (
     "header_timeout",
     "tls_handshake",
     "proxy_protocol",
-    "internal",
 )
 VERB_NAMES = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")
 

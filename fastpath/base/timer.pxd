@@ -9,17 +9,10 @@ cdef enum:
     WHEEL_SLOTS = 1024    # one turn is 65 s; later deadlines stay for another turn
     WHEEL_WORDS = 16      # WHEEL_SLOTS / 64
 
-# What a timer is part of.
-cdef enum TIMER:
-    TIMER_RELAY
-    TIMER_EXCHANGE
-    TIMER_SERVER
-
 cdef struct timer_t:
     timer_t*  prev           # borrowed; NULL = not armed
     timer_t*  next           # borrowed
     uint64_t  deadline_ms
-    uint32_t  kind           # TIMER; its owner's
 
 cdef struct wheel_t:
     timer_t   slots[WHEEL_SLOTS]           # heads of circular lists

@@ -1,189 +1,163 @@
-"""What happens to exchanges, as the worker hears of it."""
+"""What the worker tells HTTP: events, timers, letters. Each is noted where the next
+step of the exchange finds it, and then the exchange runs."""
 
 from libc.stdint cimport uint32_t
 
-from fastpath.base.addr cimport addr_t
-from fastpath.base.linux.file cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
-from fastpath.base.mailbox cimport letter_t
-from fastpath.base.slab cimport (
-    SLAB_NONE,
-    slab_at,
-    slab_count,
-    slab_find,
-    slab_give,
-    slot_t,
+from fastpath.base.end cimport END_READABLE, END_WRITABLE
+from fastpath.base.linux.file cimport (
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLPRI,
+    EPOLLRDHUP,
 )
+from fastpath.base.slab cimport slab_count, slab_find, slab_reclaim
 from fastpath.base.stats cimport (
     DROP_CLOSED,
     DROP_HEADER_TIMEOUT,
     DROP_IDLE_TIMEOUT,
     DROP_RESET_BY_ADMIN,
     DROP_RESET_BY_CLIENT,
-    web_stats,
 )
-from fastpath.base.timer cimport TIMER_EXCHANGE, timer_arm, timer_t
-from fastpath.http.client cimport STEP_ON, exchange_drop, exchange_open, exchange_say
-from fastpath.http.decide cimport decide_answered, exchange_reached, exchange_replay
+from fastpath.base.timer cimport timer_arm
+from fastpath.http.conn cimport conn_drop, conn_new
 from fastpath.http.exchange cimport exchange_run
-from fastpath.http.keepset cimport (
-    server_at,
-    server_close,
-    upstream_idle_event,
-    upstream_idle_timer,
-)
-from fastpath.http.upstream cimport REACH, REACH_WAIT, upstream_go_on, upstream_late
-from fastpath.http.web cimport (
-    EX_FLOWING,
-    EX_HANDSHAKE,
-    EX_HEAD,
-    EX_LINGER,
-    EX_PARKED,
-    EX_REACHING,
-    SV_BUSY,
-    SV_IDLE,
-    exchange_t,
-    server_t,
-    web_t,
+from fastpath.http.idle cimport idle_event, idle_timer, upconn_at, upconn_close
+from fastpath.http.question cimport question_answered, question_expired
+from fastpath.http.state cimport (
+    CONN_FLOWING,
+    CONN_HANDSHAKE,
+    CONN_HEAD,
+    CONN_LINGER,
+    CONN_PARKED,
+    CONN_REACHING,
+    STEP,
+    STEP_ON,
+    STEP_STALE,
+    STEP_WAIT,
+    UPCONN_BUSY,
+    UPCONN_IDLE,
 )
 
 
-cdef void web_open(
-    web_t* w, int fd, uint32_t vip, const addr_t* client
+cdef void conn_open(
+    conns_t* w, int fd, uint32_t vip, const addr_t* client
 ) noexcept nogil:
-    cdef exchange_t* x = exchange_open(w, fd, vip, client)
+    cdef conn_t* conn = conn_new(w, fd, vip, client)
 
-    if x != NULL:
-        exchange_run(w, x)
-
-
-cdef void web_run(web_t* w) noexcept nogil:
-    cdef uint32_t last = w.run_last
-    cdef uint32_t index = SLAB_NONE
-    cdef exchange_t* x
-
-    # Those queued meanwhile wait for the next turn of the loop.
-    while w.run_first != SLAB_NONE and index != last:
-        index = w.run_first
-        x = <exchange_t*>slab_at(&w.exchanges, index)
-        w.run_first = x.next
-        if w.run_first == SLAB_NONE:
-            w.run_last = SLAB_NONE
-        x.queued = 0
-        if x.down.fd == -1:
-            slab_give(&w.exchanges, x)
-        else:
-            exchange_run(w, x)
+    if conn != NULL:
+        exchange_run(w, conn, STEP_ON)  # client_first brings the first bytes along
 
 
-cdef void web_client_event(
-    web_t* w, uint32_t index, uint32_t generation, uint32_t events
+cdef void conn_run(conns_t* w, conn_t* conn) noexcept nogil:
+    if conn.slot.live:
+        exchange_run(w, conn, STEP_ON)
+    else:
+        slab_reclaim(&w.conns, &conn.slot)
+
+
+# ---- Events.
+
+cdef void conn_event(
+    conns_t* w, uint32_t index, uint32_t generation, uint32_t events
 ) noexcept nogil:
-    cdef exchange_t* x = <exchange_t*>slab_find(&w.exchanges, index, generation)
+    cdef conn_t* conn = <conn_t*>slab_find(&w.conns, index, generation)
 
-    if x == NULL or x.down.fd == -1:
+    if conn == NULL:
         return  # of one that this very batch has ended
     if events & EPOLLERR:
-        exchange_drop(w, x, DROP_RESET_BY_CLIENT)
+        conn_drop(w, conn, DROP_RESET_BY_CLIENT)
         return
-    if x.state == EX_FLOWING:
-        x.deadline_ms = 0  # it moves, see exchange_stall
+    if conn.state == CONN_FLOWING:
+        conn.deadline_ms = 0  # it moves, see conn_stall
     if events & EPOLLOUT:
-        x.down.writable = 1
-    if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP):
-        x.down.readable = 1
-    if events & (EPOLLRDHUP | EPOLLHUP):
-        x.down.wary = 1
-    exchange_run(w, x)
+        conn.down.end.writable = END_WRITABLE
+    if events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP):
+        conn.down.end.readable = END_READABLE
+    if events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP):
+        conn.down.end.rdhup_seen = 1
+    exchange_run(w, conn, STEP_ON)
 
 
-cdef void web_server_event(
-    web_t* w, uint32_t index, uint32_t generation, uint32_t events
+cdef void upconn_event(
+    conns_t* w, uint32_t index, uint32_t generation, uint32_t events
 ) noexcept nogil:
-    cdef server_t* s = <server_t*>slab_find(&w.servers, index, generation)
-    cdef exchange_t* x
+    cdef upconn_t* u = <upconn_t*>slab_find(&w.upconns, index, generation)
+    cdef conn_t* conn
 
-    if s == NULL:
+    if u == NULL:
         return
-    x = s.exchange  # what is called below may let go of the server
-    s.link.readable = 1
-    if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-        s.link.wary = 1
+    u.link.end.readable = END_READABLE
+    if events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+        u.link.end.rdhup_seen = 1
+    if u.state == UPCONN_IDLE:
+        if events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
+            u.link.end.writable = END_WRITABLE
+        idle_event(w, u)
+        return
+    conn = u.exchange.conn
     if events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
-        if s.state == SV_BUSY and not s.link.writable and x.state == EX_FLOWING:
-            x.deadline_ms = 0  # it takes what it did not, see exchange_stall
-        s.link.writable = 1
-    if s.state == SV_IDLE:
-        upstream_idle_event(w, s)
-    elif s.state == SV_BUSY:
-        exchange_run(w, x)
-    else:
-        server_arrived(w, x, upstream_go_on(w, s))
+        if not u.link.end.writable and conn.state == CONN_FLOWING:
+            conn.deadline_ms = 0  # it takes what it did not, see conn_stall
+        u.link.end.writable = END_WRITABLE
+    exchange_run(w, conn, STEP_ON)
 
 
-cdef void server_arrived(web_t* w, exchange_t* x, REACH reach) noexcept nogil:
-    w.head_of = NULL
-    if reach != REACH_WAIT and exchange_reached(w, x, reach) == STEP_ON:
-        exchange_run(w, x)
+# ---- Timers.
 
-
-cdef void client_timer(web_t* w, exchange_t* x) noexcept nogil:
-    if x.deadline_ms == 0:
+cdef void conn_timer(conns_t* w, conn_t* conn) noexcept nogil:
+    if conn.deadline_ms == 0:
         return  # nothing to wait for now; armed again when there is
-    if x.deadline_ms > w.c.now_ms:
-        timer_arm(&w.c.wheel, &x.timer, x.deadline_ms)
-    elif x.state == EX_PARKED:
-        web_stats(&w.c.stats, x.vip.slot).unanswered += 1
-        x.deadline_ms = 0
-        if exchange_say(w, x, 503, b"no decision in time") == STEP_ON:
-            exchange_run(w, x)
-    elif x.state == EX_HEAD or x.state == EX_HANDSHAKE:
-        exchange_drop(w, x, DROP_HEADER_TIMEOUT)
+    if conn.deadline_ms > w.c.now_ms:
+        timer_arm(&w.c.wheel, &conn.timer, conn.deadline_ms)
+    elif conn.state == CONN_PARKED:
+        exchange_run(w, conn, question_expired(w, conn.exchange))
+    elif conn.state == CONN_HEAD or conn.state == CONN_HANDSHAKE:
+        conn_drop(w, conn, DROP_HEADER_TIMEOUT)
     else:
-        exchange_drop(
-            w, x, DROP_CLOSED if x.state == EX_LINGER else DROP_IDLE_TIMEOUT
+        conn_drop(
+            w, conn, DROP_CLOSED if conn.state == CONN_LINGER else DROP_IDLE_TIMEOUT
         )
 
 
-cdef void web_timer(web_t* w, timer_t* t) noexcept nogil:
-    cdef char* slot = <char*>t - sizeof(slot_t)
-    cdef server_t* s
-    cdef exchange_t* x
-
-    if t.kind == TIMER_EXCHANGE:
-        client_timer(w, <exchange_t*>slot)
-        return
-    s = <server_t*>slot
-    x = s.exchange
-    if x == NULL or s.state == SV_BUSY:
-        upstream_idle_timer(w, s)
+cdef void upconn_timer(conns_t* w, upconn_t* u) noexcept nogil:
+    if u.exchange == NULL or u.state == UPCONN_BUSY:
+        idle_timer(w, u)
     else:
-        server_arrived(w, x, upstream_late(w, s))
+        u.connect_timed_out = 1
+        exchange_run(w, u.exchange.conn, STEP_ON)
 
 
-cdef void web_answer(web_t* w, const letter_t* letter) noexcept nogil:
-    cdef exchange_t* x = decide_answered(w, letter)
+# ---- Letters.
 
-    if x != NULL:
-        exchange_run(w, x)
+cdef void conn_answer(conns_t* w, const letter_t* letter) noexcept nogil:
+    cdef STEP step = STEP_WAIT
+    cdef conn_t* conn = question_answered(w, letter, &step)
+
+    if conn != NULL:
+        exchange_run(w, conn, step)
 
 
-# A busy exchange goes to another backend if it can still be sent again.
-cdef void web_reset_backend(web_t* w, uint32_t slot) noexcept nogil:
-    cdef server_t* s
-    cdef exchange_t* x
+# An exchange whose backend is dead goes to another one, as long as the client has seen
+# no response and the request may be sent again.
+cdef void conns_reset_backend(conns_t* w, uint32_t slot) noexcept nogil:
+    cdef upconn_t* u
+    cdef conn_t* conn
     cdef uint32_t i
 
-    for i in range(slab_count(&w.servers)):
-        s = server_at(w, i)
-        if not s.slot.live or s.backend.slot != slot:
+    for i in range(slab_count(&w.upconns)):
+        u = upconn_at(w, i)
+        if not u.slot.live or u.backend.slot != slot:
             continue
-        x = s.exchange
-        if x == NULL:
-            server_close(w, s, True)
-        elif x.state == EX_REACHING:
-            server_arrived(w, x, upstream_late(w, s))
-        elif x.state == EX_FLOWING and not x.answering:
-            if exchange_replay(w, x) == STEP_ON:
-                exchange_run(w, x)
+        if u.exchange == NULL:
+            upconn_close(w, u, True)
+            continue
+        conn = u.exchange.conn
+        if conn.state == CONN_REACHING:
+            u.connect_timed_out = 1
+            exchange_run(w, conn, STEP_ON)
+        elif conn.state == CONN_FLOWING and not u.exchange.answering:
+            exchange_run(w, conn, STEP_STALE)
         else:
-            exchange_drop(w, x, DROP_RESET_BY_ADMIN)
+            conn_drop(w, conn, DROP_RESET_BY_ADMIN)

@@ -1,5 +1,6 @@
-# The life of an exchange.
-from fastpath.http.web cimport exchange_t, web_t
+# The life of an exchange, and of the client's connection around it.
+from fastpath.http.state cimport STEP, conn_t, conns_t
 
-# Something may have changed: go on as far as it goes. The exchange may be no more then.
-cdef void exchange_run(web_t* w, exchange_t* x) noexcept nogil
+# Go on as far as it goes. `step` is what has happened: STEP_ON where an event may have
+# changed something. The connection may be no more then.
+cdef void exchange_run(conns_t* w, conn_t* conn, STEP step) noexcept nogil

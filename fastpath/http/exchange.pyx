@@ -1,263 +1,246 @@
-"""The life of an exchange: both directions moved by one function, `exchange_run`, which
-every event of either side calls. It stops when both directions wait.
+"""The life of a request, from top to bottom.
+
+`exchange_run` drives it: `exchange_step` does the work of the state that the connection
+is in, by a call of one room, and returns what came of it; `exchange_next` says what
+that leads to. Nobody else sets `conn.state` once a client was let in. The states, the
+results and the drawing are in state.pxd.
 """
 
-from libc.stdint cimport uint32_t, uint64_t
-
+from fastpath.base.end cimport END_POLLED_OUT
 from fastpath.base.linux.file cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from fastpath.base.linux.socket cimport MSG_DONTWAIT, MSG_PEEK, recv
-from fastpath.base.poller cimport TAG_CLIENT, poller_change, tag_make
-from fastpath.base.slab cimport SLAB_NONE, slab_at
-from fastpath.base.spill cimport mover_t, spill_t
+from fastpath.base.poller cimport TAG_CONN, poller_change, tag_make
+from fastpath.base.slab cimport run_push
 from fastpath.base.stats cimport (
+    DROP,
+    DROP_CLOSED,
     DROP_NO_MEMORY,
     DROP_RESET_BY_BACKEND,
     DROP_RESET_BY_CLIENT,
+    DROP_TLS_HANDSHAKE,
 )
-from fastpath.http.carry cimport (
-    CARRY,
-    CARRY_FAULT,
-    CARRY_MORE,
-    CARRY_NO_MEMORY,
-    CARRY_SOURCE,
-    CARRY_TARGET,
-    CARRY_WAIT,
-    body_carry,
-    body_hold,
-    pending_drop,
+from fastpath.http.conn cimport (
+    conn_drop,
+    conn_end,
+    conn_linger,
+    conn_secure,
+    conn_stall,
+    conn_until,
+    exchange_free,
 )
-from fastpath.http.client cimport (
-    STEP,
-    STEP_GONE,
+from fastpath.http.idle cimport upconn_keep
+from fastpath.http.question cimport question_ask, question_ask_on, question_decide
+from fastpath.http.record cimport exchange_count
+from fastpath.http.request cimport (
+    request_forget,
+    request_move,
+    request_read,
+    request_replay,
+    request_send,
+)
+from fastpath.http.response cimport response_move
+from fastpath.http.state cimport (
+    CONN_DECIDING,
+    CONN_FLOWING,
+    CONN_HANDSHAKE,
+    CONN_HEAD,
+    CONN_IDLE,
+    CONN_LINGER,
+    CONN_PARKED,
+    CONN_REACHING,
+    CONN_SENDING,
+    CONN_TUNNEL,
+    LINGER_MS,
+    STEP_ANSWERED,
+    STEP_CLIENT_FAILED,
+    STEP_CLOSED,
+    STEP_CONNECTED,
+    STEP_DONE,
+    STEP_FORWARD,
+    STEP_KEPT,
+    STEP_LINGER,
     STEP_ON,
+    STEP_PARKED,
+    STEP_PARSED,
+    STEP_PARTIAL,
+    STEP_REFUSED,
+    STEP_SECURED,
+    STEP_SENT,
+    STEP_STALE,
+    STEP_TLS_FAILED,
     STEP_TURN,
+    STEP_UNKNOWN,
+    STEP_UPGRADED,
+    STEP_UPSTREAM_FAILED,
     STEP_WAIT,
-    exchange_clear,
-    exchange_count,
-    exchange_drop,
-    exchange_end,
-    exchange_fail,
-    exchange_idle,
-    exchange_linger,
-    exchange_say,
-    exchange_stall,
-    input_drop,
-    input_take,
-)
-from fastpath.http.decide cimport exchange_ask_on, exchange_replay
-from fastpath.http.keepset cimport upstream_keep, upstream_leave
-from fastpath.http.request cimport exchange_handshake, exchange_head
-from fastpath.http.respond cimport (
-    RESPOND,
-    RESPOND_ASK,
-    RESPOND_BROKEN,
-    RESPOND_CLIENT,
-    RESPOND_DONE,
-    RESPOND_FAILED,
-    RESPOND_MORE,
-    RESPOND_NO_MEMORY,
-    RESPOND_STALE,
-    RESPOND_UPGRADED,
-    respond_run,
-)
-from fastpath.http.tunnel cimport exchange_tunnel, tunnel_run
-from fastpath.http.web cimport (
-    EX_FLOWING,
-    EX_HANDSHAKE,
-    EX_HEAD,
-    EX_IDLE,
-    EX_LINGER,
-    EX_PARKED,
-    EX_REACHING,
-    EX_TUNNEL,
     exchange_t,
-    web_t,
+    http_of,
 )
-from fastpath.http1.framing cimport FAULT, fault_status, fault_text
+from fastpath.http.tunnel cimport tunnel_begin, tunnel_move
+from fastpath.http.upconn cimport upconn_reach
+from fastpath.table.table cimport http_t
 
 
 cdef enum:
-    STEPS_MOST = 256     # of a client who pipelines, before others have their turn
+    STEPS_MOST = 1024    # of a client that pipelines, before others have their turn
 
 
-# ---- Both directions.
+# ---- What a state does.
 
-# A body that may have to be sent once more, see exchange_replay and exchange_ask_on.
-cdef CARRY request_hold(web_t* w, exchange_t* x) noexcept nogil:
-    cdef uint64_t before = x.request.bytes
-    cdef CARRY carry = body_hold(
-        &w.c.mover, &x.request, &x.down, &x.up.link, &x.to_up, x.input
-    )
-
-    x.held += <uint32_t>(x.request.bytes - before)
-    if carry == CARRY_MORE:
-        input_drop(w, x)
-        x.held = 0
-    return carry
-
-
-cdef STEP request_run(web_t* w, exchange_t* x) noexcept nogil:
-    cdef mover_t* m = &w.c.mover
-    cdef spill_t* surplus = NULL
-    cdef CARRY carry = CARRY_WAIT
-    cdef FAULT fault
-
-    if x.deaf or x.up == NULL or (x.request.done and x.to_up.first == NULL):
-        return STEP_WAIT
-    if x.held > 0:
-        carry = request_hold(w, x)
-    if x.held == 0:
-        carry = body_carry(m, &x.request, &x.down, &x.up.link, &x.to_up, &surplus)
-    if surplus != NULL:
-        x.input = surplus  # the next request, pipelined
-    if carry == CARRY_MORE:
-        return STEP_TURN
-    if carry == CARRY_TARGET:
-        x.deaf = 1
-        x.up.keep = 0
-        x.up.link.readable = 1
-        pending_drop(m, &x.to_up)
-    elif carry == CARRY_FAULT and not x.answering:
-        # To the upstream it looks like the end that is too early.
-        fault = <FAULT>x.request.chunks.fault
-        upstream_leave(w, x, True)
-        return exchange_say(w, x, fault_status(fault), fault_text(fault))
-    elif carry == CARRY_SOURCE or carry == CARRY_FAULT or carry == CARRY_NO_MEMORY:
-        # An end that is too early must look so to the upstream, too.
-        exchange_drop(
-            w, x, DROP_NO_MEMORY if carry == CARRY_NO_MEMORY else DROP_RESET_BY_CLIENT
-        )
-        return STEP_GONE
-    return STEP_WAIT
+cdef STEP exchange_step(conns_t* w, conn_t* conn) noexcept nogil:
+    if conn.state == CONN_FLOWING:
+        return exchange_flow(w, conn.exchange)
+    if conn.state == CONN_IDLE or conn.state == CONN_HEAD:
+        return request_read(w, conn)
+    if conn.state == CONN_DECIDING:
+        return question_decide(w, conn.exchange)
+    if conn.state == CONN_REACHING:
+        return upconn_reach(w, conn.exchange)
+    if conn.state == CONN_SENDING:
+        return request_send(w, conn.exchange)
+    if conn.state == CONN_TUNNEL:
+        return tunnel_move(w, conn.exchange)
+    if conn.state == CONN_HANDSHAKE:
+        return conn_secure(w, conn)
+    if conn.state == CONN_LINGER:
+        return conn_linger(w, conn)
+    return STEP_WAIT  # CONN_PARKED: for a letter
 
 
-cdef STEP response_run(web_t* w, exchange_t* x) noexcept nogil:
-    cdef RESPOND r
+# Request and response move side by side: a response may come before its request is
+# whole, and either may wait for the other's socket.
+cdef STEP exchange_flow(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef STEP sent = request_move(w, x)
+    cdef STEP answered
 
-    if x.up == NULL and not x.answering:
-        return STEP_WAIT
-    r = respond_run(w, x)
-    if r == RESPOND_DONE:
-        return exchange_done(w, x)
-    if r == RESPOND_MORE:
-        return STEP_TURN
-    if r == RESPOND_UPGRADED:
-        return exchange_tunnel(w, x)
-    if r == RESPOND_ASK:
-        return exchange_ask_on(w, x)
-    if r == RESPOND_STALE:
-        return exchange_replay(w, x)
-    if r == RESPOND_FAILED:
-        upstream_leave(w, x, True)
-        return exchange_fail(w, x, 502, w.why)
-    if r == RESPOND_BROKEN:
-        exchange_drop(w, x, DROP_RESET_BY_BACKEND)
-        return STEP_GONE
-    if r == RESPOND_CLIENT or r == RESPOND_NO_MEMORY:
-        exchange_drop(
-            w, x, DROP_RESET_BY_CLIENT if r == RESPOND_CLIENT else DROP_NO_MEMORY
-        )
-        return STEP_GONE
-    return STEP_WAIT
+    if sent > STEP_TURN:
+        return sent
+    answered = response_move(w, x)
+    if x.answering and answered < STEP_CLOSED:
+        request_forget(w, x)
+    return sent if answered == STEP_WAIT else answered
+
+
+# ---- What a result leads to.
+
+# The table of transitions, as a switch. STEP_ON, another result, or one to stop at.
+cdef STEP exchange_next(conns_t* w, conn_t* conn, STEP step) noexcept nogil:
+    cdef http_t* http
+
+    if step == STEP_DONE:
+        return exchange_done(w, conn.exchange)
+    if step == STEP_UNKNOWN:
+        return question_ask(w, conn.exchange)
+    if step == STEP_REFUSED:
+        return question_ask_on(w, conn.exchange)
+    if step == STEP_STALE:
+        return request_replay(w, conn.exchange)
+    if step == STEP_PARSED:
+        conn.state = CONN_DECIDING
+    elif step == STEP_FORWARD:
+        conn.state = CONN_REACHING
+    elif step == STEP_CONNECTED:
+        conn.state = CONN_SENDING
+    elif step == STEP_SENT or step == STEP_ANSWERED:
+        conn.state = CONN_FLOWING
+    elif step == STEP_KEPT or step == STEP_SECURED:
+        conn.state = CONN_IDLE
+        http = http_of(w, conn)
+        conn_until(w, conn, http.idle_ms if http != NULL else 1)
+    elif step == STEP_PARTIAL:
+        conn.state = CONN_HEAD
+        http = http_of(w, conn)
+        conn_until(w, conn, http.header_ms if http != NULL else 1)
+    elif step == STEP_LINGER:
+        conn.state = CONN_LINGER
+        conn_until(w, conn, LINGER_MS)
+    elif step == STEP_PARKED:
+        conn.state = CONN_PARKED
+    elif step == STEP_UPGRADED:
+        conn.state = CONN_TUNNEL
+        return tunnel_begin(w, conn.exchange)
+    return STEP_ON
 
 
 # The response has been sent.
-cdef STEP exchange_done(web_t* w, exchange_t* x) noexcept nogil:
-    if x.up != NULL and x.up.link.wary:
-        x.deaf = 1  # it has answered and gone
-    if not x.deaf and (not x.request.done or x.to_up.first != NULL):
-        return STEP_WAIT  # the upstream still takes it
+cdef STEP exchange_done(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef conn_t* conn = x.conn
+    cdef bint whole = x.request.done
+
+    if x.up != NULL and x.up.link.end.rdhup_seen:
+        x.request_abandoned = 1  # the upstream has answered and gone
+    if not x.request_abandoned and (not whole or x.to_up.first != NULL):
+        return STEP_WAIT  # the upstream still takes the request
     exchange_count(w, x)
-    if x.up != NULL:
-        if x.up.keep and not x.deaf and not x.upgrade:
-            upstream_keep(w, x)
+    if x.up != NULL and x.up.keep and not x.request_abandoned and not x.upgrade:
+        upconn_keep(w, x)
+    if not whole:
+        conn.keep = 0
+    request_forget(w, x)
+    exchange_free(w, x, False)
+    if conn.keep and not conn.vip_drains:
+        return STEP_KEPT
+    return conn_end(w, conn, whole)
+
+
+# Why a connection ends, where a result says so.
+cdef DROP drop_reason(STEP step) noexcept nogil:
+    if step == STEP_CLIENT_FAILED:
+        return DROP_RESET_BY_CLIENT
+    if step == STEP_UPSTREAM_FAILED:
+        return DROP_RESET_BY_BACKEND
+    if step == STEP_TLS_FAILED:
+        return DROP_TLS_HANDSHAKE
+    return DROP_CLOSED if step == STEP_CLOSED else DROP_NO_MEMORY
+
+
+# ---- The driver.
+
+cdef void exchange_run(conns_t* w, conn_t* conn, STEP step) noexcept nogil:
+    cdef int steps = 0
+
+    # In order: let results lead to states and states to results, until nothing goes on;
+    # then end the connection, queue it, or see to what it waits for.
+    while step > STEP_TURN and step < STEP_CLOSED:
+        if step != STEP_ON:
+            step = exchange_next(w, conn, step)
+        elif steps == STEPS_MOST:
+            step = STEP_TURN
         else:
-            upstream_leave(w, x, False)
-    if not x.request.done:
-        x.keep = 0
-    if x.held > 0:
-        input_take(w, x, x.held)
-    exchange_clear(w, x)
-    if x.keep and not x.retiring:
-        exchange_idle(w, x)
-        return STEP_ON
-    return exchange_end(w, x)
-
-
-# ---- Turns.
-
-cdef STEP exchange_step(web_t* w, exchange_t* x) noexcept nogil:
-    cdef STEP sent
-
-    if x.state == EX_IDLE or x.state == EX_HEAD:
-        return exchange_head(w, x)
-    if x.state == EX_FLOWING:
-        sent = request_run(w, x)
-        if sent == STEP_GONE:
-            return STEP_GONE
-        if x.state == EX_FLOWING:
-            return flow_step(response_run(w, x), sent)
-        return sent
-    if x.state == EX_HANDSHAKE:
-        return exchange_handshake(w, x)
-    if x.state == EX_TUNNEL:
-        return tunnel_run(w, x)
-    if x.state == EX_LINGER:
-        return exchange_linger(w, x)
-    return STEP_WAIT
-
-
-cdef inline STEP flow_step(STEP response, STEP request) noexcept nogil:
-    return request if response == STEP_WAIT else response
+            step = exchange_step(w, conn)
+            steps += 1
+    if step == STEP_WAIT and client_left(conn):
+        step = STEP_CLIENT_FAILED
+    if step >= STEP_CLOSED:
+        conn_drop(w, conn, drop_reason(step))
+        return
+    if step == STEP_TURN:
+        run_push(&w.c.run, &conn.slot)
+    elif conn.state == CONN_FLOWING:
+        conn_stall(w, conn)
+    if not conn.down.end.writable and not conn.down.end.flags & END_POLLED_OUT:
+        # Asked for when first needed: most clients take all we have at once.
+        conn.down.end.flags |= END_POLLED_OUT
+        poller_change(
+            &w.c.poller, conn.down.end.fd,
+            EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+            tag_make(TAG_CONN, conn.slot.index, conn.slot.generation),
+        )
 
 
 # The client has ended its side. While it waits for a response that means that it has
 # gone: a watch would otherwise stay for ever. What is with us to the last byte is sent.
-cdef bint client_left(exchange_t* x) noexcept nogil:
+cdef bint client_left(conn_t* conn) noexcept nogil:
+    cdef exchange_t* x = conn.exchange
     cdef char byte
 
-    if not x.down.wary:
+    if not conn.down.end.rdhup_seen:
         return False
-    if x.state == EX_FLOWING:
+    if conn.state == CONN_FLOWING:
         if x.response.done or not x.request.done:
             return False  # writing it, or reading the body, will tell
-    elif x.state != EX_PARKED and x.state != EX_REACHING:
+    elif conn.state != CONN_PARKED and conn.state != CONN_REACHING:
         return False
-    return x.down.ssl != NULL or recv(
-        x.down.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT
+    return conn.down.ssl != NULL or recv(
+        conn.down.end.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT
     ) == 0
-
-
-cdef void exchange_run(web_t* w, exchange_t* x) noexcept nogil:
-    cdef STEP step = STEP_ON
-    cdef int steps = 0
-
-    while step == STEP_ON and steps < STEPS_MOST:
-        step = exchange_step(w, x)
-        steps += 1
-    if step == STEP_WAIT and client_left(x):
-        exchange_drop(w, x, DROP_RESET_BY_CLIENT)
-        return
-    if step == STEP_TURN or step == STEP_ON:
-        exchange_queue(w, x)
-    elif step == STEP_WAIT and x.state == EX_FLOWING:
-        exchange_stall(w, x)
-    if step != STEP_GONE and not x.polled_out and not x.down.writable:
-        # Asked for when first needed: most clients take all we have at once.
-        x.polled_out = 1
-        poller_change(
-            &w.c.poller, x.down.fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-            tag_make(TAG_CLIENT, x.slot.index, x.slot.generation),
-        )
-
-
-cdef void exchange_queue(web_t* w, exchange_t* x) noexcept nogil:
-    if x.queued:
-        return
-    x.queued = 1
-    x.next = SLAB_NONE
-    if w.run_first == SLAB_NONE:
-        w.run_first = x.slot.index
-    else:
-        (<exchange_t*>slab_at(&w.exchanges, w.run_last)).next = x.slot.index
-    w.run_last = x.slot.index

@@ -1,17 +1,17 @@
-"""Reading requests: as many bytes as there are, one head at a time."""
+"""Requests: as many bytes as there are, one head at a time, parsed once.
 
-from libc.errno cimport EAGAIN
-from libc.stdint cimport uint32_t
-from libc.stdlib cimport calloc
-from libc.string cimport memcmp, memcpy, memmove, memset, strlen
+The parsed head belongs to its exchange from here until the head was sent. It is lent by
+the worker, which has a few of them, because a head_t is larger than all else that an
+exchange has. A request that is sent again, or was parked, is parsed again: its bytes
+stay in the client's input, `held` of them, until the client has seen a response.
+"""
 
-from fastpath.base.linux.clock cimport clock_us
-from fastpath.base.linux.socket cimport MSG_NOSIGNAL, recv, send
-from fastpath.base.spill cimport SCRATCH_BYTES, spill_get, spill_t
+from libc.errno cimport EAGAIN, ENOMEM
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcmp, memmove, memset
+
+from fastpath.base.spill cimport SCRATCH_BYTES, mover_t, spill_get, spill_t
 from fastpath.base.stats cimport (
-    DROP_CLOSED,
-    DROP_RESET_BY_CLIENT,
-    DROP_TLS_HANDSHAKE,
     VERB,
     VERB_DELETE,
     VERB_GET,
@@ -23,134 +23,116 @@ from fastpath.base.stats cimport (
     VERB_PUT,
     web_stats,
 )
-from fastpath.http.carry cimport body_begin, body_take
-from fastpath.http.client cimport (
-    STEP,
-    STEP_GONE,
-    STEP_ON,
-    STEP_WAIT,
-    exchange_drop,
-    exchange_idle,
-    exchange_say,
-    exchange_until,
-    http_of,
-    input_bytes,
+from fastpath.http.body cimport (
+    body_begin,
+    body_hold,
+    body_move,
+    body_take,
+    pending_drop,
+    pending_send,
+)
+from fastpath.http.compose cimport compose_request, out_put, out_t
+from fastpath.http.conn cimport (
+    exchange_new,
+    head_lend,
+    head_return,
     input_drop,
+    input_take,
 )
-from fastpath.http.decide cimport exchange_decide
-from fastpath.http.web cimport (
-    EX_HEAD,
-    EX_IDLE,
-    RECORD_METHOD,
-    RECORD_PATH,
-    exchange_t,
-    record_t,
-    web_t,
+from fastpath.http.idle cimport upconn_leave
+from fastpath.http.record cimport record_begin
+from fastpath.http.reply cimport exchange_fail, exchange_say, out_begin
+from fastpath.http.state cimport (
+    CONN_HEAD,
+    CONN_IDLE,
+    STEP_CLIENT_FAILED,
+    STEP_CLOSED,
+    STEP_DONE,
+    STEP_FAULT,
+    STEP_FORWARD,
+    STEP_NO_MEMORY,
+    STEP_ON,
+    STEP_PARSED,
+    STEP_PARTIAL,
+    STEP_SENT,
+    STEP_UPSTREAM_FAILED,
+    STEP_WAIT,
+    input_bytes,
 )
-from fastpath.http1.framing cimport FAULT, fault_status, fault_text, head_t
+from fastpath.http.upconn cimport exchange_repeats
+from fastpath.http1.framing cimport BODY_SIZED, FAULT, fault_status, fault_text, head_t
 from fastpath.http1.head cimport head_parse_request
-from fastpath.table.table cimport http_t
-from fastpath.tls.transport cimport (
-    transport_handshake,
-    transport_met_http,
-    transport_read,
-    transport_resumed,
-)
+from fastpath.tls.transport cimport transport_read
 
 
-# As Go's server says it, to those who forgot the s of https.
-cdef const char* NO_TLS = (
-    b"HTTP/1.0 400 Bad Request\r\n\r\n"
-    b"Client sent an HTTP request to an HTTPS server.\n"
-)
+# ---- Reading heads.
 
-
-cdef STEP exchange_handshake(web_t* w, exchange_t* x) noexcept nogil:
-    cdef int done = transport_handshake(&x.down)
-
-    if done == 1:
-        if transport_resumed(&x.down):
-            web_stats(&w.c.stats, x.vip.slot).resumed += 1
-        exchange_idle(w, x)
-        return STEP_ON
-    if done == -EAGAIN:
-        return STEP_WAIT
-    if transport_met_http(&x.down):
-        send(x.down.fd, NO_TLS, strlen(NO_TLS), MSG_NOSIGNAL)
-        # What OpenSSL left unread would make a reset of the close, and unsay this.
-        recv(x.down.fd, w.c.mover.scratch, SCRATCH_BYTES, 0)
-    exchange_drop(
-        w, x, DROP_RESET_BY_CLIENT if x.down.eof else DROP_TLS_HANDSHAKE
-    )
-    return STEP_GONE
-
-
-# Read more of a head. 1 = got some, 0 = none now, -1 = ended or failed.
-cdef int head_read(web_t* w, exchange_t* x) noexcept nogil:
+# Read more of a head. STEP_ON = got some.
+cdef STEP head_read(conns_t* w, conn_t* conn) noexcept nogil:
     cdef spill_t* s
     cdef ssize_t n
-    cdef size_t room
 
-    if not x.down.readable:
-        return 0
-    if x.input == NULL:
-        x.input = spill_get(&w.c.mover)
-        if x.input == NULL:
-            return -1
-    s = x.input
+    if not conn.down.end.readable:
+        return STEP_WAIT
+    if conn.input == NULL:
+        conn.input = spill_get(&w.c.mover)
+        if conn.input == NULL:
+            return STEP_CLIENT_FAILED if conn.state == CONN_HEAD else STEP_CLOSED
+    s = conn.input
     if s.first > 0 and s.first + s.used > SCRATCH_BYTES // 2:
         memmove(s.bytes, s.bytes + s.first, s.used)
         s.first = 0
-    room = SCRATCH_BYTES - s.first - s.used
-    n = transport_read(&x.down, s.bytes + s.first + s.used, room)
+    n = transport_read(
+        &conn.down, s.bytes + s.first + s.used, SCRATCH_BYTES - s.first - s.used
+    )
     if n == -EAGAIN:
-        return 0
+        return STEP_WAIT
     if n <= 0:
-        return -1
+        return STEP_CLIENT_FAILED if conn.state == CONN_HEAD else STEP_CLOSED
     s.used += <uint32_t>n
-    return 1
+    return STEP_ON
 
 
 # Refuse what is no request. The connection cannot be trusted any more.
-cdef STEP head_refuse(web_t* w, exchange_t* x) noexcept nogil:
-    cdef int fault = w.head.fault
-
-    x.began_us = clock_us()
+cdef STEP head_refuse(conns_t* w, exchange_t* x, int fault) noexcept nogil:
     x.verb = VERB_OTHER
     x.minor = 1
     x.is_head = 0
-    memset(&x.request, 0, sizeof(x.request))  # not done: who knows what still comes?
+    # Not done: nobody can tell what still comes.
+    memset(&x.request, 0, sizeof(x.request))
     return exchange_say(w, x, fault_status(<FAULT>fault), fault_text(<FAULT>fault))
 
 
-cdef STEP exchange_head(web_t* w, exchange_t* x) noexcept nogil:
-    cdef http_t* http
-    cdef int got = 0
+cdef STEP request_read(conns_t* w, conn_t* conn) noexcept nogil:
+    cdef head_t* h
+    cdef exchange_t* x
+    cdef STEP step
+    cdef int got
 
-    if x.input != NULL and x.input.used > x.scanned:
+    # In order: parse what is here; begin the exchange if that is a head; else read.
+    if conn.input != NULL and conn.input.used > conn.scanned:
+        h = head_lend(w)
+        if h == NULL:
+            return STEP_NO_MEMORY
         got = head_parse_request(
-            &w.head, input_bytes(x), x.input.used, x.scanned
+            h, input_bytes(conn), conn.input.used, conn.scanned
         )
-        if got < 0:
-            return head_refuse(w, x)
-        if got == 1:
-            return exchange_begin(w, x)
-        x.scanned = x.input.used
-        if x.state == EX_IDLE:
-            x.state = EX_HEAD
-            http = http_of(w, x)
-            exchange_until(w, x, http.header_ms if http != NULL else 1)
-    got = head_read(w, x)
-    if got > 0:
-        return STEP_ON
-    if got < 0:
-        exchange_drop(
-            w, x, DROP_RESET_BY_CLIENT if x.state == EX_HEAD else DROP_CLOSED
-        )
-        return STEP_GONE
-    if x.input != NULL and x.input.used == 0:
-        input_drop(w, x)
-    return STEP_WAIT
+        if got != 0:
+            x = exchange_new(w, conn)
+            if x == NULL:
+                head_return(w, h)
+                return STEP_NO_MEMORY
+            x.head = h
+            conn.scanned = 0
+            return request_begin(w, x) if got > 0 else head_refuse(w, x, h.fault)
+        head_return(w, h)
+        conn.scanned = conn.input.used
+        if conn.state == CONN_IDLE:
+            return STEP_PARTIAL
+    step = head_read(w, conn)
+    if step == STEP_WAIT and conn.input != NULL and conn.input.used == 0:
+        input_drop(w, conn)  # an idle client holds no buffer
+    return step
 
 
 cdef VERB verb_of(const char* bytes, const head_t* h) noexcept nogil:
@@ -175,57 +157,139 @@ cdef VERB verb_of(const char* bytes, const head_t* h) noexcept nogil:
     return VERB_OTHER
 
 
-cdef inline uint32_t min_u32(uint32_t a, uint32_t b) noexcept nogil:
-    return a if a < b else b
+# x.head is whole, at the front of the input: note what the exchange needs of it.
+cdef STEP request_begin(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef conn_t* conn = x.conn
+    cdef head_t* h = x.head
+    cdef char* bytes = input_bytes(conn)
 
-
-# Remember what the access log will want to know of this request.
-cdef void request_record(web_t* w, exchange_t* x) noexcept nogil:
-    cdef http_t* http = http_of(w, x)
-    cdef const char* bytes = input_bytes(x)
-    cdef record_t* r
-
-    if http == NULL or not http.log:
-        return
-    r = <record_t*>calloc(1, sizeof(record_t))
-    if r == NULL:
-        return
-    r.vip = x.vip.slot
-    r.client = x.client
-    r.method_size = min_u32(w.head.method.size, RECORD_METHOD)
-    r.path_size = min_u32(w.head.path.size, RECORD_PATH)
-    memcpy(r.text, bytes + w.head.method.at, r.method_size)
-    memcpy(r.text + r.method_size, bytes + w.head.path.at, r.path_size)
-    x.record = r
-
-
-# A head is whole: w.head, in the input. Find out what is to be done with it.
-cdef STEP exchange_begin(web_t* w, exchange_t* x) noexcept nogil:
-    cdef head_t* h = &w.head
-    cdef char* bytes = input_bytes(x)
-    cdef uint32_t rest = x.input.used - h.size
-
-    w.head_of = x
     w.c.stats.heads += 1
-    x.began_us = clock_us()
     x.verb = verb_of(bytes, h)
     x.minor = h.minor
-    x.keep = h.keep_alive and not x.retiring
     x.is_head = h.is_head
     x.expects = h.expects
+    # RFC 9110, 9.2.2, of the methods that we know.
     x.idempotent = x.verb != VERB_POST and x.verb != VERB_PATCH and (
         x.verb != VERB_OTHER
     )
-    memset(&x.response, 0, sizeof(x.response))
-    body_begin(&x.request, h)
-    x.held = h.size
-    x.deadline_ms = 0
-    if body_take(&x.request, bytes + h.size, rest) < 0:
-        w.head.fault = x.request.chunks.fault
-        return head_refuse(w, x)
-    x.held += <uint32_t>x.request.bytes
-    request_record(w, x)
+    conn.keep = h.keep_alive and not conn.vip_drains
+    conn.deadline_ms = 0
+    body_begin(&x.request, h, True)
+    if body_take(&x.request, bytes + h.size, conn.input.used - h.size) < 0:
+        return head_refuse(w, x, x.request.chunks.fault)
+    x.head_size = h.size
+    x.held = h.size + <uint32_t>x.request.bytes
+    record_begin(w, x)
     if h.method.size == 7 and memcmp(bytes + h.method.at, b"CONNECT", 7) == 0:
-        x.keep = 0  # what follows is not meant for us
+        conn.keep = 0  # what follows is not meant for us
         return exchange_say(w, x, 405, b"CONNECT is not served here")
-    return exchange_decide(w, x, 0)
+    return STEP_PARSED
+
+
+cdef bint request_parsed(conns_t* w, exchange_t* x) noexcept nogil:
+    if x.head != NULL:
+        return True
+    x.head = head_lend(w)
+    if x.head == NULL:
+        return False
+    head_parse_request(x.head, input_bytes(x.conn), x.conn.input.used, 0)
+    return True
+
+
+# ---- Sending.
+
+cdef STEP request_send(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef char* bytes
+    cdef out_t o
+    cdef int failed
+
+    if not request_parsed(w, x):
+        return STEP_NO_MEMORY
+    bytes = input_bytes(x.conn)
+    out_begin(w, &o)
+    compose_request(&o, x.head, bytes, x.verdict, &x.conn.client, x.upgrade)
+    out_put(&o, bytes + x.head_size, x.held - x.head_size)
+    head_return(w, x.head)
+    x.head = NULL
+    if o.full:
+        upconn_leave(w, x, False)
+        return exchange_say(w, x, 431, b"request head is too large")
+    failed = pending_send(&w.c.mover, &x.to_up, &x.up.link, o.bytes, o.size)
+    if failed == -ENOMEM:
+        return STEP_NO_MEMORY
+    if failed < 0:
+        # Reading tells more: the upstream may have answered before it left.
+        x.request_abandoned = 1
+        x.up.link.end.readable = 1
+    if x.request.kind == BODY_SIZED and x.request.left > SCRATCH_BYTES - x.held:
+        # Too large to be sent a second time: streamed from here.
+        request_forget(w, x)
+    return STEP_SENT
+
+
+cdef void request_forget(conns_t* w, exchange_t* x) noexcept nogil:
+    if x.held > 0:
+        input_take(w, x.conn, x.held)
+        x.held = 0
+
+
+cdef STEP request_replay(conns_t* w, exchange_t* x) noexcept nogil:
+    upconn_leave(w, x, False)
+    if not exchange_repeats(x):
+        return exchange_fail(w, x, 502, b"EOF")
+    x.replayed = 1
+    x.idle_ended = 1
+    x.request_abandoned = 0
+    web_stats(&w.c.stats, x.conn.vip.slot).replayed += 1
+    return STEP_FORWARD
+
+
+# A body that may have to be sent once more is kept while it comes, as long as it fits.
+cdef STEP request_hold(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef uint64_t before = x.request.bytes
+    cdef STEP step = body_hold(
+        &w.c.mover, &x.request, &x.conn.down, &x.up.link, &x.to_up, x.conn.input
+    )
+
+    x.held += <uint32_t>(x.request.bytes - before)
+    if step == STEP_ON:
+        input_drop(w, x.conn)
+        x.held = 0
+    return step
+
+
+cdef STEP request_move(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef mover_t* m = &w.c.mover
+    cdef spill_t* surplus = NULL
+    cdef STEP step = STEP_ON
+    cdef FAULT fault
+
+    if x.request_abandoned or x.up == NULL or (
+        x.request.done and x.to_up.first == NULL
+    ):
+        return STEP_WAIT
+    if x.held > 0:
+        step = request_hold(w, x)
+    if x.held == 0 and step == STEP_ON:
+        step = body_move(
+            m, &x.request, &x.conn.down, &x.up.link, &x.to_up, &surplus
+        )
+    if surplus != NULL:
+        x.conn.input = surplus  # the next request, pipelined
+    if step == STEP_DONE:
+        return STEP_WAIT  # for the response
+    if step == STEP_UPSTREAM_FAILED:
+        # It may have answered before it closed: the response tells.
+        x.request_abandoned = 1
+        x.up.keep = 0
+        x.up.link.end.readable = 1
+        pending_drop(m, &x.to_up)
+        return STEP_WAIT
+    if step == STEP_FAULT:
+        if x.answering:
+            return STEP_CLIENT_FAILED
+        # To the upstream it looks like the end that is too early.
+        fault = <FAULT>x.request.chunks.fault
+        upconn_leave(w, x, True)
+        return exchange_say(w, x, fault_status(fault), fault_text(fault))
+    return step

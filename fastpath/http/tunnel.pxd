@@ -1,9 +1,6 @@
-# Exchanges that were upgraded.
-from fastpath.http.client cimport STEP
-from fastpath.http.web cimport exchange_t, web_t
+# Upgraded exchanges.
+from fastpath.http.state cimport STEP, conns_t, exchange_t
 
-# 101 was sent: from now on it is a tunnel.
-cdef STEP exchange_tunnel(web_t* w, exchange_t* x) noexcept nogil
-
-# Move what can be moved, both ways.
-cdef STEP tunnel_run(web_t* w, exchange_t* x) noexcept nogil
+# 101 was sent: bytes both ways from now on. STEP_ON, or why it ended at once.
+cdef STEP tunnel_begin(conns_t* w, exchange_t* x) noexcept nogil
+cdef STEP tunnel_move(conns_t* w, exchange_t* x) noexcept nogil

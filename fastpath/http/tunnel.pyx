@@ -1,98 +1,210 @@
-"""Upgraded exchanges: bytes both ways, each direction ended for itself."""
+"""Upgraded exchanges: bytes both ways, each direction ended for itself.
 
+Between two plain sockets a direction is a half, as of a relay: it copies small messages
+and splices streams. Where one side speaks TLS, bytes pass through OpenSSL and are
+copied.
+"""
+
+from libc.errno cimport EAGAIN, ENOMEM
 from libc.stdint cimport uint32_t, uint64_t
 
+from fastpath.base.end cimport END_POLLED_OUT
+from fastpath.base.half cimport (
+    MOVE,
+    MOVE_DONE,
+    MOVE_MORE,
+    MOVE_NO_MEMORY,
+    MOVE_SOURCE_FAILED,
+    MOVE_TARGET_FAILED,
+    MOVE_WAIT,
+    half_move,
+    half_t,
+)
+from fastpath.base.linux.file cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP
+from fastpath.base.poller cimport TAG_CONN, TAG_UPCONN, poller_change, tag_make
 from fastpath.base.spill cimport mover_t
-from fastpath.base.stats cimport (
-    DROP_CLOSED,
-    DROP_RESET_BY_BACKEND,
-    DROP_RESET_BY_CLIENT,
-)
-from fastpath.http.carry cimport (
-    CARRY,
-    CARRY_DONE,
-    CARRY_MORE,
-    CARRY_SOURCE,
-    CARRY_WAIT,
-    pending_send,
-    tunnel_carry,
-)
-from fastpath.http.client cimport (
-    STEP_GONE,
+from fastpath.http.body cimport pending_flush, pending_send, read_some
+from fastpath.http.conn cimport conn_until, input_drop
+from fastpath.http.record cimport exchange_count
+from fastpath.http.request cimport request_forget
+from fastpath.http.state cimport (
+    HTTP_TURN_BYTES,
+    STEP_CLIENT_FAILED,
+    STEP_CLOSED,
+    STEP_DONE,
+    STEP_NO_MEMORY,
     STEP_ON,
     STEP_TURN,
+    STEP_UPSTREAM_FAILED,
     STEP_WAIT,
-    exchange_count,
-    exchange_drop,
-    exchange_until,
+    body_t,
+    conn_t,
     input_bytes,
-    input_drop,
+    pending_t,
+    upconn_t,
     vip_of,
 )
-from fastpath.http.web cimport EX_TUNNEL
 from fastpath.table.table cimport vip_t
-from fastpath.tls.transport cimport SHUT_LATER, transport_shut
+from fastpath.tls.transport cimport SHUT_LATER, transport_shut, transport_t
 
 
-# ---- Upgrades.
+cdef inline bint tunnel_is_plain(const exchange_t* x) noexcept nogil:
+    return x.conn.down.ssl == NULL and x.up.link.ssl == NULL
 
-cdef STEP exchange_tunnel(web_t* w, exchange_t* x) noexcept nogil:
-    cdef mover_t* m = &w.c.mover
-    cdef uint32_t rest = x.input.used - x.held if x.input != NULL else 0
+
+cdef void tunnel_until(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef vip_t* v = vip_of(w, x.conn)
+    conn_until(w, x.conn, v.idle_ms if v != NULL else 3600000)
+
+
+# splice(2) does not get across an urgent mark, and says EAGAIN there for ever: a half
+# has to be told of one. Watching anew also tells once more what is ready.
+cdef bint tunnel_watch(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef uint32_t events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET
+    cdef conn_t* conn = x.conn
+    cdef upconn_t* u = x.up
+
+    conn.down.end.flags |= END_POLLED_OUT
+    return poller_change(
+        &w.c.poller, conn.down.end.fd, events,
+        tag_make(TAG_CONN, conn.slot.index, conn.slot.generation),
+    ) == 0 and poller_change(
+        &w.c.poller, u.link.end.fd, events,
+        tag_make(TAG_UPCONN, u.slot.index, u.slot.generation),
+    ) == 0
+
+
+cdef STEP tunnel_begin(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef conn_t* conn = x.conn
+    cdef uint32_t rest = 0
     cdef int failed = 0
 
     exchange_count(w, x)
-    x.state = EX_TUNNEL
     x.request.done = 0
     x.response.done = 0
+    request_forget(w, x)
     # What the client said behind its request was not for HTTP.
+    if conn.input != NULL:
+        rest = conn.input.used
     if rest > 0:
         failed = pending_send(
-            m, &x.to_up, &x.up.link, input_bytes(x) + x.held, rest
+            &w.c.mover, &x.to_up, &x.up.link, input_bytes(conn), rest
         )
-    input_drop(w, x)
-    x.held = 0
-    if failed < 0:
-        exchange_drop(w, x, DROP_RESET_BY_BACKEND)
-        return STEP_GONE
+    input_drop(w, conn)
+    if failed < 0 or (tunnel_is_plain(x) and not tunnel_watch(w, x)):
+        return STEP_UPSTREAM_FAILED
     tunnel_until(w, x)
     return STEP_ON
 
 
-cdef void tunnel_until(web_t* w, exchange_t* x) noexcept nogil:
-    cdef vip_t* v = vip_of(w, x)
-    exchange_until(w, x, v.idle_ms if v != NULL else 3600000)
+# ---- Between plain sockets.
 
-
-cdef STEP tunnel_failed(
-    web_t* w, exchange_t* x, CARRY carry, bint up
+# Move one way; `p` holds what was said while it was HTTP.
+cdef STEP tunnel_half(
+    conns_t* w, half_t* h, pending_t* p, transport_t* source, transport_t* target,
+    bint up,
 ) noexcept nogil:
-    cdef bint client = (carry == CARRY_SOURCE) == up
+    cdef int flushed = pending_flush(&w.c.mover, p, target)
+    cdef MOVE move
 
-    exchange_drop(w, x, DROP_RESET_BY_CLIENT if client else DROP_RESET_BY_BACKEND)
-    return STEP_GONE
-
-
-cdef STEP tunnel_run(web_t* w, exchange_t* x) noexcept nogil:
-    cdef mover_t* m = &w.c.mover
-    cdef uint64_t before = x.request.bytes + x.response.bytes
-    cdef CARRY up, down
-
-    up = tunnel_carry(m, &x.request, &x.down, &x.up.link, &x.to_up)
-    if up != CARRY_WAIT and up != CARRY_MORE and up != CARRY_DONE:
-        return tunnel_failed(w, x, up, True)
-    down = tunnel_carry(m, &x.response, &x.up.link, &x.down, &x.to_down)
-    if down != CARRY_WAIT and down != CARRY_MORE and down != CARRY_DONE:
-        return tunnel_failed(w, x, down, False)
-    if up == CARRY_DONE and down == CARRY_DONE:
-        exchange_drop(w, x, DROP_CLOSED)
-        return STEP_GONE
-    if x.down.shut == SHUT_LATER and x.down.writable:
-        transport_shut(&x.down)
-    if x.up.link.shut == SHUT_LATER and x.up.link.writable:
-        transport_shut(&x.up.link)
-    if x.request.bytes + x.response.bytes != before:
-        tunnel_until(w, x)
-    if up == CARRY_MORE or down == CARRY_MORE:
+    if flushed == 0:
+        return STEP_WAIT
+    move = MOVE_TARGET_FAILED
+    if flushed > 0:
+        move = half_move(&w.c.mover, h, &source.end, &target.end)
+    if move == MOVE_WAIT:
+        return STEP_WAIT
+    if move == MOVE_MORE:
         return STEP_TURN
-    return STEP_WAIT
+    if move == MOVE_DONE:
+        return STEP_DONE
+    if move == MOVE_NO_MEMORY:
+        return STEP_NO_MEMORY
+    if up == (move == MOVE_SOURCE_FAILED):
+        return STEP_CLIENT_FAILED
+    return STEP_UPSTREAM_FAILED
+
+
+# ---- Where there is TLS.
+
+# Move one way, without an end but the source's: then ours is shut towards the target.
+# `b` counts, and is done when the end was passed on.
+cdef STEP tunnel_copy(
+    conns_t* w, body_t* b, pending_t* p, transport_t* source, transport_t* target,
+    bint up,
+) noexcept nogil:
+    cdef mover_t* m = &w.c.mover
+    cdef STEP source_failed = STEP_CLIENT_FAILED if up else STEP_UPSTREAM_FAILED
+    cdef STEP target_failed = STEP_UPSTREAM_FAILED if up else STEP_CLIENT_FAILED
+    cdef size_t moved = 0
+    cdef ssize_t got
+    cdef int sent
+
+    while not b.done:
+        sent = pending_flush(m, p, target)
+        if sent == 0:
+            return STEP_WAIT
+        if sent > 0:
+            if moved >= HTTP_TURN_BYTES:
+                return STEP_TURN
+            if not source.end.readable:
+                return STEP_WAIT
+            got = read_some(m, source)
+            if got == -EAGAIN:
+                return STEP_WAIT
+            if got < 0:
+                return source_failed
+            if got == 0:
+                transport_shut(target)
+                b.done = 1
+                break
+            b.bytes += got
+            moved += got
+            sent = pending_send(m, p, target, m.scratch, got)
+        if sent < 0:
+            return STEP_NO_MEMORY if sent == -ENOMEM else target_failed
+    return STEP_DONE
+
+
+# ---- Both ways.
+
+cdef STEP tunnel_one_way(conns_t* w, exchange_t* x, bint up) noexcept nogil:
+    cdef conn_t* conn = x.conn
+    cdef transport_t* link = &x.up.link
+
+    if tunnel_is_plain(x):
+        if up:
+            return tunnel_half(w, &x.half[0], &x.to_up, &conn.down, link, True)
+        return tunnel_half(w, &x.half[1], &conn.to_down, link, &conn.down, False)
+    if up:
+        return tunnel_copy(w, &x.request, &x.to_up, &conn.down, link, True)
+    return tunnel_copy(w, &x.response, &conn.to_down, link, &conn.down, False)
+
+
+# A close_notify found the socket full.
+cdef inline void tunnel_shut_late(transport_t* t) noexcept nogil:
+    if t.shut == SHUT_LATER and t.end.writable:
+        transport_shut(t)
+
+
+cdef inline uint64_t tunnel_bytes(const exchange_t* x) noexcept nogil:
+    return x.request.bytes + x.response.bytes + x.half[0].bytes + x.half[1].bytes
+
+
+cdef STEP tunnel_move(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef uint64_t before = tunnel_bytes(x)
+    cdef STEP up, down
+
+    up = tunnel_one_way(w, x, True)
+    if up > STEP_TURN and up != STEP_DONE:
+        return up
+    down = tunnel_one_way(w, x, False)
+    if down > STEP_TURN and down != STEP_DONE:
+        return down
+    if up == STEP_DONE and down == STEP_DONE:
+        return STEP_CLOSED
+    tunnel_shut_late(&x.conn.down)
+    tunnel_shut_late(&x.up.link)
+    if tunnel_bytes(x) != before:
+        tunnel_until(w, x)
+    return STEP_TURN if up == STEP_TURN or down == STEP_TURN else STEP_WAIT

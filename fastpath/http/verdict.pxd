@@ -1,6 +1,6 @@
 # What Python decided about a request, and each worker's memory of it.
 #
-# A verdict is compiled once (see docket.pyx), never changes, and is shared by whoever
+# A verdict is compiled once (verdict_api.pyx), never changes, and is shared by whoever
 # remembers or carries it out. A memory belongs to one worker.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastpath.base.addr cimport addr_t

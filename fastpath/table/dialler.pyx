@@ -1,9 +1,33 @@
-"""What dials have in common."""
+"""Connecting to backends: what a relay and an upstream connection have in common.
 
+A failed dial costs the client nothing as long as no byte has moved, so the next backend
+is tried at once. Whose socket it is, which timer and which poller tag it gets is the
+business of the caller.
+"""
+
+from libc.errno cimport EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport uint32_t
+from libc.stdio cimport snprintf
 from libc.string cimport memset
-
+from fastpath.base.linux.atomic cimport add_u32, sub_u32
 from fastpath.base.linux.clock cimport clock_us
+from fastpath.base.linux.file cimport close
+from fastpath.base.linux.socket cimport (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_TCP,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    TCP_NODELAY,
+    connect,
+    inet_ntop,
+    sockaddr,
+    sockaddr_storage,
+    socket,
+    socklen_t,
+)
+from fastpath.base.linux.text cimport error_text
 from fastpath.base.mailbox cimport (
     LETTER,
     LETTER_CONNECT_FAILED,
@@ -12,6 +36,7 @@ from fastpath.base.mailbox cimport (
     letter_t,
     mailbox_push,
 )
+from fastpath.base.socket cimport set_int, socket_keepalive, socket_lazy_ack
 from fastpath.base.stats cimport backend_stats, backend_stats_t, histogram_bucket
 from fastpath.table.balancer cimport (
     BACKEND_AS_BEFORE,
@@ -19,11 +44,17 @@ from fastpath.table.balancer cimport (
     BACKEND_RECOVERED,
     VERDICT_ON_BACKEND,
     balancer_failed,
+    balancer_pick,
     balancer_succeeded,
+    pick_t,
 )
+from fastpath.table.block cimport backend_sockaddr
+
+cdef enum:
+    KEEPALIVE_S = 30        # TCP probes to an upstream, as kubectl's
 
 
-cdef void dial_tell(context_t* c, LETTER kind, uint32_t slot) noexcept nogil:
+cdef void dialler_tell(context_t* c, LETTER kind, uint32_t slot) noexcept nogil:
     cdef letter_t letter
     memset(&letter, 0, sizeof(letter))
     letter.kind = kind
@@ -33,29 +64,138 @@ cdef void dial_tell(context_t* c, LETTER kind, uint32_t slot) noexcept nogil:
         c.stats.notices_lost += 1
 
 
-cdef void dial_note_failure(
-    context_t* c, const pool_t* pool, backend_state_t* backend
+cdef void dialler_failed(
+    context_t* c, dial_t* d, const pool_t* pool, backend_state_t* backend
 ) noexcept nogil:
     cdef VERDICT_ON_BACKEND verdict = BACKEND_AS_BEFORE
 
+    if d.tries < TRIED_MOST:
+        d.tried[d.tries] = backend.slot
+    d.tries += 1
     backend_stats(&c.stats, backend.slot).failures += 1
     if pool != NULL:
         verdict = balancer_failed(pool, backend, c.now_ms)
     if verdict == BACKEND_EJECTED:
         backend_stats(&c.stats, backend.slot).ejections += 1
-        dial_tell(c, LETTER_EJECTED, backend.slot)
+        dialler_tell(c, LETTER_EJECTED, backend.slot)
     else:
-        dial_tell(c, LETTER_CONNECT_FAILED, backend.slot)
+        dialler_tell(c, LETTER_CONNECT_FAILED, backend.slot)
 
 
-cdef void dial_note_success(
-    context_t* c, backend_state_t* backend, uint64_t began_us
+cdef void dialler_succeeded(
+    context_t* c, const dial_t* d, backend_state_t* backend
 ) noexcept nogil:
     cdef backend_stats_t* stats = backend_stats(&c.stats, backend.slot)
-    cdef uint64_t took_us = clock_us() - began_us
+    # Right for dials of up to 71 minutes, which connect_ms does not allow.
+    cdef uint32_t took_us = <uint32_t>clock_us() - d.began_us
 
     stats.connects += 1
     stats.connect_us += took_us
     stats.connects_in[histogram_bucket(took_us)] += 1
     if balancer_succeeded(backend, c.now_ms) == BACKEND_RECOVERED:
-        dial_tell(c, LETTER_RECOVERED, backend.slot)
+        dialler_tell(c, LETTER_RECOVERED, backend.slot)
+
+
+cdef bint dialler_exhausted(int error) noexcept nogil:
+    return error == EMFILE or error == ENFILE or error == ENOMEM or error == ENOBUFS
+
+
+# As Go's net package says it: users and scripts know those texts.
+cdef void dialler_say(
+    char* why, const backend_t* b, const char* what, int error
+) noexcept nogil:
+    cdef char ip[64]
+    cdef char text[128]
+
+    text[0] = 0
+    if error != 0:
+        error_text(error, text, sizeof(text))
+    if b.addr.family == AF_INET or b.addr.family == AF_INET6:
+        inet_ntop(b.addr.family, b.addr.ip, ip, sizeof(ip))
+        snprintf(
+            why, WHY_BYTES,
+            b"dial tcp [%s]:%u: %s%s" if b.addr.family == AF_INET6 else
+            b"dial tcp %s:%u: %s%s",
+            ip, <unsigned int>b.addr.port, what, text,
+        )
+    else:
+        snprintf(why, WHY_BYTES, b"dial unix %s: %s%s", b.path, what, text)
+
+
+cdef backend_t* dialler_backend(
+    const pool_t* pool, const backend_state_t* backend
+) noexcept nogil:
+    cdef uint32_t i
+
+    for i in range(pool.count):
+        if pool.backends[i].state == backend:
+            return &pool.backends[i]
+    return NULL
+
+
+cdef backend_t* dialler_pick(
+    context_t* c, const dial_t* d, const pool_t* pool, uint64_t hash
+) noexcept nogil:
+    cdef pick_t ask
+    cdef uint32_t i
+
+    if d.tries >= pool.tries:
+        return NULL
+    ask.hash = hash
+    ask.now_ms = c.now_ms
+    ask.tried_count = d.tries
+    for i in range(d.tries):
+        ask.tried[i] = d.tried[i]
+    return balancer_pick(pool, &ask, &c.seed)
+
+
+# Open a socket and start to connect. Return 0, or -errno: then nothing is left of it.
+cdef int dialler_connect(dial_t* d, attempt_t* a) noexcept nogil:
+    cdef const char* what = b"socket: "
+    cdef sockaddr_storage name
+    cdef socklen_t size = backend_sockaddr(a.backend, &name)
+    cdef int error
+
+    a.fd = socket(name.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    if a.fd != -1:
+        if a.lazy_ack:
+            socket_lazy_ack(a.fd)
+        if a.kept_alive:
+            set_int(a.fd, IPPROTO_TCP, TCP_NODELAY, 1)
+            socket_keepalive(a.fd, KEEPALIVE_S, 0)
+        d.began_us = <uint32_t>clock_us()
+        if connect(a.fd, <sockaddr*>&name, size) != -1 or errno == EINPROGRESS:
+            return 0
+        what = b"connect: "
+    error = errno
+    if a.fd != -1:
+        close(a.fd)
+        a.fd = -1
+    if a.why != NULL:
+        dialler_say(a.why, a.backend, what, error)
+    return -error
+
+
+cdef DIAL dialler_next(
+    context_t* c, dial_t* d, const pool_t* pool, attempt_t* a
+) noexcept nogil:
+    cdef backend_state_t* backend
+    cdef int failed
+
+    while True:
+        a.backend = dialler_pick(c, d, pool, a.hash)
+        if a.backend == NULL:
+            return DIAL_NO_BACKEND
+        if d.tries > 0:
+            a.retries[0] += 1
+        backend = a.backend.state
+        add_u32(&backend.active, 1)
+        failed = dialler_connect(d, a)
+        if failed == 0:
+            return DIAL_HOPED if a.backend.loopback else DIAL_WAIT
+        if not dialler_exhausted(-failed):
+            dialler_failed(c, d, pool, backend)
+        # The last touch: the slot of a backend without relays may be given to another.
+        sub_u32(&backend.active, 1)
+        if dialler_exhausted(-failed):
+            return DIAL_NO_DESCRIPTORS

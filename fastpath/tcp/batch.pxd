@@ -3,8 +3,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from fastpath.tcp.relay cimport relays_t
 
 cdef enum:
-    BURST_MOST = 64         # messages
-    BURST_SMALL = 4096      # more than that is sent at once
+    BATCH_MOST = 64         # messages
+    BATCH_SMALL = 4096      # more than that is sent at once
 
 # Bytes in the scratch buffer, behind those of the message before.
 cdef struct message_t:
@@ -13,17 +13,17 @@ cdef struct message_t:
     uint32_t source         # side
     uint32_t size
 
-cdef struct burst_t:
+cdef struct batch_t:
     uint32_t   count
     uint32_t   used         # bytes of the scratch buffer
-    message_t  messages[BURST_MOST]
+    message_t  messages[BATCH_MOST]
 
 # Deal with an event if it says no more than that there is something to read for a relay
-# that copies. Return False if it does not: then burst_send comes first, for the scratch
+# that copies. Return False if it does not: then batch_send comes first, for the scratch
 # buffer is everybody's.
-cdef bint burst_read(
-    burst_t* b, relays_t* rs, uint64_t tag, uint32_t events
+cdef bint batch_read(
+    batch_t* b, relays_t* rs, uint64_t tag, uint32_t events
 ) noexcept nogil
 
 # Send what was read.
-cdef void burst_send(burst_t* b, relays_t* rs) noexcept nogil
+cdef void batch_send(batch_t* b, relays_t* rs) noexcept nogil

@@ -4,19 +4,17 @@ its code in the cache. Relays of requests and responses live on that.
 
 from libc.errno cimport EAGAIN, EINTR
 
-from fastpath.base.linux.file cimport EPOLLIN
-from fastpath.base.poller cimport TAG_DOWN, TAG_UP, tag_generation, tag_index, tag_kind
-from fastpath.base.spill cimport SCRATCH_BYTES
-from fastpath.tcp.half cimport (
-    END_READABLE,
-    END_WRITABLE,
+from fastpath.base.end cimport END_READABLE, END_WRITABLE, end_t
+from fastpath.base.half cimport (
     MODE_SPLICE,
     MOVE_SOURCE_FAILED,
-    end_t,
     half_give,
     half_read,
     half_t,
 )
+from fastpath.base.linux.file cimport EPOLLIN
+from fastpath.base.poller cimport TAG_DOWN, TAG_UP, tag_generation, tag_index, tag_kind
+from fastpath.base.spill cimport SCRATCH_BYTES
 from fastpath.tcp.relay cimport (
     RELAY_FLOWING,
     SIDE_DOWN,
@@ -36,7 +34,7 @@ cdef inline relay_t* living(
 ) noexcept nogil:
     cdef relay_t* r = relay_at(rs, index)
 
-    if r.state != RELAY_FLOWING or r.generation != generation:
+    if r.state != RELAY_FLOWING or r.slot.generation != generation:
         return NULL
     return r
 
@@ -51,13 +49,13 @@ cdef inline bint copies(const relay_t* r, side_t side) noexcept nogil:
         and h.spill == NULL
         and h.pipe == NULL
         and not h.ended
-        and not r.queued
-        and not r.end[side].wary
+        and not r.slot.queued
+        and not r.end[side].rdhup_seen
         and r.end[side_other(side)].writable == END_WRITABLE
     )
 
 
-cdef void burst_send(burst_t* b, relays_t* rs) noexcept nogil:
+cdef void batch_send(batch_t* b, relays_t* rs) noexcept nogil:
     cdef message_t* message
     cdef relay_t* r
     cdef half_t* h
@@ -80,8 +78,8 @@ cdef void burst_send(burst_t* b, relays_t* rs) noexcept nogil:
     b.used = 0
 
 
-cdef bint burst_read(
-    burst_t* b, relays_t* rs, uint64_t tag, uint32_t events
+cdef bint batch_read(
+    batch_t* b, relays_t* rs, uint64_t tag, uint32_t events
 ) noexcept nogil:
     cdef side_t side = SIDE_DOWN if tag_kind(tag) == TAG_DOWN else SIDE_UP
     cdef relay_t* r
@@ -101,25 +99,25 @@ cdef bint burst_read(
     if n == 0 or n == -EINTR:
         return False  # a FIN, among other things: the ordinary way
     if n > 0:
-        burst_keep(b, r, side, n)
-    if n < 0 or n > BURST_SMALL or burst_full(b):
-        burst_send(b, rs)
+        batch_keep(b, r, side, n)
+    if n < 0 or n > BATCH_SMALL or batch_full(b):
+        batch_send(b, rs)
     if n < 0 or src.readable:
-        burst_go_on(rs, tag, side, n)
+        batch_go_on(rs, tag, side, n)
     return True
 
 
-cdef inline bint burst_full(const burst_t* b) noexcept nogil:
-    return b.count == BURST_MOST or b.used > SCRATCH_BYTES // 2
+cdef inline bint batch_full(const batch_t* b) noexcept nogil:
+    return b.count == BATCH_MOST or b.used > SCRATCH_BYTES // 2
 
 
-cdef void burst_keep(
-    burst_t* b, const relay_t* r, side_t side, ssize_t n
+cdef void batch_keep(
+    batch_t* b, const relay_t* r, side_t side, ssize_t n
 ) noexcept nogil:
     cdef message_t* message = &b.messages[b.count]
 
-    message.index = r.index
-    message.generation = r.generation
+    message.index = r.slot.index
+    message.generation = r.slot.generation
     message.source = side
     message.size = <uint32_t>n
     b.count += 1
@@ -127,7 +125,7 @@ cdef void burst_keep(
 
 
 # The source has failed (n is -errno), or has more than fitted in.
-cdef void burst_go_on(
+cdef void batch_go_on(
     relays_t* rs, uint64_t tag, side_t side, ssize_t n
 ) noexcept nogil:
     cdef relay_t* r = living(rs, tag_index(tag), tag_generation(tag))

@@ -6,19 +6,20 @@ the loop. A failed dial costs the client nothing: no byte has moved, and what wa
 from it waits in the spill for the next backend.
 """
 
-from libc.errno cimport (
-    EAGAIN,
-    EINPROGRESS,
-    EMFILE,
-    ENFILE,
-    ENOBUFS,
-    ENOMEM,
-    errno,
-)
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint8_t
 
-from fastpath.base.linux.atomic cimport add_u32, sub_u32
-from fastpath.base.linux.clock cimport clock_us
+from fastpath.base.end cimport (
+    END_FULL,
+    END_HOPED,
+    END_KEPT_ALIVE,
+    END_NODELAY,
+    END_POLLED,
+    END_WRITABLE,
+    end_close,
+    end_t,
+)
+from fastpath.base.half cimport MOVE, MOVE_TARGET_FAILED, half_move, half_t
+from fastpath.base.linux.atomic cimport sub_u32
 from fastpath.base.linux.file cimport (
     EPOLLERR,
     EPOLLHUP,
@@ -27,20 +28,7 @@ from fastpath.base.linux.file cimport (
     EPOLLPRI,
     EPOLLRDHUP,
 )
-from fastpath.base.linux.socket cimport (
-    MSG_DONTWAIT,
-    MSG_PEEK,
-    SOCK_CLOEXEC,
-    SOCK_NONBLOCK,
-    SOCK_STREAM,
-    connect,
-    recv,
-    sockaddr,
-    sockaddr_storage,
-    socket,
-    socklen_t,
-)
-from fastpath.base.socket cimport socket_lazy_ack
+from fastpath.base.linux.socket cimport MSG_DONTWAIT, MSG_PEEK, recv
 from fastpath.base.stats cimport (
     DROP,
     DROP_CONNECT_FAILED,
@@ -51,31 +39,25 @@ from fastpath.base.stats cimport (
     vip_stats,
 )
 from fastpath.base.timer cimport timer_arm
-from fastpath.table.balancer cimport balancer_pick, pick_t
-from fastpath.table.block cimport backend_sockaddr
-from fastpath.table.dialler cimport dial_note_failure, dial_note_success
-from fastpath.table.registry cimport backend_state_t
-from fastpath.table.table cimport backend_t, pool_t, table_pool, table_vip, vip_t
-from fastpath.tcp.half cimport (
-    END_FULL,
-    END_HOPED,
-    END_KEPT_ALIVE,
-    END_NODELAY,
-    END_POLLED,
-    END_WRITABLE,
-    MOVE,
-    MOVE_TARGET_FAILED,
-    end_t,
-    half_move,
-    half_t,
+from fastpath.table.dialler cimport (
+    DIAL,
+    DIAL_NO_BACKEND,
+    DIAL_NO_DESCRIPTORS,
+    DIAL_WAIT,
+    attempt_t,
+    dialler_exhausted,
+    dialler_failed,
+    dialler_next,
+    dialler_succeeded,
 )
+from fastpath.table.registry cimport backend_state_t
+from fastpath.table.table cimport pool_t, table_pool, table_vip, vip_t
 from fastpath.tcp.relay cimport (
     RELAY_DIALLING,
     RELAY_FLOWING,
     RELAY_FREE,
     SIDE_DOWN,
     SIDE_UP,
-    end_close,
     relay_drop,
     relay_event,
     relay_move,
@@ -97,55 +79,48 @@ cdef void dial_start(relays_t* rs, relay_t* r) noexcept nogil:
         relay_poll(rs, r, SIDE_DOWN, EPOLLIN)
 
 
-cdef backend_t* dial_pick(relays_t* rs, relay_t* r, vip_t* v) noexcept nogil:
-    cdef pool_t* pool
-    cdef pick_t ask
-    cdef uint32_t i
-
-    if v == NULL:
-        return NULL
-    pool = table_pool(rs.c, v.pool)
-    if r.tries >= pool.tries:
-        return NULL
-    ask.hash = r.hash
-    ask.now_ms = rs.c.now_ms
-    ask.tried_count = r.tries
-    for i in range(r.tries):
-        ask.tried[i] = r.tried[i]
-    return balancer_pick(pool, &ask, &rs.c.seed)
-
-
 # Try backends until one may answer. Return False if the relay is no more.
 cdef bint dial_on(relays_t* rs, relay_t* r) noexcept nogil:
     cdef vip_t* v = table_vip(rs.c, r.vip.slot)
-    cdef backend_t* b
-    cdef int failed
+    cdef uint8_t tries = r.dial.tries
+    cdef DIAL dial = DIAL_NO_BACKEND
+    cdef const pool_t* pool = NULL
+    cdef attempt_t a
 
+    a.hash = r.hash
+    a.lazy_ack = v != NULL and v.listen.client_first
+    a.kept_alive = False
+    a.why = NULL
+    a.retries = &vip_stats(&rs.c.stats, r.vip.slot).retries
+    if v != NULL:
+        pool = table_pool(rs.c, v.pool)
     while True:
-        b = dial_pick(rs, r, v)
-        if b == NULL:
+        if pool != NULL:
+            dial = dialler_next(rs.c, &r.dial, pool, &a)
+        if r.dial.tries > tries:
+            r.reason = DROP_CONNECT_FAILED
+        if dial == DIAL_NO_BACKEND:
             relay_drop(rs, r, <DROP>r.reason)
             return False
-        if r.tries > 0:
-            vip_stats(&rs.c.stats, r.vip.slot).retries += 1
-        r.backend = b.state
-        add_u32(&b.state.active, 1)
-        failed = dial_connect(rs, r, b, v)
-        if failed == 0:
-            return True
-        if r.state == RELAY_FREE:
-            return False
-        if failed == -EMFILE or failed == -ENFILE or (
-            failed == -ENOMEM or failed == -ENOBUFS
-        ):
+        if dial == DIAL_NO_DESCRIPTORS:
             relay_drop(rs, r, DROP_NO_DESCRIPTORS)
             return False
-        dial_failed(rs, r, v, DROP_CONNECT_FAILED)
+        r.backend = a.backend.state
+        r.end[SIDE_UP].fd = a.fd
+        if dial == DIAL_WAIT:
+            timer_arm(&rs.c.wheel, &r.timer, rs.c.now_ms + pool.connect_ms)
+            return relay_poll(rs, r, SIDE_UP, EPOLLIN | EPOLLOUT)
+        if dial_at_once(rs, r, pool.connect_ms):
+            return r.state != RELAY_FREE
+        if dialler_exhausted(rs.c.mover.error):
+            relay_drop(rs, r, DROP_NO_DESCRIPTORS)
+            return False
+        dial_failed(rs, r, pool, DROP_CONNECT_FAILED)
 
 
 # Leave the backend that did not answer; the relay stays DIALLING.
 cdef void dial_failed(
-    relays_t* rs, relay_t* r, const vip_t* v, DROP reason
+    relays_t* rs, relay_t* r, const pool_t* pool, DROP reason
 ) noexcept nogil:
     cdef backend_state_t* backend = r.backend
 
@@ -154,42 +129,14 @@ cdef void dial_failed(
     r.end[SIDE_UP].writable = 0
     r.backend = NULL
     r.reason = reason
-    if r.tries < 3:
-        r.tried[r.tries] = backend.slot
-    r.tries += 1
-    dial_note_failure(
-        rs.c, table_pool(rs.c, v.pool) if v != NULL else NULL, backend
-    )
+    dialler_failed(rs.c, &r.dial, pool, backend)
     # The last touch: the slot of a backend without relays may be given to another.
     sub_u32(&backend.active, 1)
 
 
-# Start to connect. Return 0, or -errno if that failed at once.
-cdef int dial_connect(
-    relays_t* rs, relay_t* r, const backend_t* b, const vip_t* v
-) noexcept nogil:
-    cdef sockaddr_storage name
-    cdef socklen_t size = backend_sockaddr(b, &name)
-    cdef uint32_t connect_ms = table_pool(rs.c, v.pool).connect_ms
-    cdef end_t* up = &r.end[SIDE_UP]
-
-    up.fd = socket(name.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
-    if up.fd == -1:
-        return -errno
-    if v.listen.client_first:
-        socket_lazy_ack(up.fd)
-    r.dialled_us = clock_us()
-    if connect(up.fd, <sockaddr*>&name, size) == -1 and errno != EINPROGRESS:
-        return -errno
-    if b.loopback:
-        return dial_at_once(rs, r, connect_ms)
-    timer_arm(&rs.c.wheel, &r.timer, rs.c.now_ms + connect_ms)
-    relay_poll(rs, r, SIDE_UP, EPOLLIN | EPOLLOUT)
-    return 0 if r.state != RELAY_FREE else -EAGAIN
-
-
-# Hand on what the client has said without waiting for the handshake.
-cdef int dial_at_once(relays_t* rs, relay_t* r, uint32_t timeout_ms) noexcept nogil:
+# Hand on what the client has said without waiting for the handshake. Return False if
+# the backend turns out not to be connected: mover.error.
+cdef bint dial_at_once(relays_t* rs, relay_t* r, uint32_t timeout_ms) noexcept nogil:
     cdef half_t* h = &r.half[SIDE_DOWN]
     cdef end_t* up = &r.end[SIDE_UP]
     cdef MOVE move
@@ -197,7 +144,7 @@ cdef int dial_at_once(relays_t* rs, relay_t* r, uint32_t timeout_ms) noexcept no
     up.writable = END_HOPED
     move = half_move(&rs.c.mover, h, &r.end[SIDE_DOWN], up)
     if move == MOVE_TARGET_FAILED and h.bytes == 0:
-        return -rs.c.mover.error
+        return False
     timer_arm(&rs.c.wheel, &r.timer, rs.c.now_ms + timeout_ms)
     if h.bytes == 0:
         up.writable = END_FULL  # until the poller says that it is connected
@@ -205,7 +152,7 @@ cdef int dial_at_once(relays_t* rs, relay_t* r, uint32_t timeout_ms) noexcept no
     elif dial_connected(rs, r) and relay_moved(rs, r, SIDE_DOWN, move, h.bytes):
         if h.ended and not h.done:
             relay_move(rs, r, SIDE_DOWN)
-    return 0 if r.state != RELAY_FREE else -EAGAIN
+    return True
 
 
 # The backend has answered. Return False if the relay is no more.
@@ -214,7 +161,7 @@ cdef bint dial_connected(relays_t* rs, relay_t* r) noexcept nogil:
 
     r.state = RELAY_FLOWING
     r.active_ms = rs.c.now_ms
-    dial_note_success(rs.c, r.backend, r.dialled_us)
+    dialler_succeeded(rs.c, &r.dial, r.backend)
     if r.end[SIDE_UP].writable == END_HOPED:
         r.end[SIDE_UP].writable = END_WRITABLE
     # The timer stands at the connect deadline; it looks further from there.
@@ -229,7 +176,9 @@ cdef bint dial_connected(relays_t* rs, relay_t* r) noexcept nogil:
 cdef void dial_next(
     relays_t* rs, relay_t* r, DROP reason
 ) noexcept nogil:
-    dial_failed(rs, r, table_vip(rs.c, r.vip.slot), reason)
+    cdef const vip_t* v = table_vip(rs.c, r.vip.slot)
+
+    dial_failed(rs, r, table_pool(rs.c, v.pool) if v != NULL else NULL, reason)
     dial_on(rs, r)
 
 
@@ -248,7 +197,7 @@ cdef void dial_event(
             return
         r.end[SIDE_DOWN].readable = 1
         if events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP):
-            r.end[SIDE_DOWN].wary = 1
+            r.end[SIDE_DOWN].rdhup_seen = 1
     elif events & (EPOLLERR | EPOLLHUP):
         if events & EPOLLIN and dial_spoke(&r.end[SIDE_UP]):
             r.end[SIDE_UP].writable = END_WRITABLE
@@ -260,7 +209,7 @@ cdef void dial_event(
         r.end[SIDE_UP].writable = END_WRITABLE
         r.end[SIDE_UP].readable = 1  # a server may speak first
         if events & (EPOLLPRI | EPOLLRDHUP):
-            r.end[SIDE_UP].wary = 1
+            r.end[SIDE_UP].rdhup_seen = 1
         if dial_connected(rs, r) and relay_move(rs, r, SIDE_DOWN):
             relay_move(rs, r, SIDE_UP)
 

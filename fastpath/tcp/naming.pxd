@@ -4,17 +4,17 @@ from fastpath.base.addr cimport addr_t
 from fastpath.tcp.relay cimport relay_t, relays_t, side_t
 
 # Relay the client `fd`, which is the relay's from now on whatever happens.
-cdef void admit_open(
+cdef void naming_open(
     relays_t* rs, int fd, uint32_t vip, const addr_t* client
 ) noexcept nogil
 
 # The poller reported `events` for one end of a relay that is not FLOWING yet.
-cdef void admit_event(
+cdef void naming_event(
     relays_t* rs, relay_t* r, side_t side, uint32_t events
 ) noexcept nogil
 
 # The timer of such a relay fired.
-cdef void admit_timer(relays_t* rs, relay_t* r) noexcept nogil
+cdef void naming_timer(relays_t* rs, relay_t* r) noexcept nogil
 
 # Take the PROXY header off the bytes that wait in a socket, and nothing behind it.
 # `client` becomes the address it names, or the peer's own. `scratch` has room for

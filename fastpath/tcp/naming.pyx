@@ -81,7 +81,7 @@ cdef bint vip_trusts(const vip_t* v, const addr_t* peer) noexcept nogil:
 
 
 # The address of the client is known. Return -1, or the DROP of a limit.
-cdef int admit_judge(
+cdef int naming_judge(
     relays_t* rs, relay_t* r, const vip_t* v, const addr_t* client
 ) noexcept nogil:
     cdef const pool_t* pool = table_pool(rs.c, v.pool)
@@ -92,7 +92,7 @@ cdef int admit_judge(
     return vip_judge(v, r.source, rs.c.now_ms, &r.by_source)
 
 
-cdef void admit_open(
+cdef void naming_open(
     relays_t* rs, int fd, uint32_t vip, const addr_t* client
 ) noexcept nogil:
     cdef vip_t* v = table_vip(rs.c, vip)
@@ -111,7 +111,7 @@ cdef void admit_open(
     trusted = v.trusted_count > 0 and vip_trusts(v, client)
     limit = vip_enter(v)
     if limit < 0 and not trusted:
-        limit = admit_judge(rs, r, v, client)
+        limit = naming_judge(rs, r, v, client)
     if limit >= 0:
         vip_leave(r.vip, r.source, r.by_source)
         context_refuse(rs.c, fd, vip, <DROP>limit)
@@ -127,13 +127,13 @@ cdef void admit_open(
         &rs.c.wheel, &r.timer, rs.c.now_ms + table_pool(rs.c, v.pool).connect_ms
     )
     # Most headers have come with the connection: client_first waits for them.
-    if not admit_named(rs, r, False):
+    if not naming_read(rs, r, False):
         relay_poll(rs, r, SIDE_DOWN, EPOLLIN)
 
 
 # Read the header, if it is whole. Return False if the relay still waits for it. `last`:
 # there is no more to come.
-cdef bint admit_named(relays_t* rs, relay_t* r, bint last) noexcept nogil:
+cdef bint naming_read(relays_t* rs, relay_t* r, bint last) noexcept nogil:
     cdef vip_t* v = table_vip(rs.c, r.vip.slot)
     cdef addr_t client
     cdef int failed = socket_named(r.end[SIDE_DOWN].fd, rs.c.mover.scratch, &client)
@@ -148,7 +148,7 @@ cdef bint admit_named(relays_t* rs, relay_t* r, bint last) noexcept nogil:
     elif v == NULL:
         relay_drop(rs, r, DROP_NO_BACKEND)
     else:
-        limit = admit_judge(rs, r, v, &client)
+        limit = naming_judge(rs, r, v, &client)
         if limit >= 0:
             relay_drop(rs, r, <DROP>limit)
         else:
@@ -156,7 +156,7 @@ cdef bint admit_named(relays_t* rs, relay_t* r, bint last) noexcept nogil:
     return True
 
 
-cdef void admit_event(
+cdef void naming_event(
     relays_t* rs, relay_t* r, side_t side, uint32_t events
 ) noexcept nogil:
     if r.state == RELAY_DIALLING:
@@ -166,11 +166,11 @@ cdef void admit_event(
             relay_drop(rs, r, DROP_RESET_BY_CLIENT)
             return
         if events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP):
-            r.end[SIDE_DOWN].wary = 1
-        admit_named(rs, r, events & (EPOLLRDHUP | EPOLLHUP) != 0)
+            r.end[SIDE_DOWN].rdhup_seen = 1
+        naming_read(rs, r, events & (EPOLLRDHUP | EPOLLHUP) != 0)
 
 
-cdef void admit_timer(relays_t* rs, relay_t* r) noexcept nogil:
+cdef void naming_timer(relays_t* rs, relay_t* r) noexcept nogil:
     if r.state == RELAY_NAMING:
         relay_drop(rs, r, DROP_HEADER_TIMEOUT)
     else:

@@ -11,15 +11,14 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from fastpath.base.context cimport context_t
+from fastpath.base.end cimport end_t
+from fastpath.base.half cimport MOVE, half_t
+from fastpath.base.slab cimport slab_at, slab_t, slot_t
 from fastpath.base.stats cimport DROP
 from fastpath.base.timer cimport timer_t
+from fastpath.table.dialler cimport dial_t
 from fastpath.table.registry cimport backend_state_t, vip_state_t
 from fastpath.table.table cimport vip_t
-from fastpath.tcp.half cimport MOVE, end_t, half_t
-
-cdef enum:
-    RELAY_CHUNK = 256    # relays allocated at once
-    RELAY_NONE = 0xffffffff
 
 # Which end of a relay; half[s] takes from side s.
 ctypedef int side_t
@@ -38,34 +37,24 @@ cdef enum RELAY_STATE:
     RELAY_FLOWING
 
 cdef struct relay_t:
-    timer_t           timer        # first: the wheel's pointer is the relay's
+    slot_t            slot         # first
+    timer_t           timer        # second, see slot_of_timer
     half_t            half[2]
     end_t             end[2]
     uint64_t          active_ms    # bytes last moved
-    uint64_t          dialled_us
     uint64_t          source       # hash of the client's address; limits and ring
     uint64_t          hash         # for the ring
     backend_state_t*  backend      # borrowed; NULL = none picked
     vip_state_t*      vip          # borrowed
-    uint32_t          index        # of this slot
-    uint32_t          generation   # of this slot, 28 bits
-    uint32_t          next         # free list or run queue; RELAY_NONE = last
-    uint32_t          tried[3]     # slots of backends that failed
+    dial_t            dial
     uint8_t           state        # RELAY_STATE
-    uint8_t           tries
-    uint8_t           queued       # in the run queue
     uint8_t           by_source    # counted in the vip's sketch
     uint8_t           reason       # DROP of the last failed dial
 
 # All relays of one worker.
 cdef struct relays_t:
     context_t*  c            # borrowed
-    relay_t**   chunks       # owned
-    uint32_t    chunk_count
-    uint32_t    chunk_room
-    uint32_t    free         # head of the free list
-    uint32_t    run_first
-    uint32_t    run_last
+    slab_t      slab
 
 cdef void relays_init(relays_t* rs, context_t* c) noexcept nogil
 
@@ -73,18 +62,15 @@ cdef void relays_init(relays_t* rs, context_t* c) noexcept nogil
 cdef void relays_fini(relays_t* rs) noexcept nogil
 
 cdef inline relay_t* relay_at(relays_t* rs, uint32_t index) noexcept nogil:
-    return &rs.chunks[index // RELAY_CHUNK][index % RELAY_CHUNK]
+    return <relay_t*>slab_at(&rs.slab, index)
 
 # ---- For naming and dial, which bring relays from accept to FLOWING.
 
 # A zeroed relay, still RELAY_FREE, that holds the client `fd`; NULL = no memory.
 cdef relay_t* relay_new(relays_t* rs, int fd) noexcept nogil
 
-# Give back a slot whose relay was dropped or never started.
+# Give back the slot of a relay that never started.
 cdef void relay_free(relays_t* rs, relay_t* r) noexcept nogil
-
-# Close an end (or none). With `reset`, its peer gets an RST instead of a FIN.
-cdef void end_close(end_t* e, bint reset) noexcept nogil
 
 # The one way out for a relay: close both ends, count the reason, free the slot.
 cdef void relay_drop(relays_t* rs, relay_t* r, DROP reason) noexcept nogil
@@ -114,8 +100,9 @@ cdef void relay_event(
 # The timer fired: idle for too long, or armed anew. `v` may be NULL.
 cdef void relay_timer(relays_t* rs, relay_t* r, const vip_t* v) noexcept nogil
 
-# Go on with the halves that had their turn and were not finished.
-cdef void relays_run(relays_t* rs) noexcept nogil
+# Go on with the halves that had their turn and were not finished: `r` comes out of the
+# run queue, and may have been dropped meanwhile.
+cdef void relay_run(relays_t* rs, relay_t* r) noexcept nogil
 
 # Reset relays of the backend in `slot`, or SLOT_ALL, among `count` slots from
 # `first`. Return the next slot to look at, or 0 when all were looked at.

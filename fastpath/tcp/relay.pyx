@@ -3,10 +3,28 @@
 Sources: RFC 9293 3.6 (half-close) and 3.5.3 (reset).
 """
 
-from libc.errno cimport ENOMEM, EPIPE, ETIMEDOUT
-from libc.stdlib cimport calloc, free, realloc
+from libc.errno cimport EPIPE, ETIMEDOUT
 from libc.string cimport memset
 
+from fastpath.base.end cimport (
+    END_FULL,
+    END_HOPED,
+    END_KEPT_ALIVE,
+    END_POLLED,
+    END_POLLED_OUT,
+    END_WRITABLE,
+    end_close,
+)
+from fastpath.base.half cimport (
+    MOVE_DONE,
+    MOVE_MORE,
+    MOVE_NO_MEMORY,
+    MOVE_SOURCE_FAILED,
+    MOVE_TARGET_FAILED,
+    half_holds,
+    half_move,
+    half_release,
+)
 from fastpath.base.linux.atomic cimport store_u64, sub_u32
 from fastpath.base.linux.debug cimport check
 from fastpath.base.linux.file cimport (
@@ -17,12 +35,21 @@ from fastpath.base.linux.file cimport (
     EPOLLOUT,
     EPOLLPRI,
     EPOLLRDHUP,
-    close,
 )
 from fastpath.base.linux.socket cimport SOL_SOCKET, SO_ERROR, getsockopt, socklen_t
 from fastpath.base.mailbox cimport SLOT_ALL
 from fastpath.base.poller cimport TAG_DOWN, TAG_UP, poller_add, poller_change, tag_make
-from fastpath.base.socket cimport socket_keepalive, socket_reset
+from fastpath.base.slab cimport (
+    KIND_RELAY,
+    run_push,
+    slab_count,
+    slab_fini,
+    slab_give,
+    slab_init,
+    slab_reclaim,
+    slab_take,
+)
+from fastpath.base.socket cimport socket_keepalive
 from fastpath.base.stats cimport (
     DROP_CLOSED,
     DROP_ENGINE_CLOSED,
@@ -39,82 +66,27 @@ from fastpath.base.stats cimport (
 from fastpath.base.timer cimport timer_arm, timer_disarm
 from fastpath.table.admission cimport vip_leave
 from fastpath.table.table cimport vip_t
-from fastpath.tcp.half cimport (
-    END_FULL,
-    END_HOPED,
-    END_KEPT_ALIVE,
-    END_POLLED,
-    END_POLLED_OUT,
-    END_WRITABLE,
-    MOVE_DONE,
-    MOVE_MORE,
-    MOVE_NO_MEMORY,
-    MOVE_SOURCE_FAILED,
-    MOVE_TARGET_FAILED,
-    half_holds,
-    half_move,
-    half_release,
-)
 
 cdef void relays_init(relays_t* rs, context_t* c) noexcept nogil:
     memset(rs, 0, sizeof(relays_t))
     rs.c = c
-    rs.free = RELAY_NONE
-    rs.run_first = RELAY_NONE
-    rs.run_last = RELAY_NONE
+    slab_init(&rs.slab, sizeof(relay_t), KIND_RELAY)
 
 
 cdef void relays_fini(relays_t* rs) noexcept nogil:
     cdef uint32_t i
 
-    for i in range(rs.chunk_count * RELAY_CHUNK):
+    for i in range(slab_count(&rs.slab)):
         if relay_at(rs, i).state != RELAY_FREE:
             relay_drop(rs, relay_at(rs, i), DROP_ENGINE_CLOSED)
-    for i in range(rs.chunk_count):
-        free(rs.chunks[i])
-    free(rs.chunks)
-    rs.chunks = NULL
-    rs.chunk_count = 0
-
-
-cdef int relays_grow(relays_t* rs) noexcept nogil:
-    cdef uint32_t room = rs.chunk_room * 2 if rs.chunk_room > 0 else 16
-    cdef relay_t** chunks
-    cdef relay_t* r
-    cdef uint32_t i
-
-    if rs.chunk_count == rs.chunk_room:
-        chunks = <relay_t**>realloc(rs.chunks, room * sizeof(relay_t*))
-        if chunks == NULL:
-            return -ENOMEM
-        rs.chunks = chunks
-        rs.chunk_room = room
-    rs.chunks[rs.chunk_count] = <relay_t*>calloc(RELAY_CHUNK, sizeof(relay_t))
-    if rs.chunks[rs.chunk_count] == NULL:
-        return -ENOMEM
-    rs.chunk_count += 1
-    for i in range(rs.chunk_count * RELAY_CHUNK, (rs.chunk_count - 1) * RELAY_CHUNK,
-                   -1):
-        r = relay_at(rs, i - 1)
-        r.index = i - 1
-        r.next = rs.free
-        rs.free = r.index
-    return 0
+    slab_fini(&rs.slab)
 
 
 cdef relay_t* relay_new(relays_t* rs, int fd) noexcept nogil:
-    cdef relay_t* r
-    cdef uint32_t index, generation
+    cdef relay_t* r = <relay_t*>slab_take(&rs.slab)
 
-    if rs.free == RELAY_NONE and relays_grow(rs) < 0:
+    if r == NULL:
         return NULL
-    r = relay_at(rs, rs.free)
-    rs.free = r.next
-    index = r.index
-    generation = r.generation
-    memset(r, 0, sizeof(relay_t))
-    r.index = index
-    r.generation = generation
     r.end[SIDE_DOWN].fd = fd
     r.end[SIDE_UP].fd = -1
     r.active_ms = rs.c.now_ms
@@ -122,20 +94,7 @@ cdef relay_t* relay_new(relays_t* rs, int fd) noexcept nogil:
 
 
 cdef void relay_free(relays_t* rs, relay_t* r) noexcept nogil:
-    # Events of the old relay that are still in the batch find another generation.
-    r.generation = (r.generation + 1) & 0xfffffff
-    r.next = rs.free
-    rs.free = r.index
-
-
-cdef void end_close(end_t* e, bint reset) noexcept nogil:
-    if e.fd == -1:
-        return
-    if reset:
-        socket_reset(e.fd)
-    else:
-        close(e.fd)
-    e.fd = -1
+    slab_give(&rs.slab, r)
 
 
 cdef void relay_drop(relays_t* rs, relay_t* r, DROP reason) noexcept nogil:
@@ -162,8 +121,7 @@ cdef void relay_drop(relays_t* rs, relay_t* r, DROP reason) noexcept nogil:
     half_release(&rs.c.mover, &r.half[SIDE_DOWN])
     half_release(&rs.c.mover, &r.half[SIDE_UP])
     r.state = RELAY_FREE
-    if not r.queued:  # else the run queue frees it when it comes by
-        relay_free(rs, r)
+    relay_free(rs, r)
 
 
 # ---- Moving.
@@ -182,7 +140,7 @@ cdef bint relay_poll(
 ) noexcept nogil:
     cdef end_t* e = &r.end[side]
     cdef uint64_t tag = tag_make(
-        TAG_DOWN if side == SIDE_DOWN else TAG_UP, r.index, r.generation
+        TAG_DOWN if side == SIDE_DOWN else TAG_UP, r.slot.index, r.slot.generation
     )
     cdef int failed
 
@@ -211,18 +169,6 @@ cdef void relay_failed(
         relay_drop(rs, r, DROP_RESET_BY_BACKEND)
 
 
-cdef void relay_queue(relays_t* rs, relay_t* r) noexcept nogil:
-    if r.queued:
-        return
-    r.queued = 1
-    r.next = RELAY_NONE
-    if rs.run_first == RELAY_NONE:
-        rs.run_first = r.index
-    else:
-        relay_at(rs, rs.run_last).next = r.index
-    rs.run_last = r.index
-
-
 cdef bint relay_moved(
     relays_t* rs, relay_t* r, side_t source, MOVE move, uint64_t moved
 ) noexcept nogil:
@@ -230,7 +176,7 @@ cdef bint relay_moved(
 
     relay_count(rs, r, source, moved)
     if move == MOVE_MORE:
-        relay_queue(rs, r)
+        run_push(&rs.c.run, &r.slot)
     elif move == MOVE_SOURCE_FAILED:
         relay_failed(rs, r, source, rs.c.mover.error)
     elif move == MOVE_TARGET_FAILED:
@@ -278,7 +224,7 @@ cdef void relay_broken(
         target.writable = END_HOPED
     h.last = 0  # close(2) will not send that FIN, but a reset
     r.end[side].readable = 1
-    r.end[side].wary = 1
+    r.end[side].rdhup_seen = 1
     while move == MOVE_MORE:  # its peer is gone: what waits is all there will be
         move = half_move(&rs.c.mover, h, &r.end[side], target)
     relay_count(rs, r, side, h.bytes - before)
@@ -300,7 +246,7 @@ cdef void relay_event(
     if events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP):
         e.readable = 1
         if events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP):
-            e.wary = 1
+            e.rdhup_seen = 1
         relay_move(rs, r, side)
 
 
@@ -318,29 +264,17 @@ cdef void relay_timer(relays_t* rs, relay_t* r, const vip_t* v) noexcept nogil:
         timer_arm(&rs.c.wheel, &r.timer, r.active_ms + idle_ms)
 
 
-cdef void relays_run(relays_t* rs) noexcept nogil:
-    cdef uint32_t last = rs.run_last
-    cdef uint32_t index = RELAY_NONE
-    cdef relay_t* r
-
-    # Those queued meanwhile wait for the next turn of the loop.
-    while rs.run_first != RELAY_NONE and index != last:
-        index = rs.run_first
-        r = relay_at(rs, index)
-        rs.run_first = r.next
-        if rs.run_first == RELAY_NONE:
-            rs.run_last = RELAY_NONE
-        r.queued = 0
-        if r.state == RELAY_FREE:
-            relay_free(rs, r)
-        elif relay_move(rs, r, SIDE_DOWN):
-            relay_move(rs, r, SIDE_UP)
+cdef void relay_run(relays_t* rs, relay_t* r) noexcept nogil:
+    if r.state == RELAY_FREE:
+        slab_reclaim(&rs.slab, &r.slot)
+    elif relay_move(rs, r, SIDE_DOWN):
+        relay_move(rs, r, SIDE_UP)
 
 
 cdef uint32_t relays_reset(
     relays_t* rs, uint32_t slot, uint32_t first, uint32_t count
 ) noexcept nogil:
-    cdef uint32_t end = rs.chunk_count * RELAY_CHUNK
+    cdef uint32_t end = slab_count(&rs.slab)
     cdef uint32_t i
     cdef relay_t* r
 

@@ -8,10 +8,10 @@ cdef BIO* wire_new(int fd) noexcept nogil
 cdef bint wire_dry(const BIO* b) noexcept nogil
 cdef void wire_look(BIO* b) noexcept nogil
 
-# The peer may say in letters why there will be no TLS: they stay in the socket then, as
-# if there was nothing to read.
-cdef void wire_heed_letters(BIO* b) noexcept nogil
-cdef bint wire_letters(const BIO* b) noexcept nogil
+# The peer may say in plain text why there will be no TLS: the text stays in the socket
+# then, and a read finds nothing.
+cdef void wire_expect_plaintext(BIO* b) noexcept nogil
+cdef bint wire_met_plaintext(const BIO* b) noexcept nogil
 
 # More is written at once behind what is written next: let TCP wait for it.
 cdef void wire_more(BIO* b, bint more) noexcept nogil

@@ -21,8 +21,8 @@ from fastpath.tls.openssl cimport (
 cdef enum:
     WIRE_DRY = 0x10000  # flags of ours, beyond those of OpenSSL
     WIRE_MORE = 0x20000
-    WIRE_HEED = 0x40000  # until the first byte has come
-    WIRE_LETTERS = 0x80000
+    WIRE_EXPECT_PLAINTEXT = 0x40000  # until the first byte has come
+    WIRE_MET_PLAINTEXT = 0x80000
 
 
 cdef inline int wire_fd(BIO* b) noexcept nogil:
@@ -31,7 +31,7 @@ cdef inline int wire_fd(BIO* b) noexcept nogil:
 
 cdef int wire_read(BIO* b, char* into, size_t size, size_t* got) noexcept nogil:
     cdef ssize_t n
-    cdef int flags = MSG_PEEK if BIO_test_flags(b, WIRE_HEED) else 0
+    cdef int flags = MSG_PEEK if BIO_test_flags(b, WIRE_EXPECT_PLAINTEXT) else 0
 
     BIO_clear_retry_flags(b)
     BIO_clear_flags(b, WIRE_DRY)
@@ -39,10 +39,10 @@ cdef int wire_read(BIO* b, char* into, size_t size, size_t* got) noexcept nogil:
         n = recv(wire_fd(b), into, size, flags)
         if n > 0 and flags == MSG_PEEK:
             if c" " <= into[0] <= c"~":  # records begin with a control character
-                BIO_set_flags(b, WIRE_LETTERS)
+                BIO_set_flags(b, WIRE_MET_PLAINTEXT)
                 BIO_set_retry_read(b)
                 return -1
-            BIO_clear_flags(b, WIRE_HEED)
+            BIO_clear_flags(b, WIRE_EXPECT_PLAINTEXT)
             flags = 0
             continue
         if n > 0:
@@ -112,12 +112,12 @@ cdef void wire_look(BIO* b) noexcept nogil:
     BIO_clear_flags(b, WIRE_DRY)
 
 
-cdef void wire_heed_letters(BIO* b) noexcept nogil:
-    BIO_set_flags(b, WIRE_HEED)
+cdef void wire_expect_plaintext(BIO* b) noexcept nogil:
+    BIO_set_flags(b, WIRE_EXPECT_PLAINTEXT)
 
 
-cdef bint wire_letters(const BIO* b) noexcept nogil:
-    return BIO_test_flags(b, WIRE_LETTERS) != 0
+cdef bint wire_met_plaintext(const BIO* b) noexcept nogil:
+    return BIO_test_flags(b, WIRE_MET_PLAINTEXT) != 0
 
 
 cdef void wire_more(BIO* b, bint more) noexcept nogil:

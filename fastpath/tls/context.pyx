@@ -297,7 +297,7 @@ cdef class ClientContext:
 
 # One certificate of a server; everything but the choice among them is on each, because
 # a connection that changes over asks its new context.
-cdef SSL_CTX* server_new(object spec, int number) except NULL:
+cdef SSL_CTX* upconn_new(object spec, int number) except NULL:
     cdef SSL_CTX* c = context_new(TLS_server_method())
     cdef annex_t* a = annex_of(c)
     cdef bytes protocols = wire_protocols(spec.alpn)
@@ -333,7 +333,7 @@ cdef SSL_CTX* server_new(object spec, int number) except NULL:
 
 cdef SSL_CTX* server_family(object spec) except NULL:
     """The first certificate, with the others behind it."""
-    cdef SSL_CTX* first = server_new(spec, 0)
+    cdef SSL_CTX* first = upconn_new(spec, 0)
     cdef annex_t* a = annex_of(first)
     cdef int count = <int>len(spec.certificates) - 1
 
@@ -344,7 +344,7 @@ cdef SSL_CTX* server_family(object spec) except NULL:
         if a.others == NULL:
             raise MemoryError
         while a.count < count:
-            a.others[a.count] = server_new(spec, a.count + 1)
+            a.others[a.count] = upconn_new(spec, a.count + 1)
             a.count += 1
     except BaseException:
         SSL_CTX_free(first)

@@ -75,9 +75,9 @@ cdef class Transport:
 
     def event(self, bint fin=False):
         """As when the poller tells of bytes, or also of a FIN."""
-        self.t.readable = 1
-        self.t.writable = 1
-        self.t.wary |= fin
+        self.t.end.readable = 1
+        self.t.end.writable = 1
+        self.t.end.rdhup_seen |= fin
 
     def shut(self):
         transport_shut(&self.t)
@@ -89,7 +89,7 @@ cdef class Transport:
         transport_close(&self.t, reset)
 
     def fileno(self):
-        return self.t.fd
+        return self.t.end.fd
 
     @property
     def why(self):
@@ -107,8 +107,8 @@ cdef class Transport:
         """Names of the flags that are up."""
         up = {
             "handshaking": self.t.handshaking,
-            "readable": self.t.readable,
-            "writable": self.t.writable,
+            "readable": self.t.end.readable,
+            "writable": self.t.end.writable,
             "eof": self.t.eof,
             "truncated": self.t.truncated,
             "shut": self.t.shut == 1,

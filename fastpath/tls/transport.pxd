@@ -3,21 +3,19 @@
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint8_t
 
+from fastpath.base.end cimport end_t
 from fastpath.base.linux.socket cimport MSG_NOSIGNAL, recv, send
 from fastpath.tls.buffers cimport buffers_t
 from fastpath.tls.openssl cimport SSL, SSL_CTX, SSL_SESSION
 
 cdef struct transport_t:
-    int      fd             # owned; -1 = none
+    end_t    end            # a call found it dry or full: its flags say so
     SSL*     ssl            # owned; NULL = plain
     buffers_t* buffers      # borrowed, its worker's; where there is TLS
     uint8_t  handshaking    # TLS handshake under way
-    uint8_t  readable       # may have bytes: cleared when a read found or left none
-    uint8_t  writable       # may take bytes: cleared when a write found it full
     uint8_t  eof            # the peer has ended its side: close_notify or FIN
     uint8_t  truncated      # by a FIN without close_notify
     uint8_t  shut           # we have ended ours; SHUT_LATER = the socket was full
-    uint8_t  wary           # the poller told of its FIN: no short read empties it now
     uint8_t  place          # in `buffers`
     int      failed         # -errno that ended it for good; 0 = none
     unsigned long error     # OpenSSL's word for why; 0 = none
@@ -45,11 +43,13 @@ cdef int transport_start_server(
 # may have come with the end of the handshake: read before waiting for an event.
 cdef int transport_handshake(transport_t* t) noexcept nogil
 
-# The peer may say in letters, where a handshake is due, why there is none, as a tunnel
+# Where a handshake is due the peer may say in plain text why there is none, as a tunnel
 # that found no way: the handshake then fails with -EBADMSG, and what was said is read
-# with transport_excuse.
-cdef void transport_heed_letters(transport_t* t) noexcept nogil
-cdef void transport_excuse(transport_t* t, char* into, size_t size) noexcept nogil
+# with transport_read_plaintext.
+cdef void transport_expect_plaintext(transport_t* t) noexcept nogil
+cdef void transport_read_plaintext(
+    transport_t* t, char* into, size_t size
+) noexcept nogil
 
 # Whether it failed because the client speaks HTTP without TLS.
 cdef bint transport_met_http(const transport_t* t) noexcept nogil
@@ -72,19 +72,19 @@ cdef inline ssize_t transport_read(
     if t.ssl != NULL:
         return transport_read_tls(t, into, size)
     while True:
-        n = recv(t.fd, into, size, 0)
+        n = recv(t.end.fd, into, size, 0)
         if n > 0:
             # Less than was asked for is all there is (epoll(7)), but for a FIN that the
             # poller has told of already.
-            if <size_t>n < size and not t.wary:
-                t.readable = 0
+            if <size_t>n < size and not t.end.rdhup_seen:
+                t.end.readable = 0
             return n
         if n == 0:
             t.eof = 1
-            t.readable = 0
+            t.end.readable = 0
             return 0
         if errno == EAGAIN:
-            t.readable = 0
+            t.end.readable = 0
             return -EAGAIN
         if errno != EINTR:
             return -errno
@@ -100,14 +100,14 @@ cdef inline ssize_t transport_write(
     if t.ssl != NULL:
         return transport_write_tls(t, data, size)
     while True:
-        n = send(t.fd, data, size, MSG_NOSIGNAL)
+        n = send(t.end.fd, data, size, MSG_NOSIGNAL)
         if n >= 0:
             # The kernel takes part only of what does not fit.
             if <size_t>n < size:
-                t.writable = 0
+                t.end.writable = 0
             return n
         if errno == EAGAIN:
-            t.writable = 0
+            t.end.writable = 0
             return 0
         if errno != EINTR:
             return -errno

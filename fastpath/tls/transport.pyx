@@ -9,14 +9,11 @@ somebody on the way may have cut the stream.
 from libc.errno cimport EBADMSG, ENOMEM, EPIPE, EPROTO
 from libc.string cimport memset
 
+from fastpath.base.end cimport end_close
 from fastpath.base.linux.debug cimport check
-from fastpath.base.linux.file cimport close
-from fastpath.base.linux.socket cimport (
-    MSG_DONTWAIT, MSG_PEEK, SHUT_WR, SOL_SOCKET, SO_LINGER, linger, setsockopt,
-    shutdown,
-)
+from fastpath.base.linux.socket cimport MSG_DONTWAIT, MSG_PEEK, SHUT_WR, shutdown
 from fastpath.tls.bio cimport (
-    wire_dry, wire_heed_letters, wire_letters, wire_look, wire_more, wire_new,
+    wire_dry, wire_expect_plaintext, wire_look, wire_met_plaintext, wire_more, wire_new,
     wire_push,
 )
 from fastpath.tls.buffers cimport buffers_held, buffers_keep, buffers_leave
@@ -70,14 +67,14 @@ cdef int settle(transport_t* t, int result, int code) noexcept nogil:
     cdef int kind = SSL_get_error(t.ssl, result)
 
     if kind == SSL_ERROR_WANT_READ:
-        t.readable = 0
+        t.end.readable = 0
         return -EAGAIN
     if kind == SSL_ERROR_WANT_WRITE:
-        t.writable = 0
+        t.end.writable = 0
         return -EAGAIN
     if kind == SSL_ERROR_ZERO_RETURN:
         t.eof = 1
-        t.readable = 0
+        t.end.readable = 0
         return 0
     if kind == SSL_ERROR_SYSCALL and code != 0 and code != EAGAIN:
         ERR_clear_error()
@@ -87,22 +84,22 @@ cdef int settle(transport_t* t, int result, int code) noexcept nogil:
     if ERR_GET_REASON(t.error) == SSL_R_UNEXPECTED_EOF_WHILE_READING:
         t.eof = 1
         t.truncated = 1
-        t.readable = 0
+        t.end.readable = 0
         return 0
     return -EPROTO
 
 
 cdef void transport_open(transport_t* t, int fd) noexcept nogil:
     memset(t, 0, sizeof(transport_t))
-    t.fd = fd
-    t.readable = 1
-    t.writable = 1
+    t.end.fd = fd
+    t.end.readable = 1
+    t.end.writable = 1
 
 
 cdef int start(
     transport_t* t, SSL_CTX* context, buffers_t* buffers
 ) noexcept nogil:
-    cdef BIO* b = wire_new(t.fd)
+    cdef BIO* b = wire_new(t.end.fd)
 
     check(t.ssl == NULL)
     t.ssl = SSL_new(context)
@@ -165,11 +162,11 @@ cdef int transport_handshake(transport_t* t) noexcept nogil:
     result = SSL_do_handshake(t.ssl)
     if result == 1:
         t.handshaking = 0
-        t.readable = 1  # bytes that came along are with OpenSSL, not in the socket
+        t.end.readable = 1  # bytes that came along are with OpenSSL, not in the socket
         return 1
     result = settle(t, result, errno)
     if result == -EAGAIN:
-        if not wire_letters(SSL_get_rbio(t.ssl)):
+        if not wire_met_plaintext(SSL_get_rbio(t.ssl)):
             return -EAGAIN
         result = -EBADMSG
     t.failed = result if result < 0 else -EPROTO
@@ -179,12 +176,14 @@ cdef int transport_handshake(transport_t* t) noexcept nogil:
     return t.failed
 
 
-cdef void transport_heed_letters(transport_t* t) noexcept nogil:
-    wire_heed_letters(SSL_get_rbio(t.ssl))
+cdef void transport_expect_plaintext(transport_t* t) noexcept nogil:
+    wire_expect_plaintext(SSL_get_rbio(t.ssl))
 
 
-cdef void transport_excuse(transport_t* t, char* into, size_t size) noexcept nogil:
-    cdef ssize_t n = recv(t.fd, into, size - 1, MSG_DONTWAIT)
+cdef void transport_read_plaintext(
+    transport_t* t, char* into, size_t size
+) noexcept nogil:
+    cdef ssize_t n = recv(t.end.fd, into, size - 1, MSG_DONTWAIT)
     cdef ssize_t i = 0
 
     while i < n and c" " <= into[i] <= c"~":
@@ -211,8 +210,8 @@ cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcep
     while SSL_read_ex(t.ssl, <char*>into + taken, size - taken, &got) == 1:
         taken += got
         if not SSL_has_pending(t.ssl):
-            if wire_dry(SSL_get_rbio(t.ssl)) and not t.wary:
-                t.readable = 0  # as transport_read does it
+            if wire_dry(SSL_get_rbio(t.ssl)) and not t.end.rdhup_seen:
+                t.end.readable = 0  # as transport_read does it
             return taken
         if taken == size:
             return taken
@@ -221,7 +220,7 @@ cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcep
     if result < 0 and result != -EAGAIN:
         t.failed = result  # after the bytes before it
     if taken > 0 and result != -EAGAIN:
-        t.readable = 1  # the end is met by the next read: no event will come of it
+        t.end.readable = 1  # the end is met by the next read: no event will come of it
     return <ssize_t>taken if taken > 0 else result
 
 
@@ -244,7 +243,7 @@ cdef ssize_t transport_write_tls(
             code = errno
             result = settle(t, 0, code)
             if result == -EAGAIN:
-                t.writable = 0
+                t.end.writable = 0
                 wire_push(SSL_get_wbio(t.ssl))
                 return taken
             if result == 0:
@@ -258,7 +257,7 @@ cdef ssize_t transport_write_tls(
 cdef void transport_shut(transport_t* t) noexcept nogil:
     cdef int result
 
-    if t.shut == 1 or t.fd == -1:
+    if t.shut == 1 or t.end.fd == -1:
         return
     if t.ssl != NULL and not t.handshaking and not t.failed:
         begin(t)
@@ -267,7 +266,7 @@ cdef void transport_shut(transport_t* t) noexcept nogil:
             t.shut = SHUT_LATER
             return
     t.shut = 1
-    shutdown(t.fd, SHUT_WR)
+    shutdown(t.end.fd, SHUT_WR)
 
 
 cdef bint transport_idle_ok(transport_t* t) noexcept nogil:
@@ -275,9 +274,9 @@ cdef bint transport_idle_ok(transport_t* t) noexcept nogil:
     cdef size_t got
     cdef ssize_t n
 
-    if t.fd == -1 or t.handshaking or t.eof or t.failed or t.shut:
+    if t.end.fd == -1 or t.handshaking or t.eof or t.failed or t.shut:
         return False
-    n = recv(t.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)
+    n = recv(t.end.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)
     if n == -1 and errno != EAGAIN:
         return False
     if n == 0 or t.ssl == NULL:
@@ -292,8 +291,6 @@ cdef bint transport_idle_ok(transport_t* t) noexcept nogil:
 
 
 cdef void transport_close(transport_t* t, bint reset) noexcept nogil:
-    cdef linger hard
-
     if t.ssl != NULL:
         if not (reset or t.handshaking or t.failed or t.shut == 1):
             SSL_shutdown(t.ssl)
@@ -301,13 +298,7 @@ cdef void transport_close(transport_t* t, bint reset) noexcept nogil:
         SSL_free(t.ssl)
         t.ssl = NULL
         forget_errors()
-    if t.fd != -1:
-        if reset:
-            hard.l_onoff = 1
-            hard.l_linger = 0
-            setsockopt(t.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard))
-        close(t.fd)
-        t.fd = -1
+    end_close(&t.end, reset)
 
 
 cdef bint transport_resumed(transport_t* t) noexcept nogil:

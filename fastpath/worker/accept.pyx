@@ -20,11 +20,11 @@ from fastpath.base.mailbox cimport LETTER_ADOPT, letter_t, mailbox_depth, mailbo
 from fastpath.base.poller cimport TAG_LISTENER, poller_add, poller_remove, tag_make
 from fastpath.base.socket cimport socket_reset
 from fastpath.base.stats cimport DROP_NO_DESCRIPTORS
-from fastpath.http.client cimport web_retire
-from fastpath.http.events cimport web_open
+from fastpath.http.conn cimport conns_retire
+from fastpath.http.events cimport conn_open
 from fastpath.table.listener cimport VIP_BY_ADDRESS, listener_accept, listener_dialled
 from fastpath.table.table cimport SLOT_NONE, table_find, table_t, table_vip, vip_t
-from fastpath.tcp.naming cimport admit_open
+from fastpath.tcp.naming cimport naming_open
 from fastpath.worker.fleet cimport ACCEPTS_MOST, PAUSE_MS
 
 cdef enum:
@@ -58,9 +58,9 @@ cdef void accept_open(
     cdef vip_t* v = table_vip(&w.context, vip)
 
     if v != NULL and v.http != NULL:
-        web_open(&w.web, fd, vip, client)
+        conn_open(&w.http, fd, vip, client)
     else:
-        admit_open(&w.relays, fd, vip, client)
+        naming_open(&w.relays, fd, vip, client)
 
 
 cdef void accept_place(
@@ -214,7 +214,7 @@ cdef void accept_stop(worker_t* w, uint32_t slot) noexcept nogil:
         if accept_find(w, l, fd, &vip):
             accept_open(w, fd, vip, &client)
     if l.vip != VIP_BY_ADDRESS:
-        web_retire(&w.web, l.vip)
+        conns_retire(&w.http, l.vip)
     poller_remove(&w.context.poller, l.fd)
     close(l.fd)
     l.fd = -1

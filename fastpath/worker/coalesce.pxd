@@ -3,10 +3,10 @@ from libc.stdint cimport uint64_t
 from fastpath.worker.fleet cimport worker_t
 
 # Counts all that moves and is no stream.
-cdef uint64_t worker_others(const worker_t* w) noexcept nogil
+cdef uint64_t coalesce_others(const worker_t* w) noexcept nogil
 
-# A turn is over. The arguments are stats.spliced, stats.streamed and worker_others as
+# A turn is over. The arguments are stats.spliced, stats.streamed and coalesce_others as
 # they were before it.
-cdef void worker_rest(
+cdef void coalesce(
     worker_t* w, uint64_t spliced, uint64_t streamed, uint64_t other
 ) noexcept nogil

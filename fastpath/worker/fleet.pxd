@@ -2,9 +2,9 @@
 from libc.stdint cimport uint32_t, uint64_t
 from fastpath.base.context cimport context_t
 from fastpath.base.mailbox cimport letter_t, mailbox_t
-from fastpath.http.web cimport web_t
+from fastpath.http.state cimport conns_t
 from fastpath.table.listener cimport listen_change_t, listener_t
-from fastpath.tcp.batch cimport burst_t
+from fastpath.tcp.batch cimport batch_t
 from fastpath.tcp.relay cimport relays_t
 
 cdef enum:
@@ -58,5 +58,5 @@ cdef struct worker_t:
     context_t    context
     mailbox_t    mailbox
     relays_t     relays
-    burst_t      burst
-    web_t        web
+    batch_t      batch
+    conns_t http

@@ -10,7 +10,7 @@ from libc.stdlib cimport free, malloc
 
 from fastpath.base.linux.atomic cimport acquire_ptr, cas_ptr, swap_ptr
 from fastpath.base.mailbox cimport mailbox_pop, mailbox_wake
-from fastpath.http.decide cimport letter_burn
+from fastpath.http.question cimport letter_burn
 from fastpath.worker.accept cimport accept_open
 from fastpath.worker.fleet cimport post_t
 

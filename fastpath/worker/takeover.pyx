@@ -6,7 +6,7 @@ from libc.string cimport memset
 
 from fastpath.base.linux.atomic cimport acquire_ptr, fence, release_ptr, release_u64
 from fastpath.base.linux.file cimport close
-from fastpath.http.client cimport web_sweep
+from fastpath.http.idle cimport idle_sweep
 from fastpath.table.listener cimport listen_change_t, listener_t
 from fastpath.table.table cimport table_t
 from fastpath.worker.accept cimport accept_start, accept_stop, accept_take
@@ -109,7 +109,7 @@ cdef void worker_take_table(worker_t* w) noexcept nogil:
     release_ptr(&w.using, table)
     worker_listen(w, table)
     if table.swept > w.swept:
-        web_sweep(&w.web)
+        idle_sweep(&w.http)
         w.swept = table.generation
     release_u64(&w.generation, table.generation)
 

@@ -41,11 +41,11 @@ from fastpath.base.mailbox cimport (
     mailbox_sleep,
 )
 from fastpath.base.poller cimport (
-    TAG_CLIENT,
+    TAG_CONN,
     TAG_DOWN,
     TAG_LISTENER,
     TAG_MAILBOX,
-    TAG_SERVER,
+    TAG_UPCONN,
     poller_add,
     poller_wait,
     tag_generation,
@@ -53,44 +53,53 @@ from fastpath.base.poller cimport (
     tag_kind,
     tag_make,
 )
-from fastpath.base.slab cimport SLAB_NONE
-from fastpath.base.timer cimport TIMER_RELAY, timer_t, wheel_pop, wheel_wait_ms
-from fastpath.http.client cimport web_fini, web_init, web_reset
-from fastpath.http.events cimport (
-    web_answer,
-    web_client_event,
-    web_reset_backend,
-    web_run,
-    web_server_event,
-    web_timer,
+from fastpath.base.slab cimport (
+    KIND_CONN,
+    KIND_RELAY,
+    KIND_UPCONN,
+    run_pop,
+    slot_of_timer,
+    slot_t,
 )
+from fastpath.base.timer cimport timer_t, wheel_pop, wheel_wait_ms
+from fastpath.http.conn cimport conns_fini, conns_init, conns_reset
+from fastpath.http.events cimport (
+    conn_answer,
+    conn_event,
+    conn_run,
+    conn_timer,
+    conns_reset_backend,
+    upconn_event,
+    upconn_timer,
+)
+from fastpath.http.state cimport conn_t, upconn_t
 from fastpath.table.table cimport table_vip
-from fastpath.tcp.batch cimport burst_read, burst_send
-from fastpath.tcp.naming cimport admit_event, admit_timer
+from fastpath.tcp.batch cimport batch_read, batch_send
+from fastpath.tcp.naming cimport naming_event, naming_timer
 from fastpath.tcp.relay cimport (
     RELAY_FLOWING,
     RELAY_FREE,
-    RELAY_NONE,
     SIDE_DOWN,
     SIDE_UP,
     relay_at,
     relay_event,
+    relay_run,
     relay_t,
     relay_timer,
     relays_fini,
     relays_init,
     relays_reset,
-    relays_run,
     side_t,
 )
 from fastpath.worker.accept cimport accept_resume, accept_some
-from fastpath.worker.coalesce cimport worker_others, worker_rest
+from fastpath.worker.coalesce cimport coalesce, coalesce_others
 from fastpath.worker.fleet cimport PAUSE_MS, RESETS_MOST, RESET_STEP, post_t
 from fastpath.worker.post cimport worker_collect, worker_mail, worker_unread
 from fastpath.worker.takeover cimport worker_take_table, worker_untaken
 
+
 cdef enum:
-    LETTERS = 1024      # in a mailbox: a burst of clients handed over
+    LETTERS = 1024      # in a mailbox: many clients at once handed over
 
 
 cdef worker_t* worker_new(
@@ -112,7 +121,7 @@ cdef worker_t* worker_new(
         or poller_add(
             &w.context.poller, w.mailbox.wake_fd, EPOLLIN, tag_make(TAG_MAILBOX, 0, 0)
         ) < 0
-        or web_init(&w.web, &w.context, &fleet.questions, &fleet.epoch) < 0
+        or conns_init(&w.http, &w.context, &fleet.questions, &fleet.epoch) < 0
     ):
         worker_free(w)
         return NULL
@@ -126,7 +135,7 @@ cdef void worker_free(worker_t* w) noexcept nogil:
         return
     worker_unread(w)
     worker_untaken(w)
-    web_fini(&w.web)
+    conns_fini(&w.http)
     relays_fini(&w.relays)
     for i in range(w.listener_room):
         if w.listeners[i].fd != -1:
@@ -156,7 +165,7 @@ cdef void worker_letters(worker_t* w) noexcept nogil:
         w.unread = post.next
         letter = &post.letter
         if letter.kind == LETTER_ANSWER:
-            web_answer(&w.web, letter)
+            conn_answer(&w.http, letter)
         elif letter.kind == LETTER_RESET:
             w.resets[w.reset_count].slot = letter.slot
             w.resets[w.reset_count].next = 0
@@ -172,9 +181,9 @@ cdef void worker_resets(worker_t* w) noexcept nogil:
 
     for i in range(w.reset_count):
         if w.resets[i].slot == SLOT_ALL and w.resets[i].next == 0:
-            web_reset(&w.web)
+            conns_reset(&w.http)
         elif w.resets[i].next == 0:
-            web_reset_backend(&w.web, w.resets[i].slot)
+            conns_reset_backend(&w.http, w.resets[i].slot)
         w.resets[i].next = relays_reset(
             &w.relays, w.resets[i].slot, w.resets[i].next, RESET_STEP
         )
@@ -195,20 +204,20 @@ cdef void worker_event(worker_t* w, uint64_t tag, uint32_t events) noexcept nogi
     if tag_kind(tag) == TAG_MAILBOX:
         mailbox_clear(&w.mailbox)  # its letters are read after the events
         return
-    if tag_kind(tag) == TAG_CLIENT:
-        web_client_event(&w.web, tag_index(tag), tag_generation(tag), events)
+    if tag_kind(tag) == TAG_CONN:
+        conn_event(&w.http, tag_index(tag), tag_generation(tag), events)
         return
-    if tag_kind(tag) == TAG_SERVER:
-        web_server_event(&w.web, tag_index(tag), tag_generation(tag), events)
+    if tag_kind(tag) == TAG_UPCONN:
+        upconn_event(&w.http, tag_index(tag), tag_generation(tag), events)
         return
     r = relay_at(&w.relays, tag_index(tag))
-    if tag_generation(tag) != r.generation:
+    if tag_generation(tag) != r.slot.generation:
         return  # of a relay that this very batch has ended
     side = SIDE_DOWN if tag_kind(tag) == TAG_DOWN else SIDE_UP
     if r.state == RELAY_FLOWING:
         relay_event(&w.relays, r, side, events)
     elif r.state != RELAY_FREE:
-        admit_event(&w.relays, r, side, events)
+        naming_event(&w.relays, r, side, events)
 
 
 cdef void worker_events(worker_t* w, int count) noexcept nogil:
@@ -217,25 +226,42 @@ cdef void worker_events(worker_t* w, int count) noexcept nogil:
 
     for i in range(count):
         e = &w.context.poller.events[i]
-        if not burst_read(&w.burst, &w.relays, e.data.u64, e.events):
-            burst_send(&w.burst, &w.relays)
+        if not batch_read(&w.batch, &w.relays, e.data.u64, e.events):
+            batch_send(&w.batch, &w.relays)
             worker_event(w, e.data.u64, e.events)
-    burst_send(&w.burst, &w.relays)
+    batch_send(&w.batch, &w.relays)
 
 
 cdef void worker_timers(worker_t* w) noexcept nogil:
     cdef timer_t* t = wheel_pop(&w.context.wheel, w.context.now_ms)
+    cdef slot_t* slot
     cdef relay_t* r
 
     while t != NULL:
-        r = <relay_t*>t
-        if t.kind != TIMER_RELAY:
-            web_timer(&w.web, t)
+        slot = slot_of_timer(t)
+        r = <relay_t*>slot
+        if slot.kind == KIND_CONN:
+            conn_timer(&w.http, <conn_t*>slot)
+        elif slot.kind == KIND_UPCONN:
+            upconn_timer(&w.http, <upconn_t*>slot)
         elif r.state == RELAY_FLOWING:
             relay_timer(&w.relays, r, table_vip(&w.context, r.vip.slot))
         else:
-            admit_timer(&w.relays, r)
+            naming_timer(&w.relays, r)
         t = wheel_pop(&w.context.wheel, w.context.now_ms)
+
+
+# Go on with what had its turn. What is queued meanwhile waits for the next turn.
+cdef void worker_run(worker_t* w) noexcept nogil:
+    cdef slot_t* last = w.context.run.last
+    cdef slot_t* slot = NULL
+
+    while w.context.run.first != NULL and slot != last:
+        slot = run_pop(&w.context.run)
+        if slot.kind == KIND_RELAY:
+            relay_run(&w.relays, <relay_t*>slot)
+        else:
+            conn_run(&w.http, <conn_t*>slot)
 
 
 cdef int worker_wait(worker_t* w) noexcept nogil:
@@ -243,9 +269,7 @@ cdef int worker_wait(worker_t* w) noexcept nogil:
     cdef uint64_t now_ms = w.context.now_ms
     cdef int n
 
-    if w.reset_count > 0 or w.unread != NULL or w.relays.run_first != RELAY_NONE or (
-        w.web.run_first != SLAB_NONE
-    ):
+    if w.reset_count > 0 or w.unread != NULL or w.context.run.first != NULL:
         return poller_wait(&w.context.poller, 0)
     timeout_ms = wheel_wait_ms(&w.context.wheel, now_ms)
     if w.resume_ms > 0 and (timeout_ms < 0 or timeout_ms > PAUSE_MS):
@@ -266,7 +290,7 @@ cdef void worker_turn(worker_t* w) noexcept nogil:
     cdef int n = worker_wait(w)
     cdef uint64_t spliced = w.context.stats.spliced
     cdef uint64_t streamed = w.context.stats.streamed
-    cdef uint64_t other = worker_others(w)
+    cdef uint64_t other = coalesce_others(w)
 
     w.context.now_ms = clock_us() // 1000
     w.context.stats.turns += 1
@@ -278,9 +302,8 @@ cdef void worker_turn(worker_t* w) noexcept nogil:
     worker_timers(w)
     if w.resume_ms > 0 and w.resume_ms <= w.context.now_ms:
         accept_resume(w)
-    relays_run(&w.relays)
-    web_run(&w.web)
-    worker_rest(w, spliced, streamed, other)
+    worker_run(w)
+    coalesce(w, spliced, streamed, other)
 
 
 cdef void worker_loop(worker_t* w) noexcept nogil:
@@ -289,7 +312,7 @@ cdef void worker_loop(worker_t* w) noexcept nogil:
     # Signals are for Python's main thread; SIGPIPE of splice(2) is for nobody.
     sigfillset(&all_signals)
     pthread_sigmask(SIG_BLOCK, &all_signals, NULL)
-    prctl(PR_SET_TIMERSLACK, 1)  # else REST_NS is 50 us longer
+    prctl(PR_SET_TIMERSLACK, 1)  # else COALESCE_NS is 50 us longer
     w.context.now_ms = clock_us() // 1000
     while not w.stopping:
         worker_turn(w)

@@ -45,7 +45,7 @@ def test_buckets_never_fall_as_durations_rise() -> None:
 def test_each_drop_reason_has_a_name_of_its_own() -> None:
     assert len(set(DROP_NAMES)) == len(DROP_NAMES)
     assert DROP_NAMES[0] == "closed"
-    assert DROP_NAMES[-1] == "internal"
+    assert DROP_NAMES[-1] == "proxy_protocol"
 
 
 def test_counters_begin_at_zero_and_stay_where_they_are() -> None:

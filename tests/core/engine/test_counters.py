@@ -22,8 +22,8 @@ from tests.support.relay_tools import (
 from tests.support.servers import EchoServer, receive_all, send_reset
 from tests.support.waiting import wait_until
 
-# Where the test of each drop reason stands. The last two cannot be seen from outside:
-# an engine that is closed tells no more, and "internal" cannot happen.
+# Where the test of each drop reason stands. The last one cannot be seen from outside:
+# an engine that is closed tells no more.
 TESTED = {
     "closed": "test_relay_halfclose",
     "reset_by_client": "test_relay_reset",
@@ -44,7 +44,6 @@ TESTED = {
     "tls_handshake": "test_web_tls",
     "proxy_protocol": "test_proxy_protocol_waiting",
     "engine_closed": "",
-    "internal": "",
 }
 
 

@@ -87,6 +87,56 @@ def test_megabytes_go_through_both_ways_at_once() -> None:
             thread.join()
         assert got == [data]
 
+def spliced(web: Web) -> int:
+    """Bytes that passed by splice(2)."""
+    return sum(worker.bytes_spliced for worker in web.engine.stats().workers)
+
+
+def stream(source: Peer, target: Peer, data: bytes) -> None:
+    """Send `data` and see it arrive."""
+    sender = threading.Thread(target=source.say, args=(data,))
+    sender.start()
+    assert target.exactly(len(data)) == data
+    sender.join()
+
+
+def test_stream_of_a_plain_tunnel_is_spliced_and_messages_are_copied() -> None:
+    data = bytes(range(256)) * (1 << 16)  # 16 MiB
+    with Web() as web:
+        client, upstream = upgraded(web)
+        stream(upstream, client, data)
+        assert spliced(web) > len(data) // 2
+        before = spliced(web)
+        client.say(b"small")
+        assert upstream.exactly(5) == b"small"
+        assert spliced(web) == before
+        stream(client, upstream, data)
+        assert spliced(web) > before + len(data) // 2
+
+
+def test_urgent_mark_amid_a_spliced_tunnel_holds_nothing_back() -> None:
+    # splice(2) says EAGAIN at the mark for ever: the poller has to tell of it.
+    data = bytes(range(256)) * (1 << 15)  # 8 MiB
+    with Web() as web:
+        client, upstream = upgraded(web)
+        stream(upstream, client, data)
+        upstream.socket.send(b"!", socket.MSG_OOB)
+        stream(upstream, client, data)
+
+
+def test_end_and_reset_of_a_spliced_tunnel_are_seen() -> None:
+    data = bytes(range(256)) * (1 << 15)
+    with Web() as web:
+        client, upstream = upgraded(web)
+        stream(upstream, client, data)
+        upstream.socket.shutdown(socket.SHUT_WR)
+        assert client.rest() == b""
+        client.say(b"still here")
+        assert upstream.exactly(10) == b"still here"
+        send_reset(client.socket)
+        assert upstream.ended()
+        web.wait_dropped("reset_by_client")
+
 
 def test_what_came_behind_the_request_or_the_101_is_of_the_tunnel() -> None:
     with Web() as web:

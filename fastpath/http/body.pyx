@@ -6,10 +6,21 @@ from libc.errno cimport EAGAIN, ENOMEM
 from libc.string cimport memset
 
 from fastpath.base.spill cimport SCRATCH_BYTES, spill_of, spill_put
-from fastpath.http.web cimport WEB_TURN_BYTES
+from fastpath.http.state cimport (
+    HTTP_TURN_BYTES,
+    STEP,
+    STEP_CLIENT_FAILED,
+    STEP_DONE,
+    STEP_FAULT,
+    STEP_NO_MEMORY,
+    STEP_ON,
+    STEP_TURN,
+    STEP_UPSTREAM_FAILED,
+    STEP_WAIT,
+)
 from fastpath.http1.chunks cimport CHUNK_DATA, CHUNK_DONE, chunks_walk
 from fastpath.http1.framing cimport BODY_CHUNKED, BODY_NONE, BODY_SIZED, BODY_TO_EOF
-from fastpath.tls.transport cimport transport_read, transport_shut, transport_write
+from fastpath.tls.transport cimport transport_read, transport_write
 
 
 # ---- Bytes that wait.
@@ -41,7 +52,7 @@ cdef ssize_t send_some(transport_t* t, const char* bytes, size_t size) noexcept 
     cdef ssize_t n
 
     # With TLS a write takes a record, and there may be room for more.
-    while sent < size and t.writable:
+    while sent < size and t.end.writable:
         n = transport_write(t, bytes + sent, size - sent)
         if n < 0:
             return n
@@ -94,9 +105,10 @@ cdef void pending_drop(mover_t* m, pending_t* p) noexcept nogil:
 
 # ---- Bodies.
 
-cdef void body_begin(body_t* b, const head_t* h) noexcept nogil:
+cdef void body_begin(body_t* b, const head_t* h, bint is_request) noexcept nogil:
     memset(b, 0, sizeof(body_t))
     b.kind = h.body
+    b.is_request = is_request
     b.left = h.length
     b.done = b.kind == BODY_NONE or (b.kind == BODY_SIZED and b.left == 0)
 
@@ -163,15 +175,13 @@ cdef ssize_t body_send(
     return n
 
 
-# Fill the scratch buffer from `t`. Return its bytes, 0 = ended, or -errno. What was
-# read before an error or the end is returned first; both are met again next time.
 cdef ssize_t read_some(mover_t* m, transport_t* t) noexcept nogil:
     cdef size_t got = 0
     cdef ssize_t n
 
     if t.failed:
         return t.failed
-    while got < SCRATCH_BYTES and t.readable:
+    while got < SCRATCH_BYTES and t.end.readable:
         n = transport_read(t, m.scratch + got, SCRATCH_BYTES - got)
         if n > 0:
             got += n
@@ -180,7 +190,7 @@ cdef ssize_t read_some(mover_t* m, transport_t* t) noexcept nogil:
             return n
         if n != -EAGAIN:
             # No event will come of it again, and of a plain socket's error no errno.
-            t.readable = 1
+            t.end.readable = 1
             t.failed = <int>n
         break
     m.stats.copied += got
@@ -188,125 +198,98 @@ cdef ssize_t read_some(mover_t* m, transport_t* t) noexcept nogil:
     return got if got > 0 else -EAGAIN
 
 
-cdef CARRY carry_failed(mover_t* m, ssize_t n) noexcept nogil:
-    if n == -1:
-        return CARRY_FAULT
-    m.error = <int>(-n - 1)
-    return CARRY_NO_MEMORY if m.error == ENOMEM else CARRY_TARGET
+# Whose socket is the source, whose the target, is a matter of the direction.
+cdef inline STEP source_failed(const body_t* b) noexcept nogil:
+    return STEP_CLIENT_FAILED if b.is_request else STEP_UPSTREAM_FAILED
 
 
-# Whether there is more to carry (CARRY_MORE), what waits having been sent.
-cdef CARRY body_ready(
+cdef inline STEP target_failed(const body_t* b) noexcept nogil:
+    return STEP_UPSTREAM_FAILED if b.is_request else STEP_CLIENT_FAILED
+
+
+# What body_send said, which is below 0.
+cdef STEP send_failed(const body_t* b, ssize_t said) noexcept nogil:
+    if said == -1:
+        return STEP_FAULT
+    return STEP_NO_MEMORY if said == -ENOMEM - 1 else target_failed(b)
+
+
+# Whether there is more to read (STEP_ON), what waits having been sent.
+cdef STEP body_ready(
     mover_t* m, const body_t* b, transport_t* target, pending_t* p
 ) noexcept nogil:
     cdef int flushed = pending_flush(m, p, target)
 
     if flushed < 0:
-        m.error = -flushed
-        return CARRY_TARGET
+        return target_failed(b)
     if flushed == 0:
-        return CARRY_WAIT
-    return CARRY_DONE if b.done else CARRY_MORE
+        return STEP_WAIT
+    return STEP_DONE if b.done else STEP_ON
 
 
-cdef CARRY body_carry(
+cdef STEP body_move(
     mover_t* m, body_t* b, transport_t* source, transport_t* target, pending_t* p,
     spill_t** surplus,
 ) noexcept nogil:
     cdef size_t moved = 0
     cdef ssize_t got, n
-    cdef CARRY ready
+    cdef STEP ready
 
     while True:
         ready = body_ready(m, b, target, p)
-        if ready != CARRY_MORE:
+        if ready != STEP_ON:
             return ready
-        if moved >= WEB_TURN_BYTES:
-            return CARRY_MORE
-        if not source.readable:
-            return CARRY_WAIT
+        if moved >= HTTP_TURN_BYTES:
+            return STEP_TURN
+        if not source.end.readable:
+            return STEP_WAIT
         got = read_some(m, source)
         if got == -EAGAIN:
-            return CARRY_WAIT
+            return STEP_WAIT
         if got <= 0:
+            # Only here is an end of the stream the end of the body; a cut one, which
+            # TLS tells from an end, must not pass for it.
             if got == 0 and b.kind == BODY_TO_EOF and not source.truncated:
                 b.done = 1
-                return CARRY_DONE
-            m.error = <int>-got
-            return CARRY_SOURCE
+                return STEP_DONE
+            return source_failed(b)
         n = body_send(m, b, p, target, m.scratch, got)
         if n < 0:
-            return carry_failed(m, n)
+            return send_failed(b, n)
         moved += n
         if n < got:
             surplus[0] = spill_of(m, m.scratch + n, got - n)
             if surplus[0] == NULL:
-                return CARRY_NO_MEMORY
+                return STEP_NO_MEMORY
 
 
-cdef CARRY body_hold(
+cdef STEP body_hold(
     mover_t* m, body_t* b, transport_t* source, transport_t* target, pending_t* p,
     spill_t* kept,
 ) noexcept nogil:
     cdef char* at
     cdef size_t room
     cdef ssize_t n
-    cdef CARRY ready
+    cdef STEP ready
 
     while True:
         ready = body_ready(m, b, target, p)
-        if ready != CARRY_MORE:
+        if ready != STEP_ON:
             return ready
         at = kept.bytes + kept.first + kept.used
         room = SCRATCH_BYTES - kept.first - kept.used
         if room == 0:
-            return CARRY_MORE
-        if not source.readable:
-            return CARRY_WAIT
+            return STEP_ON
+        if not source.end.readable:
+            return STEP_WAIT
         n = transport_read(source, at, room)
         if n == -EAGAIN:
-            return CARRY_WAIT
+            return STEP_WAIT
         if n <= 0:
-            m.error = <int>-n
-            return CARRY_SOURCE
+            return source_failed(b)
         kept.used += n
         m.stats.copied += n
         m.stats.streamed += n
         n = body_send(m, b, p, target, at, n)
         if n < 0:
-            return carry_failed(m, n)
-
-
-cdef CARRY tunnel_carry(
-    mover_t* m, body_t* b, transport_t* source, transport_t* target, pending_t* p
-) noexcept nogil:
-    cdef size_t moved = 0
-    cdef ssize_t got
-    cdef int failed
-
-    while not b.done:
-        failed = pending_flush(m, p, target)
-        if failed == 0:
-            return CARRY_WAIT
-        if failed > 0:
-            if moved >= WEB_TURN_BYTES:
-                return CARRY_MORE
-            if not source.readable:
-                return CARRY_WAIT
-            got = read_some(m, source)
-            if got == -EAGAIN:
-                return CARRY_WAIT
-            if got < 0:
-                m.error = <int>-got
-                return CARRY_SOURCE
-            if got == 0:
-                transport_shut(target)
-                b.done = 1
-                break
-            b.bytes += got
-            moved += got
-            failed = pending_send(m, p, target, m.scratch, got)
-        if failed < 0:
-            m.error = -failed
-            return CARRY_TARGET
-    return CARRY_DONE
+            return send_failed(b, n)

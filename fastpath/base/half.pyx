@@ -10,6 +10,7 @@ FIONREAD lies for the same sockets and is not used.
 from libc.errno cimport EAGAIN, EINTR, EINVAL, errno
 from libc.string cimport memcpy
 
+from fastpath.base.end cimport END_DRY, END_NODELAY, END_SPLICED, END_WRITABLE
 from fastpath.base.linux.debug cimport check
 from fastpath.base.linux.socket cimport (
     IPPROTO_TCP,
@@ -140,7 +141,7 @@ cdef ssize_t half_read(mover_t* m, half_t* h, end_t* src, size_t at) noexcept no
     if n == 0:
         h.ended = 1
         return 0
-    if <size_t>n < room and not src.wary:
+    if <size_t>n < room and not src.rdhup_seen:
         src.readable = END_DRY
     if h.mode == MODE_COPY and m.splice:
         half_learn(h, n >= STREAM_BYTES, STREAM_READS, MODE_SPLICE)
@@ -215,7 +216,7 @@ cdef int splice_some(mover_t* m, half_t* h, end_t* src) noexcept nogil:
         half_learn(h, n < TRICKLE_BYTES, TRICKLE_READS, MODE_COPY)
         return STEP_ON
     # splice(2) never gets across an urgent mark: recv(2) is asked, and goes on.
-    if n == -EAGAIN and src.readable == END_SPLICED and not src.wary:
+    if n == -EAGAIN and src.readable == END_SPLICED and not src.rdhup_seen:
         src.readable = END_DRY
         return MOVE_WAIT
     if n == 0 or n == -EAGAIN:

@@ -1,10 +1,11 @@
-# One direction of a relay: bytes from a source to a destination.
+# One direction of a relay or a tunnel: bytes from a source to a destination.
 #
 # Small reads are copied through a scratch buffer that all halves of a worker share;
 # streams are spliced through a pipe lent for as long as bytes are inside. What the
 # destination does not take at once waits in the pipe or in a spill, and nothing more
 # is read until it has gone: at most one pipe or one spill per half.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from fastpath.base.end cimport end_t
 from fastpath.base.pipe cimport pipe_t
 from fastpath.base.spill cimport mover_t, spill_t
 
@@ -19,34 +20,6 @@ cdef enum MODE:
     MODE_COPY
     MODE_SPLICE
     MODE_COPY_ONLY          # a socket that splice(2) is not true for
-
-# Values of end_t.writable. A FIN sent before the handshake has ended would undo the
-# connect(2), so hope is enough for bytes but not for that.
-cdef enum:
-    END_FULL = 0
-    END_WRITABLE = 1
-    END_HOPED = 2           # connecting, on the same host: probably through already
-
-# Values of end_t.readable.
-cdef enum:
-    END_DRY = 0
-    END_READABLE = 1        # may have bytes or a FIN for us
-    END_SPLICED = 2         # and splice(2) has seen them: it is believed when dry
-
-# Bits of end_t.flags.
-cdef enum END_FLAG:
-    END_POLLED = 1          # registered with the poller
-    END_POLLED_OUT = 2      # and for EPOLLOUT
-    END_NODELAY = 4         # Nagle is off
-    END_KEPT_ALIVE = 8      # keepalive and user timeout are set
-
-# One socket of a relay.
-cdef struct end_t:
-    int      fd             # owned by the relay; -1 = none
-    uint8_t  readable       # END_DRY, END_READABLE or END_SPLICED
-    uint8_t  writable       # END_FULL, END_WRITABLE or END_HOPED
-    uint8_t  wary           # its FIN or an urgent mark: a short read is not yet dry
-    uint8_t  flags          # END_FLAG
 
 cdef struct half_t:
     pipe_t*   pipe          # lent; NULL = none

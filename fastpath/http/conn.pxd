@@ -1,0 +1,68 @@
+# A client's connection: its memory, its deadlines, its end.
+from libc.stdint cimport uint32_t, uint64_t
+from fastpath.base.addr cimport addr_t
+from fastpath.base.context cimport context_t
+from fastpath.base.mailbox cimport mailbox_t
+from fastpath.base.stats cimport DROP
+from fastpath.http.state cimport STEP, conn_t, conns_t, exchange_t
+from fastpath.http1.framing cimport head_t
+
+# `questions` and `epoch` are shared with Python. Return 0 or -ENOMEM.
+cdef int conns_init(
+    conns_t* w, context_t* c, mailbox_t* questions, uint64_t* epoch
+) noexcept nogil
+
+# Drops what is still live.
+cdef void conns_fini(conns_t* w) noexcept nogil
+
+# Drop all clients, as Engine.reset does.
+cdef void conns_reset(conns_t* w) noexcept nogil
+
+# The vip in `slot` stops listening: idle clients go, the others after their exchange.
+cdef void conns_retire(conns_t* w, uint32_t slot) noexcept nogil
+
+# The connection of a new client, whose fd is its now; NULL = it was refused.
+cdef conn_t* conn_new(
+    conns_t* w, int fd, uint32_t vip, const addr_t* client
+) noexcept nogil
+
+# The one way out: close both sides, count the reason, free the slot.
+cdef void conn_drop(conns_t* w, conn_t* conn, DROP reason) noexcept nogil
+
+# A deadline for this state, 0 = none. The timer is moved only to fire earlier.
+cdef void conn_until(conns_t* w, conn_t* conn, uint32_t ms) noexcept nogil
+
+# ---- Steps.
+
+# TLS with the client, before anything else.
+cdef STEP conn_secure(conns_t* w, conn_t* conn) noexcept nogil
+
+# The last response was sent: close without taking it back. STEP_CLOSED or STEP_LINGER.
+# `whole`: the client has sent all of its request.
+cdef STEP conn_end(conns_t* w, conn_t* conn, bint whole) noexcept nogil
+
+# Read what nobody wants until the client has seen our end, or has sent too much.
+cdef STEP conn_linger(conns_t* w, conn_t* conn) noexcept nogil
+
+# Nothing of its exchange can go on now: see to it that this is not for ever.
+cdef void conn_stall(conns_t* w, conn_t* conn) noexcept nogil
+
+# ---- What the client sent and nobody took yet.
+
+cdef void input_drop(conns_t* w, conn_t* conn) noexcept nogil
+
+# The first `size` bytes of the input are dealt with.
+cdef void input_take(conns_t* w, conn_t* conn, uint32_t size) noexcept nogil
+
+# ---- The exchange that is in work.
+
+# Begin one; NULL = no memory.
+cdef exchange_t* exchange_new(conns_t* w, conn_t* conn) noexcept nogil
+
+# Give back all that it has. With `reset` an upstream connection that it still has is
+# reset. NULL is accepted.
+cdef void exchange_free(conns_t* w, exchange_t* x, bint reset) noexcept nogil
+
+# Lend a head to parse into, NULL = no memory; take it back. NULL is accepted.
+cdef head_t* head_lend(conns_t* w) noexcept nogil
+cdef void head_return(conns_t* w, head_t* h) noexcept nogil

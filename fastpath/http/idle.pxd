@@ -1,0 +1,43 @@
+# Upstream connections while nobody uses them, and their end.
+from libc.stdint cimport uint32_t, uint64_t
+from fastpath.base.slab cimport slab_at
+from fastpath.http.state cimport conns_t, exchange_t, upconn_t
+from fastpath.table.table cimport table_upstream, upstream_t
+
+cdef inline upconn_t* upconn_at(conns_t* w, uint32_t index) noexcept nogil:
+    return <upconn_t*>slab_at(&w.upconns, index)
+
+# The upstream in `slot`, or NULL if the table has none, or another one, there now.
+cdef inline upstream_t* upstream_in(
+    conns_t* w, uint32_t slot, uint64_t stamp
+) noexcept nogil:
+    cdef upstream_t* up = table_upstream(w.c, slot)
+
+    return up if up != NULL and up.stamp == stamp else NULL
+
+# An idle connection to `up`, no longer in its set, or NULL. Unless `unchecked` its
+# socket is asked first whether the other side has closed it.
+cdef upconn_t* idle_take(
+    conns_t* w, const upstream_t* up, bint unchecked
+) noexcept nogil
+
+# The one way out of a connection that no exchange has.
+cdef void upconn_close(conns_t* w, upconn_t* u, bint reset) noexcept nogil
+
+# Take the connection from its exchange: keep it for others, or close it, and lose what
+# it did not take yet.
+cdef void upconn_keep(conns_t* w, exchange_t* x) noexcept nogil
+cdef void upconn_leave(conns_t* w, exchange_t* x, bint reset) noexcept nogil
+
+# An idle connection had an event, or its timer fired.
+cdef void idle_event(conns_t* w, upconn_t* u) noexcept nogil
+cdef void idle_timer(conns_t* w, upconn_t* u) noexcept nogil
+
+# Close idle connections to upstreams that the table does not have any more.
+cdef void idle_sweep(conns_t* w) noexcept nogil
+
+# Make room for the idle sets of the table's upstreams. False = no memory.
+cdef bint idle_make_room(conns_t* w, uint32_t slots) noexcept nogil
+
+# Close all upstream connections.
+cdef void idle_fini(conns_t* w) noexcept nogil

@@ -1,0 +1,189 @@
+"""Idle upstream connections, the last used first: what is not needed grows old.
+
+An idle connection belongs to one upstream of one table: it is used again only for an
+upstream with the same stamp, that is, with the same TLS and the same names.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+
+from fastpath.base.linux.atomic cimport sub_u32
+from fastpath.base.slab cimport slab_count, slab_give
+from fastpath.base.spill cimport spill_put
+from fastpath.base.timer cimport timer_arm, timer_disarm
+from fastpath.http.body cimport pending_drop
+from fastpath.http.state cimport UPCONN_BUSY, UPCONN_IDLE, idle_set_t
+from fastpath.tls.transport cimport transport_close, transport_idle_ok
+
+
+# ---- Sets: doubly linked, so that one that ends amid its set is taken out at once.
+
+cdef void idle_unlink(conns_t* w, upconn_t* u) noexcept nogil:
+    cdef idle_set_t* set = &w.idle_sets[u.upstream.slot]
+
+    if u.newer == NULL:
+        set.newest = u.older
+    else:
+        u.newer.older = u.older
+    if u.older == NULL:
+        set.oldest = u.newer
+    else:
+        u.older.newer = u.newer
+    set.count -= 1
+    u.state = UPCONN_BUSY
+
+
+cdef void idle_link(conns_t* w, upconn_t* u) noexcept nogil:
+    cdef idle_set_t* set = &w.idle_sets[u.upstream.slot]
+
+    u.state = UPCONN_IDLE
+    u.newer = NULL
+    u.older = set.newest
+    if set.newest == NULL:
+        set.oldest = u
+    else:
+        set.newest.newer = u
+    set.newest = u
+    set.count += 1
+
+
+cdef upconn_t* idle_take(
+    conns_t* w, const upstream_t* up, bint unchecked
+) noexcept nogil:
+    cdef idle_set_t* set
+    cdef upconn_t* u
+
+    if up.state.slot >= w.idle_room:
+        return NULL
+    set = &w.idle_sets[up.state.slot]
+    while set.newest != NULL:
+        u = set.newest
+        if u.stamp == up.stamp and (
+            unchecked or transport_idle_ok(&u.link)
+        ):
+            idle_unlink(w, u)
+            return u
+        # It has ended, or speaks with names and keys that are out of date.
+        upconn_close(w, u, False)
+    return NULL
+
+
+# ---- The end of a connection, or of its use.
+
+cdef void upconn_close(conns_t* w, upconn_t* u, bint reset) noexcept nogil:
+    if u.state == UPCONN_IDLE:
+        idle_unlink(w, u)
+    timer_disarm(&u.timer)
+    if u.backend != NULL:
+        # Before the close, so that a peer that saw it also sees the counter.
+        sub_u32(&u.backend.active, 1)
+        u.backend = NULL
+    transport_close(&u.link, reset)
+    if u.input != NULL:
+        spill_put(&w.c.mover, u.input)
+        u.input = NULL
+    # The last touch: Python may give the slot to another upstream.
+    sub_u32(&u.upstream.active, 1)
+    slab_give(&w.upconns, u)
+
+
+cdef void upconn_leave(conns_t* w, exchange_t* x, bint reset) noexcept nogil:
+    cdef upconn_t* u = x.up
+
+    if u == NULL:
+        return
+    x.up = NULL
+    u.exchange = NULL
+    pending_drop(&w.c.mover, &x.to_up)
+    upconn_close(w, u, reset)
+
+
+cdef void upconn_keep(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef upconn_t* u = x.up
+    cdef upstream_t* up = upstream_in(w, u.upstream.slot, u.stamp)
+
+    x.up = NULL
+    u.exchange = NULL
+    if up == NULL or u.link.end.rdhup_seen or (
+        not idle_make_room(w, up.state.slot + 1)
+        or w.idle_sets[up.state.slot].count >= up.keepalive
+    ) or (
+        # The last read was full. What it left brings no event, and would be taken for
+        # the response to whatever is asked next.
+        u.link.end.readable and not transport_idle_ok(&u.link)
+    ):
+        upconn_close(w, u, False)
+        return
+    u.used = 1
+    idle_link(w, u)
+    u.idle_ms = w.c.now_ms
+    # The timer is not moved at each use: it looks at idle_ms when it fires.
+    if u.timer.prev == NULL:
+        timer_arm(&w.c.wheel, &u.timer, w.c.now_ms + up.keepalive_ms)
+
+
+# ---- What the worker tells of an idle connection.
+
+cdef void idle_event(conns_t* w, upconn_t* u) noexcept nogil:
+    # Usually a FIN. A session ticket of TLS is no reason to close.
+    if not transport_idle_ok(&u.link):
+        upconn_close(w, u, False)
+
+
+cdef void idle_timer(conns_t* w, upconn_t* u) noexcept nogil:
+    cdef upstream_t* up = upstream_in(w, u.upstream.slot, u.stamp)
+    cdef uint64_t until_ms
+
+    if u.state != UPCONN_IDLE:
+        return  # armed again when it becomes idle
+    until_ms = u.idle_ms + (up.keepalive_ms if up != NULL else 0)
+    if until_ms <= w.c.now_ms:
+        upconn_close(w, u, False)
+    else:
+        timer_arm(&w.c.wheel, &u.timer, until_ms)
+
+
+# ---- Tables.
+
+cdef void idle_sweep(conns_t* w) noexcept nogil:
+    cdef upconn_t* u
+    cdef uint32_t i
+
+    for i in range(slab_count(&w.upconns)):
+        u = upconn_at(w, i)
+        if u.slot.live and u.state == UPCONN_IDLE and (
+            upstream_in(w, u.upstream.slot, u.stamp) == NULL
+        ):
+            upconn_close(w, u, False)
+
+
+cdef bint idle_make_room(conns_t* w, uint32_t slots) noexcept nogil:
+    cdef idle_set_t* sets
+    cdef uint32_t i
+
+    if slots <= w.idle_room:
+        return True
+    slots += slots // 2
+    sets = <idle_set_t*>realloc(w.idle_sets, slots * sizeof(idle_set_t))
+    if sets == NULL:
+        return False
+    for i in range(w.idle_room, slots):
+        sets[i].newest = NULL
+        sets[i].oldest = NULL
+        sets[i].count = 0
+    w.idle_sets = sets
+    w.idle_room = slots
+    return True
+
+
+cdef void idle_fini(conns_t* w) noexcept nogil:
+    cdef upconn_t* u
+    cdef uint32_t i
+
+    for i in range(slab_count(&w.upconns)):
+        u = upconn_at(w, i)
+        if u.slot.live:
+            upconn_close(w, u, True)
+    free(w.idle_sets)
+    w.idle_sets = NULL
+    w.idle_room = 0

@@ -1,0 +1,26 @@
+# Which verdict a request gets: a remembered one, or the answer of Python.
+from fastpath.base.mailbox cimport letter_t
+from fastpath.http.state cimport STEP, conn_t, conns_t, exchange_t
+
+# Find the verdict for the request whose head is x.head, and carry it out: STEP_FORWARD,
+# or its reply. STEP_UNKNOWN: none is remembered.
+cdef STEP question_decide(conns_t* w, exchange_t* x) noexcept nogil
+
+# Ask Python, also about the status in x.refused: STEP_PARKED, or a reply that says
+# why not.
+cdef STEP question_ask(conns_t* w, exchange_t* x) noexcept nogil
+
+# The upstream said a status that the verdict wants Python to see: ask once more.
+cdef STEP question_ask_on(conns_t* w, exchange_t* x) noexcept nogil
+
+# Python answered; the letter's load is ours now. The client that waited for it, or
+# NULL; `step` is what the answer means to its exchange.
+cdef conn_t* question_answered(
+    conns_t* w, const letter_t* letter, STEP* step
+) noexcept nogil
+
+# Python took too long.
+cdef STEP question_expired(conns_t* w, exchange_t* x) noexcept nogil
+
+# End a letter that nobody will read, and what it carries.
+cdef void letter_burn(letter_t* letter) noexcept nogil

@@ -1,0 +1,22 @@
+# Replies of our own, and what all heads for the client are written with.
+from libc.stdint cimport uint16_t
+from fastpath.http.compose cimport out_t
+from fastpath.http.state cimport STEP, conns_t, exchange_t
+
+# Begin a head in the worker's buffer; send it. False = the client is gone.
+cdef void out_begin(conns_t* w, out_t* o) noexcept nogil
+cdef bint out_send(conns_t* w, exchange_t* x, const out_t* o) noexcept nogil
+
+# Each begins a reply; what the client still sends of its request is not wanted.
+# STEP_ANSWERED or STEP_CLIENT_FAILED.
+cdef STEP exchange_say(
+    conns_t* w, exchange_t* x, uint16_t status, const char* text
+) noexcept nogil
+
+# The reply of x.verdict.
+cdef STEP exchange_reply(conns_t* w, exchange_t* x) noexcept nogil
+
+# The upstream failed before it answered; the vip may want another status for that.
+cdef STEP exchange_fail(
+    conns_t* w, exchange_t* x, uint16_t status, const char* text
+) noexcept nogil

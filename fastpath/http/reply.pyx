@@ -1,0 +1,78 @@
+"""Replies of our own: of a verdict, or because something does not go on."""
+
+from libc.string cimport strlen
+
+from fastpath.http.body cimport pending_send
+from fastpath.http.compose cimport compose_reply, compose_text
+from fastpath.http.conn cimport input_drop
+from fastpath.http.state cimport OUT_BYTES, STEP_ANSWERED, STEP_CLIENT_FAILED, http_of
+from fastpath.http.verdict cimport verdict_t
+from fastpath.table.table cimport http_t
+
+
+cdef void out_begin(conns_t* w, out_t* o) noexcept nogil:
+    o.bytes = w.out
+    o.room = OUT_BYTES
+    o.size = 0
+    o.full = False
+
+
+cdef bint out_send(conns_t* w, exchange_t* x, const out_t* o) noexcept nogil:
+    return pending_send(
+        &w.c.mover, &x.conn.to_down, &x.conn.down, o.bytes, o.size
+    ) == 0
+
+
+# A reply of `bytes` of body, all of which is on its way when the caller returns.
+cdef void reply_begin(
+    conns_t* w, exchange_t* x, uint16_t status, size_t bytes
+) noexcept nogil:
+    if not x.request.done:
+        # Its rest is not wanted, so the connection cannot be used for another one.
+        x.conn.keep = 0
+        x.request_abandoned = 1
+        input_drop(w, x.conn)
+        x.held = 0
+    x.status = status
+    x.answering = 1
+    x.response.bytes += 0 if x.is_head else bytes
+    x.response.done = 1
+
+
+cdef STEP exchange_say(
+    conns_t* w, exchange_t* x, uint16_t status, const char* text
+) noexcept nogil:
+    cdef out_t o
+
+    reply_begin(w, x, status, strlen(text) + 1)
+    out_begin(w, &o)
+    compose_text(&o, status, text, x.minor, x.conn.keep, x.is_head)
+    return STEP_ANSWERED if out_send(w, x, &o) else STEP_CLIENT_FAILED
+
+
+cdef STEP exchange_reply(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef const verdict_t* v = x.verdict
+    cdef bint apart = v.head.size + v.body.size + 512 > OUT_BYTES
+    cdef out_t o
+
+    reply_begin(w, x, v.status, v.body.size)
+    out_begin(w, &o)
+    compose_reply(&o, v, x.minor, x.conn.keep, x.is_head or apart)
+    if not out_send(w, x, &o):
+        return STEP_CLIENT_FAILED
+    # A body that is larger than our buffer goes out of the verdict itself.
+    if apart and not x.is_head and pending_send(
+        &w.c.mover, &x.conn.to_down, &x.conn.down, v.bytes + v.body.at, v.body.size
+    ) < 0:
+        return STEP_CLIENT_FAILED
+    return STEP_ANSWERED
+
+
+cdef STEP exchange_fail(
+    conns_t* w, exchange_t* x, uint16_t status, const char* text
+) noexcept nogil:
+    cdef http_t* http = http_of(w, x.conn)
+
+    if http != NULL and http.gateway_status != 0:
+        status = http.gateway_status
+    return exchange_say(w, x, status, text)

@@ -1,0 +1,317 @@
+"""Responses. The head goes on as soon as it is whole, never held back for a body; the
+first bytes of the body that came with it travel in the same segment.
+
+Before the client has seen a response, a failure becomes a reply that says why:
+functions return STEP_UPSTREAM_FAILED with the text in conns_t.why. Behind a head there
+is nothing left to say: the client is reset, so that it does not take what came for
+whole.
+"""
+
+from libc.errno cimport EAGAIN, ECONNRESET, EPIPE
+from libc.stdint cimport uint32_t
+from libc.stdio cimport snprintf
+
+from fastpath.base.linux.debug cimport check
+from fastpath.base.linux.text cimport error_text
+from fastpath.base.spill cimport SCRATCH_BYTES, mover_t, spill_of, spill_put, spill_t
+from fastpath.http.body cimport (
+    body_begin,
+    body_move,
+    body_send,
+    body_take,
+    pending_flush,
+)
+from fastpath.http.compose cimport compose_response, out_put, out_t
+from fastpath.http.idle cimport upconn_leave
+from fastpath.http.reply cimport exchange_fail, out_begin, out_send
+from fastpath.http.state cimport (
+    INFORMATIONAL_MOST,
+    STEP_CLIENT_FAILED,
+    STEP_DONE,
+    STEP_FAULT,
+    STEP_NO_MEMORY,
+    STEP_ON,
+    STEP_REFUSED,
+    STEP_STALE,
+    STEP_UPGRADED,
+    STEP_UPSTREAM_FAILED,
+    STEP_WAIT,
+    upconn_t,
+)
+from fastpath.http1.framing cimport BODY_CHUNKED, BODY_TO_EOF, head_t
+from fastpath.http1.head cimport head_parse_response
+from fastpath.tls.transport cimport transport_read, transport_why
+
+
+# The source ended or failed before a head was whole.
+cdef STEP response_headless(conns_t* w, exchange_t* x, int error) noexcept nogil:
+    cdef upconn_t* u = x.up
+
+    if u.used and u.input == NULL and x.informed == 0 and (
+        error == 0 or error == ECONNRESET or error == EPIPE
+    ):
+        return STEP_STALE
+    if error == 0:
+        snprintf(
+            w.why, sizeof(w.why), b"%s",
+            b"EOF" if u.input == NULL else b"unexpected EOF",
+        )
+    elif u.link.ssl != NULL and error != ECONNRESET:
+        transport_why(&u.link, w.why, sizeof(w.why))
+    else:
+        error_text(error, w.why, sizeof(w.why))
+    return STEP_UPSTREAM_FAILED
+
+
+# Bytes of the head at hand: in scratch, or in the server's input if it came in pieces.
+cdef int response_read(
+    conns_t* w, exchange_t* x, const char** bytes, uint32_t* size
+) noexcept nogil:
+    cdef mover_t* m = &w.c.mover
+    cdef upconn_t* u = x.up
+    cdef ssize_t n
+    cdef char* into = m.scratch
+    cdef size_t room = SCRATCH_BYTES
+
+    if u.input != NULL:  # never full here: its head would have been refused
+        into = u.input.bytes + u.input.used
+        room = SCRATCH_BYTES - u.input.used
+    n = transport_read(&u.link, into, room)
+    if n <= 0:
+        return <int>n
+    if u.input != NULL:
+        u.input.used += n
+        bytes[0] = u.input.bytes
+        size[0] = <uint32_t>u.input.used
+    else:
+        bytes[0] = m.scratch
+        size[0] = <uint32_t>n
+    return 1
+
+
+# A head that is not whole waits in the server's input.
+cdef bint response_hold(
+    conns_t* w, upconn_t* u, const char* bytes, uint32_t size
+) noexcept nogil:
+    if u.input == NULL:
+        u.input = spill_of(&w.c.mover, bytes, size)
+        if u.input == NULL:
+            return False
+    u.scanned = size
+    return True
+
+
+# Whether the client's connection stays after this response.
+cdef bint response_keeps(const exchange_t* x, const head_t* h) noexcept nogil:
+    if not x.conn.keep or h.body == BODY_TO_EOF:
+        return False
+    if not x.request.done and (x.request_abandoned or not h.keep_alive):
+        return False  # the rest of the request will be told to nobody
+    # Without its framing, the end of a body is told by closing.
+    return not (h.body == BODY_CHUNKED and x.minor == 0)
+
+
+# Send a whole head and what came behind it.
+cdef STEP response_head(
+    conns_t* w, exchange_t* x, const char* bytes, uint32_t size
+) noexcept nogil:
+    cdef head_t* h = &w.answer
+    cdef out_t o
+    cdef ssize_t n = 0
+    cdef uint32_t rest = size - h.size
+
+    body_begin(&x.response, h, False)
+    if x.expects and not x.request.done and x.request.bytes == 0:
+        x.request_abandoned = 1  # it was not bidden to send the body, and need not
+    x.conn.keep = response_keeps(x, h)
+    x.response.unchunk = h.body == BODY_CHUNKED and x.minor == 0
+    x.status = h.status
+    x.up.keep = h.keep_alive and h.body != BODY_TO_EOF
+    out_begin(w, &o)
+    compose_response(&o, h, bytes, x.minor, x.conn.keep, x.response.unchunk)
+    if o.full:
+        snprintf(w.why, sizeof(w.why), b"response head is too large")
+        return STEP_UPSTREAM_FAILED
+    if not x.response.unchunk:
+        n = body_take(&x.response, bytes + h.size, rest)
+        if n > 0:
+            out_put(&o, bytes + h.size, n)
+            check(not o.full)
+    x.answering = 1
+    if not out_send(w, x, &o):
+        return STEP_CLIENT_FAILED
+    if x.response.unchunk:
+        n = body_send(
+            &w.c.mover, &x.response, &x.conn.to_down, &x.conn.down, bytes + h.size, rest
+        )
+    if n == -1:
+        return STEP_UPSTREAM_FAILED
+    if n < 0:
+        return STEP_CLIENT_FAILED
+    if n < rest:
+        x.up.keep = 0  # who says more than the response is not to be trusted
+    return STEP_ON
+
+
+# 1xx: passed on (not to HTTP/1.0, which does not know them); the real one follows.
+cdef STEP response_informational(
+    conns_t* w, exchange_t* x, const char* bytes, uint32_t size
+) noexcept nogil:
+    cdef out_t o
+
+    x.informed += 1
+    if w.answer.status == 100:
+        x.expects = 0
+    if x.informed > INFORMATIONAL_MOST:
+        snprintf(w.why, sizeof(w.why), b"too many 1xx informational responses")
+        return STEP_UPSTREAM_FAILED
+    if x.minor > 0:
+        out_begin(w, &o)
+        compose_response(&o, &w.answer, bytes, x.minor, True, False)
+        if o.full or not out_send(w, x, &o):
+            return STEP_CLIENT_FAILED
+    return STEP_ON
+
+
+cdef STEP response_upgraded(
+    conns_t* w, exchange_t* x, const char* bytes, uint32_t size
+) noexcept nogil:
+    cdef out_t o
+
+    out_begin(w, &o)
+    compose_response(&o, &w.answer, bytes, x.minor, True, False)
+    out_put(&o, bytes + w.answer.size, size - w.answer.size)
+    x.status = 101
+    x.answering = 1
+    if o.full or not out_send(w, x, &o):
+        return STEP_CLIENT_FAILED
+    return STEP_UPGRADED
+
+
+# An upgrade was asked for, and the answer is no 101.
+cdef STEP response_not_upgraded(conns_t* w, exchange_t* x) noexcept nogil:
+    # CVE-2018-1002105: nothing more of this client reaches that upstream.
+    x.conn.keep = 0
+    if w.answer.status >= 400:
+        return STEP_ON
+    snprintf(
+        w.why, sizeof(w.why), b"invalid upgrade response: status code %u",
+        <unsigned int>w.answer.status,
+    )
+    return STEP_UPSTREAM_FAILED
+
+
+# A head is whole: what is to be done with it?
+cdef STEP response_to(
+    conns_t* w, exchange_t* x, const char* bytes, uint32_t size
+) noexcept nogil:
+    cdef STEP step
+    cdef head_t* h = &w.answer
+
+    if h.status == 101:
+        if x.upgrade:
+            return response_upgraded(w, x, bytes, size)
+        snprintf(w.why, sizeof(w.why), b"upgrade that nobody asked for")
+        return STEP_UPSTREAM_FAILED
+    if h.status < 200:
+        return response_informational(w, x, bytes, size)
+    if x.upgrade:
+        step = response_not_upgraded(w, x)
+        if step != STEP_ON:
+            return step
+    if h.status == x.verdict.ask_on and not x.asked_on and x.held > 0:
+        x.refused = h.status
+        return STEP_REFUSED
+    return response_head(w, x, bytes, size)
+
+
+# Read and parse until a final head was sent.
+cdef STEP response_begin(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef upconn_t* u = x.up
+    cdef const char* bytes = NULL
+    cdef uint32_t size = 0
+    cdef uint32_t used
+    cdef int got
+    cdef STEP result
+
+    while not x.answering:
+        if size == 0:
+            if not u.link.end.readable:
+                return STEP_WAIT
+            got = response_read(w, x, &bytes, &size)
+            if got == -EAGAIN:
+                return STEP_WAIT
+            if got <= 0:
+                return response_headless(w, x, -got)
+        got = head_parse_response(&w.answer, bytes, size, u.scanned, x.is_head)
+        if got < 0:
+            snprintf(w.why, sizeof(w.why), b"malformed HTTP response")
+            return STEP_UPSTREAM_FAILED
+        if got == 0:
+            if not response_hold(w, u, bytes, size):
+                return STEP_NO_MEMORY
+            size = 0
+            continue
+        u.scanned = 0
+        used = w.answer.size
+        result = response_to(w, x, bytes, size)
+        if result != STEP_ON or x.answering:
+            response_drop_input(w, u)
+            return result
+        # It was informational: go on behind it.
+        bytes += used
+        size -= used
+        if u.input != NULL and not response_shift(w, u, &bytes, size):
+            return STEP_NO_MEMORY
+    return STEP_ON
+
+
+cdef void response_drop_input(conns_t* w, upconn_t* u) noexcept nogil:
+    if u.input != NULL:
+        spill_put(&w.c.mover, u.input)
+        u.input = NULL
+
+
+# What stands behind a 1xx moves to the front of its buffer.
+cdef bint response_shift(
+    conns_t* w, upconn_t* u, const char** bytes, uint32_t size
+) noexcept nogil:
+    cdef spill_t* rest = spill_of(&w.c.mover, bytes[0], size)
+
+    if rest == NULL:
+        return False
+    spill_put(&w.c.mover, u.input)
+    u.input = rest
+    bytes[0] = rest.bytes
+    return True
+
+
+cdef STEP response_move(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef mover_t* m = &w.c.mover
+    cdef spill_t* surplus = NULL
+    cdef STEP step
+    cdef int flushed
+
+    # In order: the head, if it was not sent yet; a reply of our own has none and is on
+    # its way; the body.
+    if not x.answering:
+        if x.up == NULL:
+            return STEP_WAIT
+        step = response_begin(w, x)
+        if step == STEP_UPSTREAM_FAILED and not x.answering:
+            upconn_leave(w, x, True)
+            return exchange_fail(w, x, 502, w.why)
+        if step != STEP_ON:
+            return step
+    if x.up == NULL or x.response.done:
+        flushed = pending_flush(m, &x.conn.to_down, &x.conn.down)
+        if flushed < 0:
+            return STEP_CLIENT_FAILED
+        return STEP_DONE if flushed == 1 else STEP_WAIT
+    step = body_move(
+        m, &x.response, &x.up.link, &x.conn.down, &x.conn.to_down, &surplus
+    )
+    if surplus != NULL:
+        x.up.keep = 0  # what follows a response was not asked for
+        spill_put(m, surplus)
+    return STEP_UPSTREAM_FAILED if step == STEP_FAULT else step

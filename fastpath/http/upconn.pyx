@@ -1,0 +1,282 @@
+"""Connections to upstreams, from the first packet to the first use.
+
+An idle connection may have been closed by its other side a moment ago. Where the
+request can be sent a second time, that is found out by sending it; where it cannot, the
+socket is asked first.
+
+A connection that is being made is CONNECTING, then in HANDSHAKE if the upstream speaks
+TLS, then BUSY. In the first two no byte of the request has moved, so that a backend
+that does not answer costs no more than another dial.
+"""
+
+from libc.errno cimport EAGAIN, EBADMSG, EMFILE, EPROTO
+from libc.stdint cimport uint16_t
+from libc.stdio cimport snprintf
+from libc.string cimport strlen
+
+from fastpath.base.end cimport (
+    END_FULL,
+    END_KEPT_ALIVE,
+    END_NODELAY,
+    END_POLLED,
+    END_POLLED_OUT,
+    END_WRITABLE,
+)
+from fastpath.base.linux.atomic cimport add_u32, sub_u32
+from fastpath.base.linux.file cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, close
+from fastpath.base.linux.socket cimport (
+    SOL_SOCKET,
+    SO_ERROR,
+    getpeername,
+    getsockopt,
+    sockaddr,
+    sockaddr_storage,
+    socklen_t,
+)
+from fastpath.base.linux.text cimport error_text
+from fastpath.base.poller cimport TAG_UPCONN, poller_add, tag_make
+from fastpath.base.slab cimport slab_take
+from fastpath.base.stats cimport upstream_stats
+from fastpath.base.timer cimport timer_arm, timer_disarm
+from fastpath.http.idle cimport idle_take, upconn_leave
+from fastpath.http.reply cimport exchange_fail
+from fastpath.http.state cimport (
+    STEP_CONNECTED,
+    STEP_UNKNOWN,
+    STEP_UNREACHED,
+    STEP_WAIT,
+    UPCONN_BUSY,
+    UPCONN_CONNECTING,
+    UPCONN_HANDSHAKE,
+    upconn_t,
+)
+from fastpath.table.dialler cimport (
+    DIAL,
+    DIAL_NO_BACKEND,
+    DIAL_NO_DESCRIPTORS,
+    DIAL_WAIT,
+    attempt_t,
+    dialler_backend,
+    dialler_failed,
+    dialler_next,
+    dialler_say,
+    dialler_succeeded,
+)
+from fastpath.table.table cimport backend_t, pool_t, table_pool, table_upstream
+from fastpath.tls.context cimport tls_session
+from fastpath.tls.transport cimport (
+    transport_expect_plaintext,
+    transport_handshake,
+    transport_open,
+    transport_read_plaintext,
+    transport_resumed,
+    transport_start_client,
+    transport_why,
+)
+
+
+# ---- The life of a dial.
+
+cdef upconn_t* upconn_new(
+    conns_t* w, exchange_t* x, const upstream_t* up, const attempt_t* a
+) noexcept nogil:
+    cdef upconn_t* u = <upconn_t*>slab_take(&w.upconns)
+
+    if u == NULL:
+        close(a.fd)
+        sub_u32(&a.backend.state.active, 1)
+        return NULL
+    transport_open(&u.link, a.fd)
+    u.link.end.writable = END_FULL  # until it is connected
+    u.link.end.flags = END_NODELAY | END_KEPT_ALIVE
+    u.stamp = up.stamp
+    u.upstream = up.state
+    u.backend = a.backend.state
+    add_u32(&up.state.active, 1)
+    u.state = UPCONN_CONNECTING
+    u.exchange = x
+    x.up = u
+    return u
+
+
+# A dial was begun: watch it.
+cdef STEP upconn_start(
+    conns_t* w, exchange_t* x, upstream_t* up, const attempt_t* a, DIAL dial
+) noexcept nogil:
+    cdef upconn_t* u = upconn_new(w, x, up, a)
+    cdef sockaddr_storage name
+    cdef socklen_t size = sizeof(name)
+
+    if u == NULL:
+        return exchange_fail(w, x, 502, b"out of memory")
+    if poller_add(
+        &w.c.poller, a.fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+        tag_make(TAG_UPCONN, u.slot.index, u.slot.generation),
+    ) < 0:
+        dialler_say(w.why, a.backend, b"epoll: ", EMFILE)
+        return STEP_UNREACHED
+    u.link.end.flags |= END_POLLED | END_POLLED_OUT
+    timer_arm(
+        &w.c.wheel, &u.timer, w.c.now_ms + table_pool(w.c, up.pool).connect_ms
+    )
+    # On the same host the handshake has ended when connect(2) returns, or its accept
+    # queue is full: only its name tells.
+    if dial == DIAL_WAIT or getpeername(a.fd, <sockaddr*>&name, &size) == -1:
+        return STEP_WAIT
+    u.link.end.writable = END_WRITABLE
+    return upconn_go_on(w, u, up)
+
+
+# Dial until a backend may answer. `failed` is the status of the last one that did not.
+cdef STEP upconn_dial(
+    conns_t* w, exchange_t* x, upstream_t* up, uint16_t failed
+) noexcept nogil:
+    cdef attempt_t a
+    cdef DIAL dial
+    cdef STEP step
+
+    a.hash = x.conn.source
+    a.lazy_ack = False
+    a.kept_alive = True
+    a.why = w.why
+    a.retries = &upstream_stats(&w.c.stats, up.state.slot).retries
+    while True:
+        dial = dialler_next(w.c, &x.dial, table_pool(w.c, up.pool), &a)
+        if dial == DIAL_NO_BACKEND and x.dial.tries == 0:
+            return exchange_fail(w, x, 503, b"no backend is usable")
+        if dial == DIAL_NO_BACKEND or dial == DIAL_NO_DESCRIPTORS:
+            return exchange_fail(w, x, failed, w.why)
+        step = upconn_start(w, x, up, &a, dial)
+        if step != STEP_UNREACHED:
+            return step
+        upconn_failed(w, x)
+
+
+# The backend did not answer: count it, and remember not to try it again.
+cdef void upconn_failed(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef const upstream_t* up = table_upstream(w.c, x.up.upstream.slot)
+    cdef const pool_t* pool = table_pool(w.c, up.pool) if up != NULL else NULL
+
+    dialler_failed(w.c, &x.dial, pool, x.up.backend)
+    upconn_leave(w, x, False)
+
+
+# ---- Steps of a connection that is being made.
+
+# The TCP connection stands, or so the socket says.
+cdef STEP upconn_connected(
+    conns_t* w, upconn_t* u, const upstream_t* up
+) noexcept nogil:
+    cdef const backend_t* b = dialler_backend(table_pool(w.c, up.pool), u.backend)
+    cdef int failed
+
+    u.link.end.readable = 1
+    if up.tls == NULL:
+        return upconn_ready(w, u)
+    u.state = UPCONN_HANDSHAKE
+    failed = transport_start_client(
+        &u.link, up.tls[w.c.worker], &w.buffers, up.server_name,
+        tls_session(up.tls[w.c.worker]),
+    )
+    if failed < 0:
+        snprintf(w.why, sizeof(w.why), b"tls: no memory")
+        return STEP_UNREACHED
+    if b != NULL and b.path != NULL:
+        # A unix socket leads through a proxy of kubeconfig's `proxy-url`, which may
+        # have to say that it found no way.
+        transport_expect_plaintext(&u.link)
+    return upconn_handshake(w, u)
+
+
+cdef STEP upconn_handshake(conns_t* w, upconn_t* u) noexcept nogil:
+    cdef int done = transport_handshake(&u.link)
+    cdef size_t used
+
+    if done == 1:
+        if transport_resumed(&u.link):
+            upstream_stats(&w.c.stats, u.upstream.slot).resumed += 1
+        return upconn_ready(w, u)
+    if done == -EAGAIN:
+        return STEP_WAIT
+    if done == -EBADMSG:
+        transport_read_plaintext(&u.link, w.why, sizeof(w.why))
+        return STEP_UNREACHED
+    snprintf(w.why, sizeof(w.why), b"tls: ")
+    used = strlen(w.why)
+    if done == -EPROTO:
+        transport_why(&u.link, w.why + used, sizeof(w.why) - used)
+    else:
+        error_text(-done, w.why + used, sizeof(w.why) - used)
+    return STEP_UNREACHED
+
+
+cdef STEP upconn_ready(conns_t* w, upconn_t* u) noexcept nogil:
+    dialler_succeeded(w.c, &u.exchange.dial, u.backend)
+    timer_disarm(&u.timer)
+    u.state = UPCONN_BUSY
+    return STEP_CONNECTED
+
+
+# One step of it, without another try.
+cdef STEP upconn_go_on(
+    conns_t* w, upconn_t* u, const upstream_t* up
+) noexcept nogil:
+    cdef const backend_t* b
+    cdef int error = 0
+    cdef socklen_t size = sizeof(error)
+
+    if u.state == UPCONN_HANDSHAKE:
+        return upconn_handshake(w, u)
+    if not u.link.end.writable:
+        return STEP_WAIT  # it was the client that had an event
+    getsockopt(u.link.end.fd, SOL_SOCKET, SO_ERROR, &error, &size)
+    if error == 0:
+        return upconn_connected(w, u, up)
+    b = dialler_backend(table_pool(w.c, up.pool), u.backend)
+    if b != NULL:
+        dialler_say(w.why, b, b"connect: ", error)
+    return STEP_UNREACHED
+
+
+# Its time to connect is over, or its backend is dead.
+cdef void upconn_say_late(
+    conns_t* w, const upconn_t* u, const upstream_t* up
+) noexcept nogil:
+    cdef const backend_t* b = dialler_backend(table_pool(w.c, up.pool), u.backend)
+
+    if u.state == UPCONN_HANDSHAKE:
+        snprintf(w.why, sizeof(w.why), b"net/http: TLS handshake timeout")
+    elif b != NULL:
+        dialler_say(w.why, b, b"i/o timeout", 0)
+
+
+# ---- The step of an exchange.
+
+# In order: is the upstream still the one that was meant; is there an idle connection;
+# dial. Called again while the dial goes on, by whatever event.
+cdef STEP upconn_reach(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef upstream_t* up = upstream_of(w, x)
+    cdef uint16_t failed = 502
+    cdef STEP step
+
+    if up == NULL:
+        upconn_leave(w, x, False)
+        return STEP_UNKNOWN
+    if x.up == NULL:
+        if not x.idle_ended:
+            x.up = idle_take(w, up, exchange_repeats(x))
+        x.idle_ended = 0
+        if x.up == NULL:
+            return upconn_dial(w, x, up, failed)
+        x.up.exchange = x
+        upstream_stats(&w.c.stats, up.state.slot).reused += 1
+        return STEP_CONNECTED
+    if x.up.connect_timed_out:
+        upconn_say_late(w, x.up, up)
+        failed = 504
+    else:
+        step = upconn_go_on(w, x.up, up)
+        if step != STEP_UNREACHED:
+            return step
+    upconn_failed(w, x)
+    return upconn_dial(w, x, up, failed)
