@@ -30,20 +30,22 @@ from fastpath.api.snapshot import (
     WebStats,
     WorkerStats,
 )
-from fastpath.api.spec import Backend, Pool, Upstream, Vip
+from fastpath.api.spec import Backend, Delta, Listener, Pool, Upstream, Vip
 from fastpath.api.tlsspec import ClientTls, ServerTls
 from fastpath.engine import Engine
-from fastpath.table.table import Table
+from fastpath.table.delta import Table
 
 __all__ = [
     "Backend",
     "BackendStats",
     "ClientTls",
+    "Delta",
     "Engine",
     "EngineError",
     "Forward",
     "Histogram",
     "Http",
+    "Listener",
     "Notice",
     "Pool",
     "Question",

@@ -3,9 +3,11 @@ from types import TracebackType
 from typing import Self, final
 
 from fastpath.api.policy import Forward, Question, Record, Reply
-from fastpath.api.snapshot import Health, Key, Notice, Stats
-from fastpath.api.spec import Vip
-from fastpath.table.table import Table
+from fastpath.api.snapshot import Health, Key, Notice, Stats, VipKey
+from fastpath.api.spec import Delta, Listener, Vip
+from fastpath.table.delta import Table
+
+PATIENCE_S: float
 
 @final
 class Engine:
@@ -25,13 +27,28 @@ class Engine:
         table: Table,
         *,
         health: Mapping[Key, Health] | None = None,
-        sockets: Mapping[Key, Sequence[int]] | None = None,
+        sockets: Mapping[VipKey, Sequence[int]] | None = None,
+        wait_s: float = 1.0,
     ) -> int: ...
-    def address(self, vip: Vip | Key) -> Key: ...
+    def update(
+        self,
+        delta: Delta,
+        *,
+        health: Mapping[Key, Health] | None = None,
+        sockets: Mapping[VipKey, Sequence[int]] | None = None,
+        wait_s: float = 0.0,
+    ) -> int: ...
+    def settle(self, wait_s: float = 1.0) -> bool: ...
+    def address(self, vip: Vip | Listener | VipKey) -> Key: ...
     def set_health(self, backend: Key, health: Health) -> None: ...
-    def drain(self, backend: Key | None = None) -> None: ...
+    def drain(self, backend: Key | None = None, *, wait_s: float = 1.0) -> None: ...
     def reset(self, backend: Key | None = None) -> None: ...
-    def stats(self) -> Stats: ...
+    def stats(
+        self,
+        *,
+        vips: Iterable[VipKey] | None = None,
+        backends: Iterable[Key] | None = None,
+    ) -> Stats: ...
     def notices(self) -> list[Notice]: ...
     def fileno(self) -> int: ...
     def questions(self) -> list[Question]: ...

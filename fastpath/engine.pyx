@@ -7,15 +7,13 @@ published with one store and freed when all of them have moved on.
 import os
 import sys
 import threading
-import time
 import warnings
 
 from cpython.ref cimport Py_INCREF
-from libc.errno cimport EAGAIN
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t
 from libc.string cimport memset
 
-from fastpath.base.linux.atomic cimport acquire_u64, release_ptr, release_u64
+from fastpath.base.linux.atomic cimport release_u64
 from fastpath.base.linux.clock cimport clock_us
 from fastpath.base.mailbox cimport (
     LETTER,
@@ -25,27 +23,26 @@ from fastpath.base.mailbox cimport (
     letter_t,
     mailbox_fini,
     mailbox_init,
-    mailbox_push,
     mailbox_sleep,
-    mailbox_wake,
 )
 from fastpath.http.question cimport letter_burn
-from fastpath.stats_report cimport tally, tally_forget, tally_notices, tally_reserve
-from fastpath.table.assembly cimport assemble
-from fastpath.table.registry cimport Registry
-from fastpath.table.table cimport TableBlock
+from fastpath.publisher cimport Publisher
+from fastpath.stats_report cimport report, report_notices
 from fastpath.verdict_api cimport Docket, docket_letter
 from fastpath.worker.fleet cimport WORKERS_MOST, fleet_t
+from fastpath.worker.post cimport worker_post
 from fastpath.worker.worker cimport Worker, worker_free, worker_new
 
 from fastpath.api.errors import EngineError
+from fastpath.api.spec import Delta
 from fastpath.table.registry import HEALTHS
-from fastpath.table.table import Table
+from fastpath.table.delta import Table
 
 cdef enum:
     NOTICES = 1024
     QUESTIONS = 4096     # waiting for Python at one time
-    PATIENCE_MS = 1000   # for workers to take over a table
+
+PATIENCE_S = 1.0         # for workers to take over a table, where a caller waits
 
 
 cdef class Engine:
@@ -57,11 +54,7 @@ cdef class Engine:
     """
 
     cdef fleet_t fleet
-    cdef Registry registry
-    cdef TableBlock current      # published
-    cdef TableBlock previous     # until all workers have left it
-    cdef dict blocks             # key of a vip -> VipBlock
-    cdef dict listening          # key of a vip -> (address, fds), the workers' fds
+    cdef Publisher tables
     cdef Docket docket
     cdef list threads
     cdef object lock
@@ -74,14 +67,11 @@ cdef class Engine:
         count = workers if workers is not None else len(os.sched_getaffinity(0))
         if not 1 <= count <= WORKERS_MOST:
             raise ValueError(f"workers: {count} is not in 1-{WORKERS_MOST}")
-        self.registry = Registry()
-        self.blocks = {}
-        self.listening = {}
+        self.tables = Publisher(count)
         self.docket = Docket()
         self.threads = []
         self.lock = threading.Lock()
-        self.current = TableBlock(0, 0, (), {}, ())
-        self.fleet.table = self.current.table
+        self.tables.begin(&self.fleet)
         self._start(count, pipe_bytes, splice)
 
     def _start(self, int count, size_t pipe_bytes, bint splice):
@@ -136,7 +126,7 @@ cdef class Engine:
     @property
     def generation(self):
         """Number of the table in use; 0 before the first."""
-        return self.current.table.generation
+        return self.tables.current.generation
 
     @property
     def workers(self):
@@ -145,104 +135,70 @@ cdef class Engine:
 
     # ---- Tables.
 
-    def apply(self, table, *, health=None, sockets=None):
+    def apply(self, table, *, health=None, sockets=None, wait_s=PATIENCE_S):
         """Serve `table` from now on; return its generation.
 
-        New vips are bound before anything changes. Vips that are gone stop listening;
-        their relays go on, as do those of backends that are gone. What `health` says
-        of backends holds before the first client of the table comes: see set_health.
-
-        `sockets` has descriptors that listen already, by the key of a vip. Where such a
-        vip is new, workers take duplicates of them in turn instead of binding. The
-        descriptors stay the caller's; who waits in a socket that somebody else holds,
-        too, is not lost when we stop.
-
-        Raises:
-            KeyError: the table has no such backend, or there is no such health.
-            OSError: a vip cannot be bound, or a descriptor is not what its vip needs;
-                the table before stays.
-            EngineError: closed, or a worker has not taken over the last table.
+        As `update` with what turns the table in force into this one.
         """
+        if not isinstance(table, Table):
+            raise TypeError("apply takes a Table")
         with self.lock:
             self._check_open()
-            if not isinstance(table, Table):
-                raise TypeError("apply takes a Table")
-            self._settle()
-            blocks, opened = assemble(
-                table, self.blocks, self.listening, self.registry, self.fleet.count,
-                health or {}, sockets or {},
-            )
-            gone = [key for key in self.listening if key not in table.vips]
-            self.docket.note(blocks, &self.fleet.epoch)
-            return self._publish(blocks, opened, gone)
+            delta = self.tables.state.delta_to(table)
+            generation = self._change(delta, health, sockets)
+        self.settle(wait_s)
+        return generation
 
-    def _publish(self, blocks, opened, gone):
-        """Hand the table to the workers in one step and wait for them."""
-        cdef TableBlock table
-        cdef int i
+    def update(self, delta, *, health=None, sockets=None, wait_s=0.0):
+        """Change the table; return its generation. If this raises, nothing changed.
 
-        for i in range(self.fleet.count):
-            tally_reserve(&self.fleet.workers[i].context.stats, self.registry, blocks)
-        slots = {block.spec.key: block.slot for block in self.blocks.values()}
-        slots.update((key, block.slot) for key, block in blocks.items())
-        table = TableBlock(
-            self.current.table.generation + 1,
-            self.registry.vip_count,
-            blocks.values(),
-            {slots[key]: fds for key, (_, fds) in opened.items()},
-            [slots[key] for key in gone],
-        )
-        for key in self.blocks:
-            if key not in blocks:
-                self.registry.drop_vip(key)
-        for key in gone:
-            del self.listening[key]
-        self.listening.update(opened)
-        self.blocks = blocks
-        self.previous = self.current
-        self.current = table
-        release_ptr(&self.fleet.table, table.table)
-        for i in range(self.fleet.count):
-            mailbox_wake(&self.fleet.workers[i].mailbox)
-        self._settle(patient=False)
-        return table.table.generation
+        New vips are bound before anything else. Vips that are gone stop listening;
+        their relays go on, as do those of backends that are gone. What `health` says
+        of backends holds before the first client of the table comes: see set_health.
+        Takes time in proportion to the delta and waits for no worker, unless `wait_s`
+        is given: then until all workers use the table, or for so long.
 
-    def _settle(self, patient=True):
-        """Wait until no worker uses the previous table, then free it."""
-        deadline = time.monotonic() + PATIENCE_MS / 1000
-        pause_s = 0.00002
-        while self.previous is not None and not self._all_moved_on():
-            if time.monotonic() > deadline:
-                if patient:
-                    raise EngineError("a worker has not taken over the last table")
-                return
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, 0.005)
-        if self.previous is not None:
-            self.previous = None
-            self._collect()
+        `sockets` has descriptors that listen already, by the key of a vip or listener.
+        Where such a vip is new, workers take duplicates of them in turn instead of
+        binding. The descriptors stay the caller's; clients that wait in a socket that
+        another process holds, too, are not lost when we stop.
 
-    cdef bint _all_moved_on(self):
-        cdef uint64_t generation = self.current.table.generation
-        cdef int i
+        Raises:
+            TableError: see table.draft.Draft.
+            KeyError: the table has no such backend, or there is no such health.
+            OSError: a vip cannot be bound, or a descriptor is not what its vip needs.
+            EngineError: closed.
+        """
+        if not isinstance(delta, Delta):
+            raise TypeError("update takes a Delta")
+        with self.lock:
+            self._check_open()
+            generation = self._change(delta, health, sockets)
+        if wait_s > 0:
+            self.settle(wait_s)
+        return generation
 
-        for i in range(self.fleet.count):
-            if acquire_u64(&self.fleet.workers[i].generation) != generation:
-                return False
+    cdef _change(self, delta, health, sockets):
+        changed = self.tables.change(delta, health or {}, sockets or {})
+        self.docket.note(changed, &self.fleet.epoch)
+        return self.tables.current.generation
+
+    def settle(self, wait_s=PATIENCE_S):
+        """Wait until all workers use the table in force; return whether they do.
+
+        Then counters of what has left the table are forgotten, unless it has relays.
+        """
+        if not self.tables.settle(wait_s):
+            return False
+        with self.lock:
+            if not self.closed:
+                self.tables.reap()
         return True
 
-    def _collect(self):
-        """Slots that came free start from zero for whoever gets them next."""
-        cdef int i
-
-        backends, vips = self.registry.collect()
-        for i in range(self.fleet.count):
-            tally_forget(&self.fleet.workers[i].context.stats, backends, vips)
-
     def address(self, vip):
-        """(host, port) that a Vip, or the vip of a key, is bound to."""
+        """(host, port) that a Vip or Listener, or one of a key, is bound to."""
         key = vip if isinstance(vip, tuple) else vip.key
-        return self.listening[key][0]
+        return self.tables.state.listening[key].address
 
     # ---- Backends.
 
@@ -251,26 +207,26 @@ cdef class Engine:
 
         Only "ready" takes new relays. Live relays are not touched: see reset.
         """
-        slot = self.registry.named(backend)
-        self.registry.tell(slot, HEALTHS[health], clock_us() // 1000)
+        slot = self.tables.registry.named(backend)
+        self.tables.registry.tell(slot, HEALTHS[health], clock_us() // 1000)
 
-    def drain(self, backend=None):
+    def drain(self, backend=None, *, wait_s=PATIENCE_S):
         """No new relays for a backend; without one: stop listening, on all vips.
 
-        Live relays go on. A later apply listens again.
+        Live relays go on. A later apply or update listens again. Waits as apply does.
         """
         if backend is not None:
             self.set_health(backend, "draining")
             return
         with self.lock:
             self._check_open()
-            self._settle()
-            self._publish(dict(self.blocks), {}, list(self.listening))
+            self.tables.stop_listening()
+        self.settle(wait_s)
 
     def reset(self, backend=None):
         """Reset the live relays of a backend (host, port), or all. Returns at once."""
         self._check_open()
-        slot = SLOT_ALL if backend is None else self.registry.named(backend)
+        slot = SLOT_ALL if backend is None else self.tables.registry.named(backend)
         self._send(LETTER_RESET, slot)
 
     cdef _send(self, LETTER kind, uint32_t slot):
@@ -285,19 +241,17 @@ cdef class Engine:
             self._post(i, &letter)
 
     cdef _post(self, int worker, const letter_t* letter):
-        deadline = time.monotonic() + PATIENCE_MS / 1000
-        while mailbox_push(&self.fleet.workers[worker].mailbox, letter) == -EAGAIN:
-            if time.monotonic() > deadline:
-                raise EngineError("a worker does not read its mailbox")
-            time.sleep(0.001)
+        if worker_post(self.fleet.workers[worker], letter) < 0:
+            raise MemoryError
 
     # ---- Requests.
 
     def questions(self):
         """Requests that wait for a verdict, oldest first."""
         self._check_open()
-        vips = {block.slot: key for key, block in self.blocks.items()}
-        return self.docket.questions(&self.fleet.questions, vips, self.fleet.epoch)
+        return self.docket.questions(
+            &self.fleet.questions, self.tables.registry.vips, self.fleet.epoch
+        )
 
     def records(self):
         """Exchanges that ended, of vips that log; as of the last `questions`."""
@@ -312,8 +266,8 @@ cdef class Engine:
         """Let the request go on as the Forward or Reply says.
 
         Requests that agree with it in the parts `key` (all that Http.key names, if
-        None) share the verdict for `ttl_s` seconds. Answers to who has gone, or from
-        before a `forget`, come to nothing; the latter are asked for again.
+        None) share the verdict for `ttl_s` seconds. Answers for closed clients are
+        ignored; those from before a `forget` are asked for again.
 
         Raises:
             KeyError: the table has no such upstream.
@@ -323,14 +277,14 @@ cdef class Engine:
 
         self._check_open()
         with self.lock:
-            vip = self.blocks.get(question.vip)
+            vip = self.tables.state.vips.get(question.vip)
             if vip is None or vip.spec.http is None:
                 return
-            block = self.docket.take(verdict, self.blocks)
+            block = self.docket.take(verdict, self.tables.state.upstreams)
             docket_letter(&letter, question, block, ttl_s, vip.spec.http.key, key)
             try:
                 self._post(question.ticket[0], &letter)
-            except EngineError:
+            except MemoryError:
                 letter_burn(&letter)
                 raise
 
@@ -345,17 +299,30 @@ cdef class Engine:
     def notices(self):
         """What happened to backends since the last call, oldest first."""
         self._check_open()
-        return tally_notices(&self.fleet.notices, self.registry)
+        return report_notices(&self.fleet.notices, self.tables.registry)
 
     def fileno(self):
         """Descriptor that is readable when there are notices; the engine's own."""
         self._check_open()
         return self.fleet.notices.wake_fd
 
-    def stats(self):
-        """All counters as they stand, summed over the workers."""
-        self._check_open()
-        return tally(&self.fleet, self.registry, dict(self.blocks), self.generation)
+    def stats(self, *, vips=None, backends=None):
+        """All counters as they stand, summed over the workers.
+
+        `vips` and `backends` are keys to be told of; None = all. Costs time in
+        proportion to what is asked for. KeyError if the table has no such key.
+        """
+        with self.lock:
+            self._check_open()
+            state = self.tables.state
+            told = state.vips if vips is None else {k: state.vips[k] for k in vips}
+            if backends is None:
+                numbers = self.tables.registry.backends
+                backends = [key for key in numbers.slots if numbers.named(key)]
+            return report(
+                &self.fleet, self.tables.registry, told, state.upstreams, backends,
+                self.generation,
+            )
 
     cdef _check_open(self):
         if self.closed:
@@ -378,6 +345,4 @@ cdef class Engine:
             self.fleet.count = 0
             mailbox_fini(&self.fleet.notices)
             mailbox_fini(&self.fleet.questions)
-            self.blocks = {}
-            self.listening = {}
-            self.previous = None
+            self.tables.close()

@@ -1,9 +1,9 @@
 """Counters of all workers, summed into the values that Python sees."""
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from fastpath.base.linux.atomic cimport load_u32, load_u64
+from fastpath.base.linux.atomic cimport acquire_ptr, load_u32, load_u64
 from fastpath.base.linux.clock cimport clock_us
 from fastpath.base.mailbox cimport (
     LETTER_CONNECT_FAILED,
@@ -16,19 +16,17 @@ from fastpath.base.mailbox cimport (
 )
 from fastpath.base.slab cimport slab_count
 from fastpath.base.stats cimport (
-    CODES,
     DROP_REASONS,
     HISTOGRAM_BUCKETS,
+    HUNDREDS,
     VERBS,
-    backend_stats,
     backend_stats_t,
-    stats_forget_web,
-    stats_reserve,
-    stats_reserve_web,
+    shelf_look,
+    stats_forget_backend,
+    stats_forget_upstream,
+    stats_forget_vip,
     stats_t,
-    vip_stats,
     vip_stats_t,
-    web_stats,
     web_stats_t,
 )
 from fastpath.table.registry cimport Registry, backend_state_t
@@ -43,7 +41,6 @@ from fastpath.api.snapshot import (
     WebStats,
     WorkerStats,
 )
-from fastpath.api.spec import Upstream, Vip
 from fastpath.base.stats import DROP_NAMES, VERB_NAMES, histogram_bounds_us
 
 HEALTH_NAMES = ("ready", "draining", "dead")  # by HEALTH
@@ -54,14 +51,16 @@ NOTICE_NAMES = {
 }
 
 
-cdef tally_vip(fleet_t* fleet, uint32_t slot):
+cdef report_vip(fleet_t* fleet, uint32_t slot):
     cdef vip_stats_t total
     cdef vip_stats_t* one
     cdef int i, k
 
     memset(&total, 0, sizeof(total))
     for i in range(fleet.count):
-        one = vip_stats(&fleet.workers[i].context.stats, slot)
+        one = <vip_stats_t*>shelf_look(&fleet.workers[i].context.stats.vips, slot)
+        if one == NULL:
+            continue
         total.accepted += one.accepted
         total.active += one.active
         total.retries += one.retries
@@ -81,7 +80,7 @@ cdef tally_vip(fleet_t* fleet, uint32_t slot):
     )
 
 
-cdef tally_backend(
+cdef report_backend(
     fleet_t* fleet, const backend_state_t* state, uint32_t slot
 ):
     cdef backend_stats_t total
@@ -90,7 +89,11 @@ cdef tally_backend(
 
     memset(&total, 0, sizeof(total))
     for i in range(fleet.count):
-        one = backend_stats(&fleet.workers[i].context.stats, slot)
+        one = <backend_stats_t*>shelf_look(
+            &fleet.workers[i].context.stats.backends, slot
+        )
+        if one == NULL:
+            continue
         total.connects += one.connects
         total.failures += one.failures
         total.ejections += one.ejections
@@ -116,7 +119,7 @@ cdef tally_backend(
     )
 
 
-cdef tally_worker(const worker_t* w):
+cdef report_worker(const worker_t* w):
     return WorkerStats(
         active=w.context.stats.active,
         accepted=w.context.stats.accepted,
@@ -131,15 +134,36 @@ cdef tally_worker(const worker_t* w):
     )
 
 
-cdef tally_web(fleet_t* fleet, uint32_t slot):
+cdef report_codes(web_stats_t* one, dict codes):
+    cdef const uint64_t* some
+    cdef int verb, hundred, k
+
+    for verb in range(VERBS):
+        for hundred in range(HUNDREDS):
+            some = <const uint64_t*>acquire_ptr(&one.codes[verb][hundred])
+            if some == NULL:
+                continue
+            for k in range(100):
+                if some[k] > 0:
+                    key = (VERB_NAMES[verb], 100 * (hundred + 1) + k)
+                    codes[key] = codes.get(key, 0) + some[k]
+
+
+cdef report_web(fleet_t* fleet, uint32_t slot, bint upstream):
+    cdef const stats_t* stats
     cdef web_stats_t total
     cdef web_stats_t* one
-    cdef int i, k, verb
+    cdef int i, k
 
     memset(&total, 0, sizeof(total))
     codes = {}
     for i in range(fleet.count):
-        one = web_stats(&fleet.workers[i].context.stats, slot)
+        stats = &fleet.workers[i].context.stats
+        one = <web_stats_t*>shelf_look(
+            &stats.upstreams if upstream else &stats.webs, slot
+        )
+        if one == NULL:
+            continue
         total.remembered += one.remembered
         total.asked += one.asked
         total.unanswered += one.unanswered
@@ -152,11 +176,7 @@ cdef tally_web(fleet_t* fleet, uint32_t slot):
             total.bytes[k] += one.bytes[k]
         for k in range(HISTOGRAM_BUCKETS):
             total.took_in[k] += one.took_in[k]
-        for verb in range(VERBS):
-            for k in range(CODES):
-                if one.codes[verb][k] > 0:
-                    key = (VERB_NAMES[verb], k + 100)
-                    codes[key] = codes.get(key, 0) + one.codes[verb][k]
+        report_codes(one, codes)
     return WebStats(
         codes=codes,
         took=Histogram(
@@ -176,11 +196,12 @@ cdef tally_web(fleet_t* fleet, uint32_t slot):
     )
 
 
-cdef tally(fleet_t* fleet, Registry registry, dict blocks, generation):
+cdef report(
+    fleet_t* fleet, Registry registry, dict vips, dict upstreams, backends, generation
+):
     cdef int i
-    vips = [(b.spec, b.slot) for b in blocks.values() if isinstance(b.spec, Vip)]
 
-    workers = tuple([tally_worker(fleet.workers[i]) for i in range(fleet.count)])
+    workers = tuple([report_worker(fleet.workers[i]) for i in range(fleet.count)])
     return Stats(
         generation=generation,
         relays_active=sum([w.active for w in workers]),
@@ -188,51 +209,47 @@ cdef tally(fleet_t* fleet, Registry registry, dict blocks, generation):
         notices_lost=sum(
             [fleet.workers[i].context.stats.notices_lost for i in range(fleet.count)]
         ),
-        vips={spec.key: tally_vip(fleet, slot) for spec, slot in vips},
+        no_vip=sum([fleet.workers[i].context.stats.no_vip for i in range(fleet.count)]),
+        vips={key: report_vip(fleet, block.slot) for key, block in vips.items()},
         backends={
-            key: tally_backend(fleet, registry.backend(slot), slot)
-            # Another thread may apply meanwhile: a copy, made in one piece.
-            for key, slot in list(registry.backend_slots.items())
-            if registry.users.get(slot, 0) > 0
+            key: report_backend(fleet, registry.backend(slot), slot)
+            for key, slot in [(key, registry.named(key)) for key in backends]
         },
         workers=workers,
         webs={
-            spec.key: tally_web(fleet, slot)
-            for spec, slot in vips if spec.http is not None
+            key: report_web(fleet, block.slot, False)
+            for key, block in vips.items() if block.spec.http is not None
         },
         upstreams={
-            b.spec.name: tally_web(fleet, b.slot)
-            for b in blocks.values() if isinstance(b.spec, Upstream)
+            name: report_web(fleet, block.slot, True)
+            for name, block in upstreams.items()
         },
     )
 
 
-cdef tally_reserve(stats_t* s, Registry registry, dict blocks):
-    if stats_reserve(s, registry.vip_count, registry.backend_count) < 0:
-        raise MemoryError
-    for block in blocks.values():
-        if isinstance(block.spec, Upstream) or block.spec.http is not None:
-            if stats_reserve_web(s, block.slot) < 0:
-                raise MemoryError
+cdef report_forget(fleet_t* fleet, backends, vips, upstreams):
+    cdef stats_t* s
+    cdef int i
+
+    for i in range(fleet.count):
+        s = &fleet.workers[i].context.stats
+        for slot in backends:
+            stats_forget_backend(s, slot)
+        for slot in vips:
+            stats_forget_vip(s, slot)
+        for slot in upstreams:
+            stats_forget_upstream(s, slot)
 
 
-cdef tally_forget(stats_t* s, backends, vips):
-    for slot in backends:
-        memset(backend_stats(s, slot), 0, sizeof(backend_stats_t))
-    for slot in vips:
-        memset(vip_stats(s, slot), 0, sizeof(vip_stats_t))
-        stats_forget_web(s, slot)
-
-
-cdef tally_notices(mailbox_t* m, Registry registry):
+cdef report_notices(mailbox_t* m, Registry registry):
     cdef letter_t letter
 
-    names = {slot: key for key, slot in list(registry.backend_slots.items())}
     notices = []
     # Asleep before it is emptied: what comes later makes it readable again.
     mailbox_clear(m)
     mailbox_sleep(m)
     while mailbox_pop(m, &letter):
-        if letter.slot in names:
-            notices.append(Notice(NOTICE_NAMES[letter.kind], names[letter.slot]))
+        key = registry.backends.key(letter.slot)
+        if key is not None:
+            notices.append(Notice(NOTICE_NAMES[letter.kind], key))
     return notices

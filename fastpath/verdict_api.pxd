@@ -2,6 +2,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 from fastpath.base.mailbox cimport letter_t, mailbox_t
 from fastpath.http.verdict cimport verdict_t
+from fastpath.table.registry cimport Numbers
 
 # A Forward or Reply as workers read it. Shared: it lives as long as one of them has it.
 cdef class VerdictBlock:
@@ -13,21 +14,23 @@ cdef class Docket:
     cdef object ended            # deque of the last Records that nobody asked for yet
     cdef dict meant              # slot -> vip and its Http.key, as last seen
 
-    # These are the VipBlocks from now on. What is remembered by slot and parts is
-    # withdrawn if either has come to mean something else.
-    cdef note(self, dict blocks, uint64_t* epoch)
+    # These VipBlocks change, by key; None = goes. What is remembered by slot and parts
+    # is withdrawn if either has come to mean something else.
+    cdef note(self, dict changes, uint64_t* epoch)
 
-    # All Questions that wait; `vips` maps slots to keys. `epoch` is the one of now.
-    cdef list questions(self, mailbox_t* m, dict vips, uint64_t epoch)
+    # All Questions that wait; `vips` knows keys by slot. `epoch` is the one of now.
+    cdef list questions(self, mailbox_t* m, Numbers vips, uint64_t epoch)
 
     # All Records since the last call.
     cdef list records(self)
 
-    cdef _read(self, const letter_t* letter, list questions, dict vips, uint64_t epoch)
+    cdef _read(
+        self, const letter_t* letter, list questions, Numbers vips, uint64_t epoch
+    )
 
-    # Compile a verdict; the same one again costs nothing. `vips` are the VipBlocks of
-    # the table by key; KeyError if there is no such upstream.
-    cdef VerdictBlock take(self, verdict, dict vips)
+    # Compile a verdict; the same one again costs nothing. `upstreams` are the
+    # UpstreamBlocks by name; KeyError if there is no such upstream.
+    cdef VerdictBlock take(self, verdict, dict upstreams)
 
 # A letter that answers `question` with a verdict, to be shared as `key`, parts among
 # `names`, says. ValueError if `names` has not all of them.

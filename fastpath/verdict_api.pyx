@@ -21,7 +21,7 @@ from fastpath.http.verdict cimport edit_t, text_t, verdict_hold, verdict_release
 from fastpath.http1.field cimport H_UPGRADE, span_t
 from fastpath.http1.framing cimport BODY_NONE, head_t
 from fastpath.http1.head cimport head_parse_request
-from fastpath.table.table cimport VipBlock
+from fastpath.table.block cimport UpstreamBlock
 
 from fastpath.api.policy import Forward, Question, Record, Reply
 
@@ -253,16 +253,16 @@ cdef class Docket:
         self.ended = deque(maxlen=RECORDS_MOST)
         self.meant = {}
 
-    cdef note(self, dict blocks, uint64_t* epoch):
+    cdef note(self, dict changes, uint64_t* epoch):
         meant = {
-            block.slot: (key, block.spec.http.key) for key, block in blocks.items()
-            if getattr(block.spec, "http", None) is not None
+            block.slot: (key, block.spec.http.key) for key, block in changes.items()
+            if block is not None and block.spec.http is not None
         }
         if any([self.meant.get(slot, said) != said for slot, said in meant.items()]):
             release_u64(epoch, epoch[0] + 1)
         self.meant.update(meant)
 
-    cdef list questions(self, mailbox_t* m, dict vips, uint64_t epoch):
+    cdef list questions(self, mailbox_t* m, Numbers vips, uint64_t epoch):
         cdef letter_t letter
 
         questions = []
@@ -274,27 +274,31 @@ cdef class Docket:
             free(letter.load)
         return questions
 
-    cdef _read(self, const letter_t* letter, list questions, dict vips, uint64_t epoch):
+    cdef _read(
+        self, const letter_t* letter, list questions, Numbers vips, uint64_t epoch
+    ):
         cdef question_t* q = <question_t*>letter.load
         cdef record_t* r = <record_t*>letter.load
 
+        vip = vips.key(r.vip if letter.kind == LETTER_RECORD else q.vip)
+        if vip is None:
+            return  # it has left every table
         if letter.kind == LETTER_RECORD:
-            if r.vip in vips:
-                self.ended.append(record_of(r, vips[r.vip]))
-        elif q.vip in vips:
-            questions.append(question_of(q, vips[q.vip], epoch))
+            self.ended.append(record_of(r, vip))
+        else:
+            questions.append(question_of(q, vip, epoch))
 
     cdef list records(self):
         records = list(self.ended)
         self.ended.clear()
         return records
 
-    cdef VerdictBlock take(self, verdict, dict vips):
-        cdef VipBlock upstream
+    cdef VerdictBlock take(self, verdict, dict upstreams):
+        cdef UpstreamBlock upstream
         slot, stamp = 0, 0
 
         if isinstance(verdict, Forward):
-            upstream = vips[(f"@{verdict.upstream}", 0)]
+            upstream = upstreams[verdict.upstream]
             slot, stamp = upstream.slot, upstream.stamp
         elif len(verdict.body) > SHELVED_MOST:
             return VerdictBlock(verdict)

@@ -88,6 +88,7 @@ def changed(vips: list[Vip], number: int) -> list[Vip]:
     """A table that differs: who is in the pools, their weights, how many vips."""
     result = []
     for vip in vips:
+        assert isinstance(vip.pool, Pool)
         backends = list(vip.pool.backends)
         if number % 3 and len(backends) > 1:  # one of them leaves, in turn
             gone = number % len(backends)

@@ -7,7 +7,9 @@ import asyncio
 import errno
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
@@ -26,10 +28,11 @@ from fastpath.api.spec import Pool as UpstreamPool
 from fastpath.api.spec import Upstream
 from fastpath.api.tlsspec import ClientTls
 from pyproxy.errors import ConfigError, StartError
-from pyproxy.model import Health, Key, Pool, Vip
+from pyproxy.model import Health, Key, Pool, Vip, VipKey
 
 __all__ = [
     "BackendStats",
+    "Change",
     "ClientTls",
     "Dataplane",
     "Forward",
@@ -44,6 +47,7 @@ __all__ = [
     "UpstreamPool",
     "VipStats",
     "WebStats",
+    "pool_of",
     "upstream_of",
 ]
 
@@ -62,18 +66,32 @@ _HINTS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What changes in the table. Vips name their pools by `Pool.name`."""
+
+    vips: Sequence[Vip] = ()  # appear, or replace those of their keys
+    pools: Sequence[Pool] = ()  # likewise, by name
+    upstreams: Sequence[Upstream] = ()
+    remove_vips: Sequence[VipKey] = ()
+    remove_pools: Sequence[str] = ()
+    remove_upstreams: Sequence[str] = ()
+
+
 class Dataplane:
     """The core with the table that it works on, and the health that it was told."""
 
     def __init__(self, engine: Engine) -> None:
         """Own `engine` from now on; `close` ends it."""
         self._engine = engine
+        self._vips: dict[VipKey, Vip] = {}
+        self._upstreams: dict[str, Upstream] = {}
+        self._pools: dict[str, Pool] = {}  # of vips, by name
         self._told: dict[Key, Health] = {}
-        self._bound: dict[Key, Key] = {}  # key of a vip -> where it listens
+        self._users: Counter[Key] = Counter()  # pools that name a backend
+        self._bound: dict[VipKey, Key] = {}  # key of a vip -> where it listens
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watched: list[int] = []  # descriptors of the engine in our loop
-        self.vips: tuple[Vip, ...] = ()
-        self.upstreams: tuple[Upstream, ...] = ()
         self.last_apply_s = 0.0  # how long the last apply took
         self.sockets: Mapping[Key, Sequence[int]] = {}  # borrowed; used, not bound
 
@@ -90,6 +108,16 @@ class Dataplane:
         """Threads that forward."""
         return self._engine.workers
 
+    @property
+    def vips(self) -> tuple[Vip, ...]:
+        """Those of the table in force."""
+        return tuple(self._vips.values())
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """Those of the table in force."""
+        return tuple(self._upstreams.values())
+
     def apply(
         self,
         vips: Iterable[Vip],
@@ -97,22 +125,47 @@ class Dataplane:
         *,
         health: Mapping[Key, Health] = MappingProxyType({}),
     ) -> int:
-        """Publish a new table and return its generation; on error nothing changed.
+        """Make these the table, and return its generation; on error nothing changed.
 
-        `health` is told with it, before the first client comes.
+        Vips whose pools have one name share the pool. `health` is told with the table,
+        before the first client comes.
 
         Raises:
             StartError: an address cannot be bound.
             ConfigError: the core cannot work with such a table.
         """
-        vips, upstreams = tuple(vips), tuple(upstreams)
-        backends = {b.key for vip in vips for b in vip.pool.backends}
-        told = {key: self._told.get(key, "ready") for key in backends}
-        news = {k: now for k, now in health.items() if told.get(k, now) != now}
+        wanted = {vip.key: vip for vip in vips}
+        named = {upstream.name: upstream for upstream in upstreams}
+        pools = {vip.pool.name: vip.pool for vip in wanted.values()}
+        return self.update(
+            Change(
+                vips=[v for k, v in wanted.items() if not self._has(v)],
+                pools=[p for n, p in pools.items() if self._pools.get(n) != p],
+                upstreams=[u for n, u in named.items() if self._upstreams.get(n) != u],
+                remove_vips=[key for key in self._vips if key not in wanted],
+                remove_pools=[name for name in self._pools if name not in pools],
+                remove_upstreams=[n for n in self._upstreams if n not in named],
+            ),
+            health=health,
+        )
+
+    def _has(self, vip: Vip) -> bool:
+        return self._vips.get(vip.key) == vip
+
+    def update(
+        self, change: Change, *, health: Mapping[Key, Health] = MappingProxyType({})
+    ) -> int:
+        """Change the table, in time that grows with the change; else as `apply`."""
         began = time.perf_counter()
+        fresh, gone = self._backends_of(change)
+        known = [key for key in health if self._users[key] + fresh[key] > gone[key]]
+        news = {k: health[k] for k in known if self._told.get(k, "ready") != health[k]}
         try:
-            table = fastpath.Table([_vip(vip) for vip in vips], upstreams=upstreams)
-            generation = self._engine.apply(table, health=news, sockets=self.sockets)
+            generation = self._engine.update(
+                _delta(change),
+                health=news,
+                sockets={("tcp", *key): fds for key, fds in self.sockets.items()},
+            )
         except fastpath.TableError as error:
             raise ConfigError(str(error)) from error
         except OSError as error:
@@ -120,23 +173,53 @@ class Dataplane:
         except fastpath.EngineError as error:
             raise StartError(f"the core refused a table: {error}") from error
         self.last_apply_s = time.perf_counter() - began
-        self.vips, self.upstreams = vips, upstreams
-        self._bound = {vip.key: self._engine.address(vip.key) for vip in vips}
-        self._told = told | news
+        self._keep(change, fresh, gone)
+        self._told |= news
         logger.info(
             "table applied",
             extra={
                 "generation": generation,
-                "vips": len(vips),
-                "backends": len(backends),
+                "vips": len(self._vips),
+                "backends": len(self._told),
                 "took_ms": round(self.last_apply_s * 1000, 1),
             },
         )
         return generation
 
-    def address(self, vip: Key) -> Key:
+    def _backends_of(self, change: Change) -> tuple[Counter[Key], Counter[Key]]:
+        """Uses of backends by pools that come, and by those that go."""
+        names = [*change.remove_pools, *(pool.name for pool in change.pools)]
+        old = [self._pools[name] for name in names if name in self._pools]
+        return (
+            Counter(b.key for pool in change.pools for b in pool.backends),
+            Counter(b.key for pool in old for b in pool.backends),
+        )
+
+    def _keep(self, change: Change, fresh: Counter[Key], gone: Counter[Key]) -> None:
+        for key in change.remove_vips:
+            del self._vips[key]
+            self._bound.pop(key, None)
+        for vip in change.vips:
+            self._vips[vip.key] = vip
+            self._bound[vip.key] = self._engine.address(vip.key)
+        for name in change.remove_pools:
+            del self._pools[name]
+        self._pools.update((pool.name, pool) for pool in change.pools)
+        for name in change.remove_upstreams:
+            del self._upstreams[name]
+        self._upstreams.update((one.name, one) for one in change.upstreams)
+        self._users.update(fresh)
+        self._users.subtract(gone)
+        for backend in fresh.keys() | gone.keys():
+            if self._users[backend] > 0:
+                self._told.setdefault(backend, "ready")
+            else:
+                del self._users[backend]
+                self._told.pop(backend, None)
+
+    def address(self, vip: VipKey) -> Key:
         """Where the vip of this key listens, or did before the drain."""
-        return self._bound.get(vip, vip)
+        return self._bound.get(vip, vip[1:])
 
     def tell(self, health: Mapping[Key, Health]) -> None:
         """Tell the core what changed in the health of backends of the table."""
@@ -152,7 +235,7 @@ class Dataplane:
 
     def drain(self) -> None:
         """Stop listening; live relays go on."""
-        self._try("drain", self._engine.drain)
+        self._try("drain", lambda: self._engine.drain(wait_s=0.0))
 
     def stats(self) -> Stats:
         """Return a snapshot of all counters."""
@@ -176,7 +259,7 @@ class Dataplane:
         ttl_s: float,
         key: tuple[str, ...],
     ) -> None:
-        """Let a request go on; whoever has gone since needs no answer."""
+        """Let a request go on. An answer for a closed client is ignored."""
         try:
             self._engine.answer(question, verdict, ttl_s=ttl_s, key=key)
         except (KeyError, fastpath.EngineError) as error:
@@ -200,7 +283,7 @@ class Dataplane:
         self._engine.close()
 
     def _try(self, what: str, command: Callable[[], None]) -> None:
-        # A worker that hangs must not keep us from going on with the others.
+        # The engine may be closed by now.
         try:
             command()
         except fastpath.EngineError as error:
@@ -216,25 +299,36 @@ class Dataplane:
             on_question(question)
 
 
+def _delta(change: Change) -> fastpath.Delta:
+    return fastpath.Delta(
+        vips=[_vip(vip) for vip in change.vips],
+        pools={pool.name: _pool(pool) for pool in change.pools},
+        upstreams=change.upstreams,
+        remove_vips=change.remove_vips,
+        remove_pools=change.remove_pools,
+        remove_upstreams=change.remove_upstreams,
+    )
+
+
 def _vip(vip: Vip) -> fastpath.Vip:
     if not isinstance(vip.http, Http | None):
         raise ConfigError(f"{vip.host}: {vip.http!r} is no Http")
     return fastpath.Vip(
         vip.host,
         vip.port,
-        "tcp",
-        _pool(vip.pool),
+        vip.protocol,
+        vip.pool.name,
         idle_timeout_s=vip.idle_timeout_s,
         max_connections=vip.limits.max_connections,
         max_connections_per_source=vip.limits.max_connections_per_source,
         max_new_per_s=vip.limits.max_new_per_s,
         max_new_per_s_per_source=vip.limits.max_new_per_s_per_source,
         keepalive_s=vip.keepalive_s,
-        # Who reads a watch slowly is not gone: keepalive tells the two apart.
+        # A client that reads a watch slowly is not gone: keepalive tells the two apart.
         user_timeout_s=0.0 if vip.http is not None else 30.0,
         http=vip.http,
         proxy_protocol_from=vip.proxy_protocol_from,
-        client_first=True,  # what stands behind an apiserver's address speaks TLS
+        client_first=vip.client_first,
     )
 
 
@@ -254,6 +348,12 @@ def _pool(pool: Pool) -> fastpath.Pool:
 
 def _start_error(error: OSError) -> StartError:
     return StartError(error.strerror or str(error), _HINTS.get(error.errno or 0, ""))
+
+
+def pool_of(upstream: Upstream) -> UpstreamPool:
+    """Return the pool of an upstream of `upstream_of`, which has it to itself."""
+    assert isinstance(upstream.pool, UpstreamPool)
+    return upstream.pool
 
 
 def upstream_of(pool: Pool, tls: ClientTls | None) -> Upstream:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
-Key = tuple[str, int]
+Key = tuple[str, int]  # host, port
+VipKey = tuple[str, str, int]  # protocol, host, port
+Protocol = Literal["tcp"]
 Balance = Literal["random", "two-choices", "least", "round-robin", "ring"]
 RingKey = Literal["source", "5-tuple"]
 OnAllDown = Literal["try", "refuse"]
@@ -82,12 +84,14 @@ class Vip:
     limits: Limits = field(default_factory=Limits)
     keepalive_s: float = 30.0
     proxy_protocol_from: tuple[str, ...] = ()  # whose PROXY headers name the client
+    client_first: bool = False  # TLS, HTTP: the client speaks before the server does
     http: object = None  # dataplane.Http, which is not known down here; None = TCP
+    protocol: Protocol = "tcp"
 
     @property
-    def key(self) -> Key:
+    def key(self) -> VipKey:
         """Identity across tables."""
-        return (self.host, self.port)
+        return (self.protocol, self.host, self.port)
 
 
 def format_address(host: str, port: int) -> str:

@@ -24,15 +24,15 @@ PACKAGES = {
     "ring": "rendezvous matching rounds ring",
     "tls": "openssl pem context refusal bio buffers transport endpoint",
     "http1": "field target framing chunks head",
-    "table": "registry listener table assembly balancer dialler admission",
+    "table": "registry listener table block delta draft balancer dialler admission",
     "tcp": "proxyhead relay dial naming batch",
     "udp": "",
     "http": """
         verdict compose state record body idle conn reply upconn request question
         response tunnel exchange events
     """,
-    "worker": "fleet coalesce accept worker",
-    "": "verdict_api stats_report engine",
+    "worker": "fleet changes coalesce accept post takeover worker",
+    "": "verdict_api stats_report publisher engine",
 }
 NEIGHBOURS = ("tcp", "udp", "http")
 FLOORS = [

@@ -51,7 +51,7 @@ def test_listener_without_pool_has_the_only_one() -> None:
     pools = build_pools([pool("10.0.0.1:1")], Timeouts(), {})
     listeners = [Listener(address="lb.example:1"), Listener(address="[::1]:2")]
     vips = build_vips(listeners, pools, Timeouts(), ADDRESSES)
-    assert [vip.key for vip in vips] == [("127.0.0.1", 1), ("::1", 2)]
+    assert [vip.key for vip in vips] == [("tcp", "127.0.0.1", 1), ("tcp", "::1", 2)]
     assert {vip.pool.name for vip in vips} == {"default"}
 
 

@@ -15,27 +15,30 @@ def check(fact: bool, complaint: str) -> None:
 
 
 def check_text(what: str, value: object) -> None:
-    check(isinstance(value, str), f"{what} {value!r} is not a string")
+    if not isinstance(value, str):
+        raise TableError(f"{what} {value!r} is not a string")
 
 
 def check_count(what: str, value: object, least: int, most: int) -> None:
     # True is an int to Python, and a mistake to everybody else.
     if isinstance(value, bool) or not isinstance(value, int):
         raise TableError(f"{what} {value!r} is not a whole number")
-    check(least <= value <= most, f"{what} {value!r} is not in {least}-{most}")
+    if not least <= value <= most:
+        raise TableError(f"{what} {value!r} is not in {least}-{most}")
 
 
 def check_seconds(what: str, value: object, most: int, *, zero: bool) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TableError(f"{what} {value!r} is not a number of seconds")
-    # NaN is not in any range.
-    check(0 <= value <= most, f"{what} {value!r} is not in 0-{most} s")
-    check(zero or value > 0, f"{what} must be positive")
+    if not 0 <= value <= most:  # NaN is in no range
+        raise TableError(f"{what} {value!r} is not in 0-{most} s")
+    if value == 0 and not zero:
+        raise TableError(f"{what} must be positive")
 
 
 def check_word(what: str, value: object, words: tuple[str, ...]) -> None:
-    known = isinstance(value, str) and value in words
-    check(known, f"{what} {value!r} is none of {', '.join(words)}")
+    if not isinstance(value, str) or value not in words:
+        raise TableError(f"{what} {value!r} is none of {', '.join(words)}")
 
 
 def check_unix_path(what: str, host: str) -> None:

@@ -94,7 +94,7 @@ class Question(NamedTuple):
     """A request that waits for a verdict. Its bytes are Latin-1 as text."""
 
     ticket: tuple[int, ...]  # whose it is; for Engine.answer
-    vip: tuple[str, int]
+    vip: tuple[str, str, int]
     source: str  # ip of the client; "" = a unix socket
     method: str
     target: str  # as sent
@@ -169,7 +169,7 @@ class Reply:
 class Record(NamedTuple):
     """One exchange, for an access log. No query, no header: those hold secrets."""
 
-    vip: tuple[str, int]
+    vip: tuple[str, str, int]
     source: str
     method: str
     path: str  # at most 256 bytes of it

@@ -3,7 +3,8 @@
 from typing import Literal, NamedTuple
 
 Health = Literal["ready", "draining", "dead"]
-Key = tuple[str, int]
+Key = tuple[str, int]  # of a backend, or an address: host, port
+VipKey = tuple[str, str, int]  # protocol, host, port
 
 
 class Histogram(NamedTuple):
@@ -78,10 +79,11 @@ class Stats(NamedTuple):
     relays_active: int
     relays_total: int  # clients accepted
     notices_lost: int
-    vips: dict[Key, VipStats]
-    backends: dict[Key, BackendStats]
+    no_vip: int  # clients of a transparent listener that no vip was for: reset
+    vips: dict[VipKey, VipStats]  # those that were asked for
+    backends: dict[Key, BackendStats]  # likewise
     workers: tuple[WorkerStats, ...]
-    webs: dict[Key, WebStats]  # vips that speak HTTP
+    webs: dict[VipKey, WebStats]  # vips that speak HTTP
     upstreams: dict[str, WebStats]  # by name
 
 

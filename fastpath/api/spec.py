@@ -1,15 +1,16 @@
-"""The words in which Python tells the core what to forward: Backend, Pool, Vip.
+"""The words in which Python tells the core what to forward: Backend, Pool, Vip, Delta.
 
 Frozen values, compared by content: the engine keeps what did not change between
 two tables. Addresses are IP literals; names are resolved above the wall. What the
 core cannot work with is a TableError here, which names it, before anything is bound.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from fastpath.api.checks import (
+    UNIX,
     check,
     check_count,
     check_seconds,
@@ -29,7 +30,8 @@ Protocol = Literal["tcp"]
 
 MAX_WEIGHT = 1000
 MAX_TIER = 7
-MAX_BACKENDS = 4096
+MAX_BACKENDS = 65_536
+MAX_RING_BACKENDS = 4096
 MAX_TRIES = 4
 MAX_DURATION_S = 2_000_000  # 23 days; the core counts milliseconds in 31 bits
 MAX_KEEPALIVE_S = 32_767  # the kernel's, for TCP_KEEPIDLE
@@ -37,6 +39,10 @@ MAX_BACKLOG = 65_535
 MAX_COUNT = 2**31 - 1
 MAX_NAME = 255
 MAX_NETWORKS = 256
+
+BackendKey = tuple[str, int]  # host, port
+VipKey = tuple[str, str, int]  # protocol, host, port
+ListenerKey = VipKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,17 @@ class Backend:
     tier: int = 0  # the lowest tier with a usable backend takes all traffic
 
     def __post_init__(self) -> None:
+        # A table may have 100,000 of them: what is fine is found so at once, and what
+        # is not gets its complaint below.
+        if (
+            type(self.host) is str
+            and self.host[:5] != UNIX
+            and type(self.port) is type(self.weight) is type(self.tier) is int
+            and 0 < self.port < 65536
+            and 0 <= self.weight <= MAX_WEIGHT
+            and 0 <= self.tier <= MAX_TIER
+        ):
+            return
         check_text("host of a backend", self.host)
         me = f"backend {self.host}"
         check_unix_path(me, self.host)
@@ -57,7 +74,7 @@ class Backend:
         check_count(f"{me}: tier", self.tier, 0, MAX_TIER)
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> BackendKey:
         """Identity across tables: health and counters belong to the address."""
         return (self.host, self.port)
 
@@ -94,10 +111,13 @@ class Pool:
         except TypeError as error:
             raise TableError(f"backends {self.backends!r} are no list") from error
         for backend in self.backends:
-            check(isinstance(backend, Backend), f"{backend!r} is not a Backend")
-        many = f"more than {MAX_BACKENDS} backends in a pool"
-        check(len(self.backends) <= MAX_BACKENDS, many)
-        keys = [backend.key for backend in self.backends]
+            if type(backend) is not Backend:
+                raise TableError(f"{backend!r} is not a Backend")
+        most = MAX_RING_BACKENDS if self.balance == "ring" else MAX_BACKENDS
+        kind = "ring" if self.balance == "ring" else "pool"
+        many = f"more than {most} backends in a {kind}"
+        check(len(self.backends) <= most, many)
+        keys = [(backend.host, backend.port) for backend in self.backends]
         if len(set(keys)) < len(keys):
             host, port = next(key for key in keys if keys.count(key) > 1)
             raise TableError(f"backend {host} port {port} stands twice in a pool")
@@ -105,10 +125,13 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where requests may be sent: a pool, how to speak with it, what is kept open."""
+    """How requests are spoken with a place, and by default where to: a pool.
+
+    `pool` is a Pool, or the name of one of the table.
+    """
 
     name: str
-    pool: Pool
+    pool: Pool | str
     tls: ClientTls | None = None  # None = plain HTTP
     keepalive: int = 64  # idle connections kept by each worker
     keepalive_s: float = 90.0
@@ -117,27 +140,55 @@ class Upstream:
         check_text("name of an upstream", self.name)
         me = f"upstream {self.name}"
         check(0 < len(self.name.encode()) <= MAX_NAME, f"{me}: odd length of a name")
-        check(isinstance(self.pool, Pool), f"{me}: {self.pool!r} is not a Pool")
+        _check_pool(me, self.pool)
         tls = self.tls is None or isinstance(self.tls, ClientTls)
         check(tls, f"{me}: {self.tls!r} is not a ClientTls")
         check_count(f"{me}: keepalive", self.keepalive, 0, 65_535)
         longest = MAX_DURATION_S
         check_seconds(f"{me}: keepalive time", self.keepalive_s, longest, zero=False)
 
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Sockets that take clients of many vips: a transparent listener.
+
+    The kernel gives it connections to addresses that are not ours (TPROXY rules of
+    nftables, or a route); the address that the client dialled tells the vip, one with
+    `bind=False`. Needs CAP_NET_ADMIN. Durations in seconds.
+    """
+
+    host: str
+    port: int  # 0 = any free one, see Engine.address
+    protocol: Protocol = "tcp"
+    keepalive_s: float = 30.0
+    user_timeout_s: float = 30.0
+    client_first: bool = False
+    backlog: int = 4096
+
+    def __post_init__(self) -> None:
+        check_text("host of a listener", self.host)
+        me = f"listener {self.host}"
+        check(not self.host.startswith(UNIX), f"{me}: no address")
+        _check_listening(me, self)
+
     @property
-    def key(self) -> tuple[str, int]:
-        """Identity across tables; no address looks like it."""
-        return (f"@{self.name}", 0)
+    def key(self) -> ListenerKey:
+        """Identity across tables."""
+        return (self.protocol, self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)
 class Vip:
-    """An address that clients dial, its pool and its limits. Durations in seconds."""
+    """An address that clients dial, its pool and its limits. Durations in seconds.
+
+    `pool` is a Pool, or the name of one of the table, which may serve many vips.
+    """
 
     host: str
     port: int  # 0 = any free one, see Engine.address
     protocol: Protocol
-    pool: Pool = field(default_factory=lambda: Pool(()))
+    pool: Pool | str = field(default_factory=lambda: Pool(()))
+    bind: bool = True  # False: reached by a transparent Listener only
     idle_timeout_s: float = 3600.0  # no byte in either direction
     keepalive_s: float = 30.0  # first TCP keepalive probe; then every third of it
     user_timeout_s: float = 30.0  # sent data unacknowledged for this long: reset
@@ -157,28 +208,22 @@ class Vip:
         check_text("host of a vip", self.host)
         me = f"vip {self.host}"
         check_unix_path(me, self.host)
-        check_count(f"{me}: port", self.port, 0, 65535)
-        check_word(f"{me}: protocol", self.protocol, get_args(Protocol))
-        check(isinstance(self.pool, Pool), f"{me}: {self.pool!r} is not a Pool")
+        _check_listening(me, self)
+        _check_pool(me, self.pool)
+        strange = f"{me}: bind {self.bind!r} is not True or False"
+        check(isinstance(self.bind, bool), strange)
+        dialled = self.bind or (self.port > 0 and not self.host.startswith(UNIX))
+        check(dialled, f"{me}: a vip that is not bound needs an address and a port")
         http = self.http is None or isinstance(self.http, Http)
         check(http, f"{me}: {self.http!r} is not a Http")
         tls = self.tls is None or isinstance(self.tls, ServerTls)
         check(tls, f"{me}: {self.tls!r} is not a ServerTls")
         plain = f"{me}: TLS without HTTP: relays pass it on as it is"
         check(self.tls is None or self.http is not None, plain)
-        self._check_times(me)
-        self._check_limits(me)
-        self._check_trusted(me)
-
-    def _check_times(self, me: str) -> None:
         longest = MAX_DURATION_S
         check_seconds(f"{me}: idle timeout", self.idle_timeout_s, longest, zero=False)
-        check_seconds(f"{me}: user timeout", self.user_timeout_s, longest, zero=True)
-        longest = MAX_KEEPALIVE_S
-        check_seconds(f"{me}: keepalive", self.keepalive_s, longest, zero=True)
-        check(not 0 < self.keepalive_s < 1, f"{me}: keepalive of less than 1 s")
-        strange = f"{me}: client first {self.client_first!r} is not True or False"
-        check(isinstance(self.client_first, bool), strange)
+        self._check_limits(me)
+        self._check_trusted(me)
 
     def _check_limits(self, me: str) -> None:
         by_source = self.max_connections_per_source
@@ -187,7 +232,6 @@ class Vip:
         by_source = self.max_new_per_s_per_source
         check_count(f"{me}: max new per s", self.max_new_per_s, 0, MAX_COUNT)
         check_count(f"{me}: max new per s per source", by_source, 0, MAX_COUNT)
-        check_count(f"{me}: backlog", self.backlog, 1, MAX_BACKLOG)
 
     def _check_trusted(self, me: str) -> None:
         given = self.proxy_protocol_from
@@ -202,6 +246,54 @@ class Vip:
         check(self.http is None or not given, web)
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> VipKey:
         """Identity across tables."""
-        return (self.host, self.port)
+        return (self.protocol, self.host, self.port)
+
+
+def _check_pool(me: str, pool: object) -> None:
+    named = isinstance(pool, str) and pool != ""
+    check(named or isinstance(pool, Pool), f"{me}: {pool!r} is not a Pool")
+
+
+def _check_listening(me: str, spec: Vip | Listener) -> None:
+    check_count(f"{me}: port", spec.port, 0, 65535)
+    check_word(f"{me}: protocol", spec.protocol, get_args(Protocol))
+    longest = MAX_DURATION_S
+    check_seconds(f"{me}: user timeout", spec.user_timeout_s, longest, zero=True)
+    check_seconds(f"{me}: keepalive", spec.keepalive_s, MAX_KEEPALIVE_S, zero=True)
+    check(not 0 < spec.keepalive_s < 1, f"{me}: keepalive of less than 1 s")
+    strange = f"{me}: client first {spec.client_first!r} is not True or False"
+    check(isinstance(spec.client_first, bool), strange)
+    check_count(f"{me}: backlog", spec.backlog, 1, MAX_BACKLOG)
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What changes in a table: all of it or, if anything is wrong with it, nothing.
+
+    What is given appears, or replaces what has its key. What is removed must be there.
+    No key may stand in it twice. Sequences are kept as tuples.
+    """
+
+    vips: Sequence[Vip] = ()
+    pools: Mapping[str, Pool] = field(default_factory=dict)  # by name
+    upstreams: Sequence[Upstream] = ()
+    listeners: Sequence[Listener] = ()
+    remove_vips: Sequence[VipKey] = ()
+    remove_pools: Sequence[str] = ()
+    remove_upstreams: Sequence[str] = ()
+    remove_listeners: Sequence[ListenerKey] = ()
+
+    def __post_init__(self) -> None:
+        for name, kind in (("vips", Vip), ("upstreams", Upstream)):
+            check_items(getattr(self, name), kind)
+        check_items(self.listeners, Listener)
+        check_items(self.pools.values(), Pool)
+
+
+def check_items(items: object, kind: type) -> None:
+    """Refuse what is no collection of `kind`."""
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
+    for item in items:  # type: ignore[attr-defined]
+        check(isinstance(item, kind), f"{item!r} is not {article} {kind.__name__}")

@@ -37,3 +37,6 @@ cdef bint addr_is_loopback(const addr_t* a) noexcept nogil
 
 # Text form of the ip of `a`.
 cdef str addr_text(const addr_t* a)
+
+# Read the IP literal `host`. Raise TableError, which names it, if it is none.
+cdef int address_of(addr_t* a, str host, uint16_t port) except -1

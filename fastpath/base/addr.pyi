@@ -1,5 +1,7 @@
 from typing import final
 
+def canonical(host: str, port: int) -> bytes: ...
+
 @final
 class Address:
     def __init__(self, text: str, port: int = 0) -> None: ...

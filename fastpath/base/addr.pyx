@@ -14,6 +14,8 @@ from fastpath.base.linux.socket cimport (
     sockaddr_in6,
 )
 
+from fastpath.api.errors import TableError
+
 
 cdef void addr_set_ipv6(addr_t* a, const uint8_t* ip) noexcept nogil:
     if memcmp(ip, b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) == 0:
@@ -91,6 +93,26 @@ cdef str addr_text(const addr_t* a):
     if inet_ntop(a.family, a.ip, text, sizeof(text)) == NULL:
         return "?"
     return text.decode("ascii")
+
+
+cdef int address_of(addr_t* a, str host, uint16_t port) except -1:
+    text = host.encode("ascii", "replace")
+
+    # C would not see what comes after a NUL.
+    if b"\0" in text or addr_parse(a, text, port) < 0:
+        raise TableError(f"{host!r} is not an IPv4 or IPv6 address")
+    return 0
+
+
+def canonical(str host, uint16_t port):
+    """Return the bytes that all spellings of one address have in common.
+
+    Raises:
+        TableError: `host` is no IP literal.
+    """
+    cdef addr_t a
+    address_of(&a, host, port)
+    return (<const char*>&a)[:sizeof(addr_t)]
 
 
 cdef class Address:

@@ -4,7 +4,7 @@ from fastpath.base.linux.clock cimport clock_us
 from fastpath.base.poller cimport poller_fini, poller_init
 from fastpath.base.socket cimport socket_reset
 from fastpath.base.spill cimport mover_fini, mover_init
-from fastpath.base.stats cimport stats_fini, vip_stats
+from fastpath.base.stats cimport stats_fini, stats_init, vip_stats
 from fastpath.base.timer cimport wheel_init
 
 cdef enum:
@@ -23,7 +23,9 @@ cdef int context_init(
     c.seed = now_us * <uint64_t>0x9E3779B97F4A7C15 + worker
     c.poller.fd = -1
     wheel_init(&c.wheel, c.now_ms)
-    failed = poller_init(&c.poller)
+    failed = stats_init(&c.stats)
+    if failed == 0:
+        failed = poller_init(&c.poller)
     if failed < 0:
         return failed
     return mover_init(&c.mover, &c.stats, pipe_bytes, PIPES_MOST, splice)

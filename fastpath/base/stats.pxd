@@ -1,6 +1,8 @@
 # Counters of one worker. One writer (the worker), plain increments; Python reads
-# them as they stand and sums over workers. Nothing here is ever reset.
+# them as they stand and sums over workers. Memory is taken where something is first
+# counted, and given back with the slot.
 from libc.stdint cimport uint32_t, uint64_t
+from fastpath.base.linux.atomic cimport acquire_ptr
 
 # Why a relay ended, or why a client never became one. Names in stats.pyx.
 cdef enum DROP:
@@ -27,8 +29,8 @@ cdef enum DROP:
 
 cdef enum:
     HISTOGRAM_BUCKETS = 54    # two an octave: 1 us to 2^27 us = 134 s
-    STATS_CHUNK = 64          # blocks come in chunks that never move
-    STATS_CHUNKS = 1024       # so 65,536 vips and as many backends
+    STATS_PAGE = 1024         # blocks of a page, and pages
+    SLOTS_MOST = 1048576      # STATS_PAGE * STATS_PAGE
 
 cdef struct vip_stats_t:
     uint64_t accepted
@@ -60,6 +62,7 @@ cdef enum VERB:
 
 cdef enum:
     CODES = 500               # statuses 100 to 599
+    HUNDREDS = 5
 
 # Of a vip that speaks HTTP, or of an upstream.
 cdef struct web_stats_t:
@@ -68,12 +71,17 @@ cdef struct web_stats_t:
     uint64_t unanswered       # in time, or at all
     uint64_t unrecorded       # exchanges whose record found no room
     uint64_t replayed         # requests sent again: a kept connection had ended
+    uint64_t retries          # further dials after a failed one; upstreams
     uint64_t reused           # kept connections used again; upstreams
     uint64_t resumed          # TLS sessions; upstreams
     uint64_t bytes[2]         # of bodies: up, down
     uint64_t took_us          # sum
     uint64_t took_in[HISTOGRAM_BUCKETS]
-    uint64_t codes[VERBS][CODES]
+    uint64_t* codes[VERBS][HUNDREDS]  # owned, 100 each; NULL = none yet
+
+# Blocks of counters by slot. A worker adds pages and blocks with release stores.
+cdef struct shelf_t:
+    void*** pages             # owned, STATS_PAGE of them; NULL = nothing was counted
 
 cdef struct stats_t:
     uint64_t accepted
@@ -88,25 +96,63 @@ cdef struct stats_t:
     uint64_t spills           # buffers held now
     uint64_t notices_lost
     uint64_t no_splice        # halves whose sockets must not be spliced
-    vip_stats_t*     vips[STATS_CHUNKS]      # owned; NULL = chunk not needed yet
-    backend_stats_t* backends[STATS_CHUNKS]  # owned
-    web_stats_t**    webs[STATS_CHUNKS]      # owned, and what they point to; by vip
+    uint64_t uncounted        # times that there was no memory for a block of counters
+    uint64_t no_vip           # clients of a transparent listener for no vip: reset
+    shelf_t  vips
+    shelf_t  backends
+    shelf_t  webs             # of vips that speak HTTP
+    shelf_t  upstreams
+    vip_stats_t*     spare_vip      # owned; where is counted what found no memory
+    backend_stats_t* spare_backend
+    web_stats_t*     spare_web
+
+# The block of a slot; NULL = nothing was counted there. Any thread.
+cdef inline void* shelf_look(const shelf_t* s, uint32_t slot) noexcept nogil:
+    cdef void*** pages = <void***>acquire_ptr(<void*>&s.pages)
+    cdef void** page
+
+    if pages == NULL:
+        return NULL
+    page = <void**>acquire_ptr(&pages[slot // STATS_PAGE])
+    return acquire_ptr(&page[slot % STATS_PAGE]) if page != NULL else NULL
+
+# A new block of `size` zeroed bytes; `spare` if there is no memory. The worker.
+cdef void* shelf_make(
+    stats_t* all, shelf_t* s, uint32_t slot, size_t size, void* spare
+) noexcept nogil
 
 cdef inline vip_stats_t* vip_stats(stats_t* s, uint32_t slot) noexcept nogil:
-    return &s.vips[slot // STATS_CHUNK][slot % STATS_CHUNK]
+    cdef void* block = shelf_look(&s.vips, slot)
+    if block == NULL:
+        block = shelf_make(s, &s.vips, slot, sizeof(vip_stats_t), s.spare_vip)
+    return <vip_stats_t*>block
 
 cdef inline backend_stats_t* backend_stats(stats_t* s, uint32_t slot) noexcept nogil:
-    return &s.backends[slot // STATS_CHUNK][slot % STATS_CHUNK]
+    cdef void* block = shelf_look(&s.backends, slot)
+    if block == NULL:
+        block = shelf_make(
+            s, &s.backends, slot, sizeof(backend_stats_t), s.spare_backend
+        )
+    return <backend_stats_t*>block
 
-# Of a vip in a table that has http or uplink.
+# Of a vip that speaks HTTP.
 cdef inline web_stats_t* web_stats(stats_t* s, uint32_t slot) noexcept nogil:
-    return s.webs[slot // STATS_CHUNK][slot % STATS_CHUNK]
+    cdef void* block = shelf_look(&s.webs, slot)
+    if block == NULL:
+        block = shelf_make(s, &s.webs, slot, sizeof(web_stats_t), s.spare_web)
+    return <web_stats_t*>block
 
-# Make room for one. Python's thread, likewise. Return 0 or -ENOMEM.
-cdef int stats_reserve_web(stats_t* s, uint32_t slot) noexcept nogil
+cdef inline web_stats_t* upstream_stats(stats_t* s, uint32_t slot) noexcept nogil:
+    cdef void* block = shelf_look(&s.upstreams, slot)
+    if block == NULL:
+        block = shelf_make(s, &s.upstreams, slot, sizeof(web_stats_t), s.spare_web)
+    return <web_stats_t*>block
 
-# The slot was given back: who gets it next starts from zero.
-cdef void stats_forget_web(stats_t* s, uint32_t slot) noexcept nogil
+# The slot was given back: its next owner starts from zero. Python's thread, when no
+# worker counts there any more.
+cdef void stats_forget_vip(stats_t* s, uint32_t slot) noexcept nogil
+cdef void stats_forget_backend(stats_t* s, uint32_t slot) noexcept nogil
+cdef void stats_forget_upstream(stats_t* s, uint32_t slot) noexcept nogil
 
 # An exchange has ended. `status` 0 = before there was one.
 cdef void web_count(
@@ -114,11 +160,8 @@ cdef void web_count(
     uint64_t bytes_up, uint64_t bytes_down,
 ) noexcept nogil
 
-# Make room for vips and backends up to these slots. Python's thread calls it before
-# a table names them. Return 0 or -ENOMEM.
-cdef int stats_reserve(
-    stats_t* s, uint32_t vip_slots, uint32_t backend_slots
-) noexcept nogil
+# Return 0 or -ENOMEM: then stats_fini is due all the same.
+cdef int stats_init(stats_t* s) noexcept nogil
 cdef void stats_fini(stats_t* s) noexcept nogil
 
 # Bucket of a duration in microseconds.

@@ -1,8 +1,8 @@
-"""What a worker counts. Blocks of vips and backends sit in chunks that never move,
-so that a worker increments while Python adds chunks behind it."""
+"""What a worker counts: blocks by slot in two steps, none of which ever moves."""
 
 from libc.errno cimport ENOMEM
 from libc.stdlib cimport calloc, free
+from fastpath.base.linux.atomic cimport release_ptr
 
 cdef extern from * nogil:
     int clz64 "__builtin_clzll"(unsigned long long bits)
@@ -50,46 +50,75 @@ def histogram_bounds_us() -> tuple[int, ...]:
     return tuple(bounds[: HISTOGRAM_BUCKETS - 1])
 
 
-cdef int stats_reserve(
-    stats_t* s, uint32_t vip_slots, uint32_t backend_slots
-) noexcept nogil:
-    cdef uint32_t i
-
-    for i in range((vip_slots + STATS_CHUNK - 1) // STATS_CHUNK):
-        if s.vips[i] == NULL:
-            s.vips[i] = <vip_stats_t*>calloc(STATS_CHUNK, sizeof(vip_stats_t))
-            if s.vips[i] == NULL:
-                return -ENOMEM
-    for i in range((backend_slots + STATS_CHUNK - 1) // STATS_CHUNK):
-        if s.backends[i] == NULL:
-            s.backends[i] = <backend_stats_t*>calloc(
-                STATS_CHUNK, sizeof(backend_stats_t)
-            )
-            if s.backends[i] == NULL:
-                return -ENOMEM
+cdef int stats_init(stats_t* s) noexcept nogil:
+    s.spare_vip = <vip_stats_t*>calloc(1, sizeof(vip_stats_t))
+    s.spare_backend = <backend_stats_t*>calloc(1, sizeof(backend_stats_t))
+    s.spare_web = <web_stats_t*>calloc(1, sizeof(web_stats_t))
+    if s.spare_vip == NULL or s.spare_backend == NULL or s.spare_web == NULL:
+        return -ENOMEM
     return 0
 
 
-cdef int stats_reserve_web(stats_t* s, uint32_t slot) noexcept nogil:
-    cdef uint32_t chunk = slot // STATS_CHUNK
-    cdef web_stats_t** webs
+cdef void* shelf_make(
+    stats_t* all, shelf_t* s, uint32_t slot, size_t size, void* spare
+) noexcept nogil:
+    cdef void** pages = <void**>s.pages
+    cdef void** page
+    cdef void* block
 
-    if s.webs[chunk] == NULL:
-        s.webs[chunk] = <web_stats_t**>calloc(STATS_CHUNK, sizeof(void*))
-        if s.webs[chunk] == NULL:
-            return -ENOMEM
-    webs = s.webs[chunk]
-    if webs[slot % STATS_CHUNK] == NULL:
-        webs[slot % STATS_CHUNK] = <web_stats_t*>calloc(1, sizeof(web_stats_t))
-    return 0 if webs[slot % STATS_CHUNK] != NULL else -ENOMEM
+    # Each step is published before the next one: Python may read at any moment.
+    if pages == NULL:
+        pages = <void**>calloc(STATS_PAGE, sizeof(void*))
+        if pages == NULL:
+            all.uncounted += 1
+            return spare
+        release_ptr(&s.pages, pages)
+    page = <void**>pages[slot // STATS_PAGE]
+    if page == NULL:
+        page = <void**>calloc(STATS_PAGE, sizeof(void*))
+        if page == NULL:
+            all.uncounted += 1
+            return spare
+        release_ptr(&pages[slot // STATS_PAGE], page)
+    block = calloc(1, size)
+    if block == NULL:
+        all.uncounted += 1
+        return spare
+    release_ptr(&page[slot % STATS_PAGE], block)
+    return block
 
 
-cdef void stats_forget_web(stats_t* s, uint32_t slot) noexcept nogil:
-    cdef web_stats_t** webs = s.webs[slot // STATS_CHUNK]
+# Take a block out; the caller frees it. NULL = there is none.
+cdef void* shelf_take(shelf_t* s, uint32_t slot) noexcept nogil:
+    cdef void* block = shelf_look(s, slot)
 
-    if webs != NULL:
-        free(webs[slot % STATS_CHUNK])
-        webs[slot % STATS_CHUNK] = NULL
+    if block != NULL:
+        release_ptr(&s.pages[slot // STATS_PAGE][slot % STATS_PAGE], NULL)
+    return block
+
+
+cdef void web_free(web_stats_t* w) noexcept nogil:
+    cdef int verb, hundred
+
+    if w == NULL:
+        return
+    for verb in range(VERBS):
+        for hundred in range(HUNDREDS):
+            free(w.codes[verb][hundred])
+    free(w)
+
+
+cdef void stats_forget_vip(stats_t* s, uint32_t slot) noexcept nogil:
+    free(shelf_take(&s.vips, slot))
+    web_free(<web_stats_t*>shelf_take(&s.webs, slot))
+
+
+cdef void stats_forget_backend(stats_t* s, uint32_t slot) noexcept nogil:
+    free(shelf_take(&s.backends, slot))
+
+
+cdef void stats_forget_upstream(stats_t* s, uint32_t slot) noexcept nogil:
+    web_free(<web_stats_t*>shelf_take(&s.upstreams, slot))
 
 
 cdef void web_count(
@@ -97,34 +126,57 @@ cdef void web_count(
     uint64_t bytes_up, uint64_t bytes_down,
 ) noexcept nogil:
     cdef web_stats_t* w = web_stats(s, slot)
+    cdef uint64_t* codes
+    cdef uint32_t hundred
 
     w.bytes[0] += bytes_up
     w.bytes[1] += bytes_down
     w.took_us += took_us
     w.took_in[histogram_bucket(took_us)] += 1
-    if status >= 100 and status < 100 + CODES:
-        w.codes[<int>verb][status - 100] += 1
+    if status < 100 or status >= 100 + CODES:
+        return
+    hundred = status // 100 - 1
+    codes = w.codes[<int>verb][hundred]
+    if codes == NULL:
+        codes = <uint64_t*>calloc(100, sizeof(uint64_t))
+        if codes == NULL:
+            s.uncounted += 1
+            return
+        release_ptr(&w.codes[<int>verb][hundred], codes)
+    codes[status % 100] += 1
 
 
-cdef void webs_fini(web_stats_t** webs) noexcept nogil:
-    cdef int i
+cdef void shelf_fini(shelf_t* s, bint webs) noexcept nogil:
+    cdef uint32_t i, k
+    cdef void** page
 
-    if webs != NULL:
-        for i in range(STATS_CHUNK):
-            free(webs[i])
-        free(webs)
+    if s.pages == NULL:
+        return
+    for i in range(STATS_PAGE):
+        page = s.pages[i]
+        if page == NULL:
+            continue
+        for k in range(STATS_PAGE):
+            if webs:
+                web_free(<web_stats_t*>page[k])
+            else:
+                free(page[k])
+        free(page)
+    free(s.pages)
+    s.pages = NULL
 
 
 cdef void stats_fini(stats_t* s) noexcept nogil:
-    cdef int i
-
-    for i in range(STATS_CHUNKS):
-        webs_fini(s.webs[i])
-        s.webs[i] = NULL
-        free(s.vips[i])
-        free(s.backends[i])
-        s.vips[i] = NULL
-        s.backends[i] = NULL
+    shelf_fini(&s.vips, False)
+    shelf_fini(&s.backends, False)
+    shelf_fini(&s.webs, True)
+    shelf_fini(&s.upstreams, True)
+    free(s.spare_vip)
+    free(s.spare_backend)
+    web_free(s.spare_web)
+    s.spare_vip = NULL
+    s.spare_backend = NULL
+    s.spare_web = NULL
 
 
 def bucket_of(uint64_t us):
@@ -139,15 +191,13 @@ cdef class Counters:
 
     def __cinit__(self):
         self.stats = <stats_t*>calloc(1, sizeof(stats_t))
-        if self.stats == NULL:
+        if self.stats == NULL or stats_init(self.stats) < 0:
             raise MemoryError
 
     def __dealloc__(self):
-        stats_fini(self.stats)
-        free(self.stats)
-
-    def reserve(self, uint32_t vips, uint32_t backends):
-        return stats_reserve(self.stats, vips, backends)
+        if self.stats != NULL:
+            stats_fini(self.stats)
+            free(self.stats)
 
     def vip(self, uint32_t slot):
         vip_stats(self.stats, slot).accepted += 1
@@ -156,3 +206,23 @@ cdef class Counters:
     def backend(self, uint32_t slot):
         backend_stats(self.stats, slot).connects += 1
         return backend_stats(self.stats, slot).connects
+
+    def web(self, uint32_t slot, uint32_t status):
+        """Count an exchange of a GET; return how many had that status."""
+        cdef web_stats_t* w
+        web_count(self.stats, slot, VERB_GET, status, 1, 0, 0)
+        w = web_stats(self.stats, slot)
+        return w.codes[<int>VERB_GET][status // 100 - 1][status % 100]
+
+    def forget(self, uint32_t slot):
+        """Forget what was counted under the slot, whatever had it."""
+        stats_forget_vip(self.stats, slot)
+        stats_forget_backend(self.stats, slot)
+        stats_forget_upstream(self.stats, slot)
+
+    def counted(self, uint32_t slot):
+        """Return whether a vip and a backend of that slot have blocks."""
+        return (
+            shelf_look(&self.stats.vips, slot) != NULL,
+            shelf_look(&self.stats.backends, slot) != NULL,
+        )

@@ -2,24 +2,23 @@
 from libc.stdint cimport uint32_t, uint64_t
 from fastpath.base.slab cimport slab_at
 from fastpath.http.state cimport conns_t, exchange_t, upconn_t
-from fastpath.table.table cimport table_vip, vip_t
+from fastpath.table.table cimport table_upstream, upstream_t
 
 cdef inline upconn_t* upconn_at(conns_t* w, uint32_t index) noexcept nogil:
     return <upconn_t*>slab_at(&w.upconns, index)
 
 # The upstream in `slot`, or NULL if the table has none, or another one, there now.
-cdef inline vip_t* upstream_in(
+cdef inline upstream_t* upstream_in(
     conns_t* w, uint32_t slot, uint64_t stamp
 ) noexcept nogil:
-    cdef vip_t* v = table_vip(w.c, slot)
-
-    if v == NULL or v.uplink == NULL or v.uplink.stamp != stamp:
-        return NULL
-    return v
+    cdef upstream_t* v = table_upstream(w.c, slot)
+    return v if v != NULL and v.stamp == stamp else NULL
 
 # An idle connection to `v`, no longer in its set, or NULL. Unless `unchecked` its
 # socket is asked first whether the other side has closed it.
-cdef upconn_t* idle_take(conns_t* w, vip_t* v, bint unchecked) noexcept nogil
+cdef upconn_t* idle_take(
+    conns_t* w, const upstream_t* v, bint unchecked
+) noexcept nogil
 
 # The one way out of a connection that no exchange has.
 cdef void upconn_close(conns_t* w, upconn_t* u, bint reset) noexcept nogil
@@ -35,9 +34,6 @@ cdef void idle_timer(conns_t* w, upconn_t* u) noexcept nogil
 
 # Close idle connections to upstreams that the table does not have any more.
 cdef void idle_sweep(conns_t* w) noexcept nogil
-
-# Make room for the idle sets of the table's upstreams. False = no memory.
-cdef bint idle_make_room(conns_t* w, uint32_t slots) noexcept nogil
 
 # Close all upstream connections.
 cdef void idle_fini(conns_t* w) noexcept nogil

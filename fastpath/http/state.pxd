@@ -22,7 +22,7 @@ from fastpath.http.verdict cimport memory_t, verdict_t
 from fastpath.http1.chunks cimport chunks_t
 from fastpath.http1.framing cimport head_t
 from fastpath.table.dialler cimport WHY_BYTES, dial_t
-from fastpath.table.registry cimport backend_state_t, vip_state_t
+from fastpath.table.registry cimport backend_state_t, upstream_state_t, vip_state_t
 from fastpath.table.table cimport http_t, table_vip, vip_t
 from fastpath.tls.buffers cimport buffers_t
 from fastpath.tls.transport cimport transport_t
@@ -144,7 +144,7 @@ cdef struct upconn_t:
     transport_t       link
     exchange_t*       exchange    # borrowed; NULL = none
     backend_state_t*  backend     # borrowed
-    vip_state_t*      upstream    # borrowed
+    upstream_state_t* upstream    # borrowed
     uint64_t          stamp       # of the upstream that it was made for
     uint64_t          idle_ms     # since when, UPCONN_IDLE
     spill_t*          input       # owned; a response head that is not whole yet

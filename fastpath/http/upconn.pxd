@@ -1,10 +1,10 @@
 # Getting an exchange its upstream connection: an idle one, or a new one.
 from fastpath.http.idle cimport upstream_in
 from fastpath.http.state cimport STEP, conns_t, exchange_t
-from fastpath.table.table cimport vip_t
+from fastpath.table.table cimport upstream_t
 
 # The upstream that the exchange's verdict means, or NULL if the table has another now.
-cdef inline vip_t* upstream_of(conns_t* w, const exchange_t* x) noexcept nogil:
+cdef inline upstream_t* upstream_of(conns_t* w, const exchange_t* x) noexcept nogil:
     return upstream_in(w, x.verdict.upstream, x.verdict.stamp)
 
 # Whether the request can be sent once more, if an idle connection turns out to have

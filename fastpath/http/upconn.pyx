@@ -36,7 +36,7 @@ from fastpath.base.linux.socket cimport (
 from fastpath.base.linux.text cimport error_text
 from fastpath.base.poller cimport TAG_UPCONN, poller_add, tag_make
 from fastpath.base.slab cimport slab_take
-from fastpath.base.stats cimport web_stats
+from fastpath.base.stats cimport upstream_stats
 from fastpath.base.timer cimport timer_arm, timer_disarm
 from fastpath.http.idle cimport idle_take, upconn_leave
 from fastpath.http.reply cimport exchange_fail
@@ -62,7 +62,7 @@ from fastpath.table.dialler cimport (
     dialler_say,
     dialler_succeeded,
 )
-from fastpath.table.table cimport backend_t, table_vip
+from fastpath.table.table cimport backend_t, table_pool, table_upstream
 from fastpath.tls.context cimport tls_session
 from fastpath.tls.transport cimport (
     transport_expect_plaintext,
@@ -78,7 +78,7 @@ from fastpath.tls.transport cimport (
 # ---- The life of a dial.
 
 cdef upconn_t* upconn_new(
-    conns_t* w, exchange_t* x, vip_t* v, const attempt_t* a
+    conns_t* w, exchange_t* x, const upstream_t* v, const attempt_t* a
 ) noexcept nogil:
     cdef upconn_t* u = <upconn_t*>slab_take(&w.upconns)
 
@@ -89,7 +89,7 @@ cdef upconn_t* upconn_new(
     transport_open(&u.link, a.fd)
     u.link.end.writable = END_FULL  # until it is connected
     u.link.end.flags = END_NODELAY | END_KEPT_ALIVE
-    u.stamp = v.uplink.stamp
+    u.stamp = v.stamp
     u.upstream = v.state
     u.backend = a.backend.state
     add_u32(&v.state.active, 1)
@@ -101,7 +101,7 @@ cdef upconn_t* upconn_new(
 
 # A dial was begun: watch it.
 cdef STEP upconn_start(
-    conns_t* w, exchange_t* x, vip_t* v, const attempt_t* a, DIAL dial
+    conns_t* w, exchange_t* x, const upstream_t* v, const attempt_t* a, DIAL dial
 ) noexcept nogil:
     cdef upconn_t* u = upconn_new(w, x, v, a)
     cdef sockaddr_storage name
@@ -116,7 +116,7 @@ cdef STEP upconn_start(
         dialler_say(w.why, a.backend, b"epoll: ", EMFILE)
         return STEP_UNREACHED
     u.link.end.flags |= END_POLLED | END_POLLED_OUT
-    timer_arm(&w.c.wheel, &u.timer, w.c.now_ms + v.pool.connect_ms)
+    timer_arm(&w.c.wheel, &u.timer, w.c.now_ms + table_pool(w.c, v.pool).connect_ms)
     # On the same host the handshake has ended when connect(2) returns, or its accept
     # queue is full: only its name tells.
     if dial == DIAL_WAIT or getpeername(a.fd, <sockaddr*>&name, &size) == -1:
@@ -127,18 +127,19 @@ cdef STEP upconn_start(
 
 # Dial until a backend may answer. `failed` is the status of the last one that did not.
 cdef STEP upconn_dial(
-    conns_t* w, exchange_t* x, vip_t* v, uint16_t failed
+    conns_t* w, exchange_t* x, const upstream_t* v, uint16_t failed
 ) noexcept nogil:
     cdef attempt_t a
     cdef DIAL dial
     cdef STEP step
 
     a.hash = x.conn.source
+    a.retries = &upstream_stats(&w.c.stats, v.state.slot).retries
     a.lazy_ack = False
     a.kept_alive = True
     a.why = w.why
     while True:
-        dial = dialler_next(w.c, &x.dial, v, &a)
+        dial = dialler_next(w.c, &x.dial, table_pool(w.c, v.pool), &a)
         if dial == DIAL_NO_BACKEND and x.dial.tries == 0:
             return exchange_fail(w, x, 503, b"no backend is usable")
         if dial == DIAL_NO_BACKEND or dial == DIAL_NO_DESCRIPTORS:
@@ -151,8 +152,10 @@ cdef STEP upconn_dial(
 
 # The backend did not answer: count it, and remember not to try it again.
 cdef void upconn_failed(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef const upstream_t* v = table_upstream(w.c, x.up.upstream.slot)
+
     dialler_failed(
-        w.c, &x.dial, table_vip(w.c, x.up.upstream.slot), x.up.backend
+        w.c, &x.dial, table_pool(w.c, v.pool) if v != NULL else NULL, x.up.backend
     )
     upconn_leave(w, x, False)
 
@@ -160,17 +163,17 @@ cdef void upconn_failed(conns_t* w, exchange_t* x) noexcept nogil:
 # ---- Steps of a connection that is being made.
 
 # The TCP connection stands, or so the socket says.
-cdef STEP upconn_connected(conns_t* w, upconn_t* u, vip_t* v) noexcept nogil:
-    cdef const backend_t* b = dialler_backend(v, u.backend)
+cdef STEP upconn_connected(conns_t* w, upconn_t* u, const upstream_t* v) noexcept nogil:
+    cdef const backend_t* b = dialler_backend(table_pool(w.c, v.pool), u.backend)
     cdef int failed
 
     u.link.end.readable = 1
-    if v.uplink.tls == NULL:
+    if v.tls == NULL:
         return upconn_ready(w, u)
     u.state = UPCONN_HANDSHAKE
     failed = transport_start_client(
-        &u.link, v.uplink.tls[w.c.worker], &w.buffers, v.uplink.server_name,
-        tls_session(v.uplink.tls[w.c.worker]),
+        &u.link, v.tls[w.c.worker], &w.buffers, v.server_name,
+        tls_session(v.tls[w.c.worker]),
     )
     if failed < 0:
         snprintf(w.why, sizeof(w.why), b"tls: no memory")
@@ -188,7 +191,7 @@ cdef STEP upconn_handshake(conns_t* w, upconn_t* u) noexcept nogil:
 
     if done == 1:
         if transport_resumed(&u.link):
-            web_stats(&w.c.stats, u.upstream.slot).resumed += 1
+            upstream_stats(&w.c.stats, u.upstream.slot).resumed += 1
         return upconn_ready(w, u)
     if done == -EAGAIN:
         return STEP_WAIT
@@ -212,7 +215,7 @@ cdef STEP upconn_ready(conns_t* w, upconn_t* u) noexcept nogil:
 
 
 # One step of it, without another try.
-cdef STEP upconn_go_on(conns_t* w, upconn_t* u, vip_t* v) noexcept nogil:
+cdef STEP upconn_go_on(conns_t* w, upconn_t* u, const upstream_t* v) noexcept nogil:
     cdef const backend_t* b
     cdef int error = 0
     cdef socklen_t size = sizeof(error)
@@ -224,15 +227,17 @@ cdef STEP upconn_go_on(conns_t* w, upconn_t* u, vip_t* v) noexcept nogil:
     getsockopt(u.link.end.fd, SOL_SOCKET, SO_ERROR, &error, &size)
     if error == 0:
         return upconn_connected(w, u, v)
-    b = dialler_backend(v, u.backend)
+    b = dialler_backend(table_pool(w.c, v.pool), u.backend)
     if b != NULL:
         dialler_say(w.why, b, b"connect: ", error)
     return STEP_UNREACHED
 
 
 # Its time to connect is over, or its backend is dead.
-cdef void upconn_say_late(conns_t* w, const upconn_t* u, vip_t* v) noexcept nogil:
-    cdef const backend_t* b = dialler_backend(v, u.backend)
+cdef void upconn_say_late(
+    conns_t* w, const upconn_t* u, const upstream_t* v
+) noexcept nogil:
+    cdef const backend_t* b = dialler_backend(table_pool(w.c, v.pool), u.backend)
 
     if u.state == UPCONN_HANDSHAKE:
         snprintf(w.why, sizeof(w.why), b"net/http: TLS handshake timeout")
@@ -245,7 +250,7 @@ cdef void upconn_say_late(conns_t* w, const upconn_t* u, vip_t* v) noexcept nogi
 # In order: is the upstream still the one that was meant; is there an idle connection;
 # dial. Called again while the dial goes on, by whatever event.
 cdef STEP upconn_reach(conns_t* w, exchange_t* x) noexcept nogil:
-    cdef vip_t* v = upstream_of(w, x)
+    cdef const upstream_t* v = upstream_of(w, x)
     cdef uint16_t failed = 502
     cdef STEP step
 
@@ -259,7 +264,7 @@ cdef STEP upconn_reach(conns_t* w, exchange_t* x) noexcept nogil:
         if x.up == NULL:
             return upconn_dial(w, x, v, failed)
         x.up.exchange = x
-        web_stats(&w.c.stats, v.state.slot).reused += 1
+        upstream_stats(&w.c.stats, v.state.slot).reused += 1
         return STEP_CONNECTED
     if x.up.connect_timed_out:
         upconn_say_late(w, x.up, v)

@@ -33,7 +33,7 @@ cdef struct verdict_t:
     uint8_t   replay
     uint16_t  ask_on         # status; 0 = none
     uint16_t  status         # of a reply
-    uint32_t  upstream       # slot of a vip that is an upstream ...
+    uint32_t  upstream       # slot ...
     uint64_t  stamp          # ... and the one that was meant
     uint32_t  strip
     text_t    host

@@ -19,8 +19,10 @@ cdef enum VERDICT_ON_BACKEND:
     BACKEND_EJECTED
     BACKEND_RECOVERED
 
-# Hash that the ring of `v` wants for a client.
-cdef uint64_t balancer_hash(const vip_t* v, const addr_t* client) noexcept nogil
+# Hash that the ring of `pool` wants for a client of `v`.
+cdef uint64_t balancer_hash(
+    const vip_t* v, const pool_t* pool, const addr_t* client
+) noexcept nogil
 
 # Hash of a client's address alone, for limits.
 cdef uint64_t source_hash(const addr_t* client) noexcept nogil
@@ -30,7 +32,7 @@ cdef uint64_t source_hash(const addr_t* client) noexcept nogil
 # tried; else NULL. `seed` is the worker's random state. The backend is borrowed
 # from the table.
 cdef backend_t* balancer_pick(
-    vip_t* v, const pick_t* ask, uint64_t* seed
+    const pool_t* pool, const pick_t* ask, uint64_t* seed
 ) noexcept nogil
 
 # A dial failed or succeeded. Return what this changed.

@@ -17,7 +17,6 @@ from fastpath.base.linux.atomic cimport (
     store_u64,
     sub_u32,
 )
-from fastpath.base.linux.socket cimport IPPROTO_TCP
 from fastpath.ring.ring cimport (
     ring_hash_bytes,
     ring_owner,
@@ -25,6 +24,7 @@ from fastpath.ring.ring cimport (
     ring_second,
     ring_slot,
 )
+from fastpath.table.block cimport PoolBlock, VipBlock
 from fastpath.table.registry cimport (
     HEALTH_DEAD,
     HEALTH_DRAINING,
@@ -36,9 +36,7 @@ from fastpath.table.table cimport (
     BALANCE_RANDOM,
     BALANCE_RING,
     BALANCE_ROUND_ROBIN,
-    MOST_BACKENDS,
-    PoolBlock,
-    VipBlock,
+    MOST_RING_BACKENDS,
     tier_t,
 )
 
@@ -66,17 +64,19 @@ cdef uint64_t source_hash(const addr_t* client) noexcept nogil:
     return ring_hash_bytes(client.ip, 16)
 
 
-cdef uint64_t balancer_hash(const vip_t* v, const addr_t* client) noexcept nogil:
+cdef uint64_t balancer_hash(
+    const vip_t* v, const pool_t* pool, const addr_t* client
+) noexcept nogil:
     cdef uint8_t tuple_[40]
 
-    if not v.pool.ring_5_tuple:
+    if not pool.ring_5_tuple:
         return source_hash(client)
     memset(tuple_, 0, sizeof(tuple_))
     memcpy(tuple_, client.ip, 16)
     memcpy(tuple_ + 16, v.addr.ip, 16)
     memcpy(tuple_ + 32, &client.port, 2)
     memcpy(tuple_ + 34, &v.addr.port, 2)
-    tuple_[36] = IPPROTO_TCP
+    tuple_[36] = v.protocol
     return ring_hash_bytes(tuple_, 37)
 
 
@@ -210,8 +210,7 @@ cdef backend_t* pick_least(
 
 
 cdef backend_t* pick_round_robin(
-    const pool_t* pool, const tier_t* tier, vip_t* v, const pick_t* ask,
-    uint64_t* seed,
+    const pool_t* pool, const tier_t* tier, const pick_t* ask, uint64_t* seed
 ) noexcept nogil:
     cdef backend_t* b
     cdef uint32_t turn, share, i
@@ -219,16 +218,16 @@ cdef backend_t* pick_round_robin(
     # A retry takes no turn: else a dead backend would be met at every second one.
     if ask.tried_count > 0:
         return scan_random(pool, tier, ask, seed)
-    turn = add_u32(&v.state.next, 1) - 1
+    turn = add_u32(&pool.state.next, 1) - 1
     for i in range(tier.rounds_size):
         b = &pool.backends[tier.first + tier.rounds[(turn + i) % tier.rounds_size]]
         share = usable_share(pool, b, ask)
         if share == FULL or random_below(seed, FULL) < share:
-            if i > 0:  # who was passed over has had its turn
-                add_u32(&v.state.next, i)
+            if i > 0:  # backends that were passed over have had their turn
+                add_u32(&pool.state.next, i)
             return b
-    # The turn is not ours: the tier below, at every second one, would skip some.
-    sub_u32(&v.state.next, 1)
+    # Return the turn, or the next tier skips backends.
+    sub_u32(&pool.state.next, 1)
     return scan_random(pool, tier, ask, seed)
 
 
@@ -237,7 +236,7 @@ cdef backend_t* pick_ring(
 ) noexcept nogil:
     cdef uint32_t slot = ring_slot(tier.ring, ask.hash)
     cdef backend_t* b = &pool.backends[tier.first + ring_owner(tier.ring, slot)]
-    cdef uint8_t usable[MOST_BACKENDS]
+    cdef uint8_t usable[MOST_RING_BACKENDS]
     cdef int best
     cdef uint32_t i
 
@@ -274,9 +273,8 @@ cdef backend_t* pick_any(
 
 
 cdef backend_t* balancer_pick(
-    vip_t* v, const pick_t* ask, uint64_t* seed
+    const pool_t* pool, const pick_t* ask, uint64_t* seed
 ) noexcept nogil:
-    cdef const pool_t* pool = v.pool
     cdef const tier_t* tier
     cdef backend_t* b = NULL
     cdef uint32_t i
@@ -290,7 +288,7 @@ cdef backend_t* balancer_pick(
         elif pool.balance == BALANCE_LEAST:
             b = pick_least(pool, tier, ask, seed)
         elif pool.balance == BALANCE_ROUND_ROBIN:
-            b = pick_round_robin(pool, tier, v, ask, seed)
+            b = pick_round_robin(pool, tier, ask, seed)
         elif pool.balance == BALANCE_RANDOM:
             b = pick_random(pool, tier, ask, seed)
         else:
@@ -342,18 +340,16 @@ cdef class Picker:
 
     def __cinit__(self, vip, uint64_t seed=1):
         self.registry = Registry()
-        self.block = PoolBlock(vip.pool, self.registry)
-        slot = self.registry.take_vip(vip.key, False)
-        self.vip = VipBlock(vip, self.block, slot, vip.key)
+        self.block = PoolBlock(vip.pool, "pool", self.registry)
+        bound = (vip.host, vip.port)
+        self.vip = VipBlock(vip, self.block.slot, bound, self.registry, None)
         self.seed = seed
 
     cdef backend_state_t* _state(self, key):
-        return self.registry.backend(self.registry.backend_slots[key])
+        return self.registry.backend(self.registry.named(key))
 
     cdef _key(self, backend_t* b):
-        for key, slot in self.registry.backend_slots.items():
-            if self.registry.backend(slot) == b.state:
-                return key
+        return self.registry.backends.key(b.state.slot)
 
     def pick(self, uint64_t now_ms=1, source="", tried=(), uint16_t port=40000):
         """Key of the backend picked for a client at `source`, or None."""
@@ -364,11 +360,13 @@ cdef class Picker:
         ask.now_ms = now_ms
         if source:
             addr_parse(&client, source.encode(), port)
-            ask.hash = balancer_hash(self.vip.vip, &client)
+            ask.hash = balancer_hash(
+                self.vip.vip(), self.block.pool(), &client
+            )
         for key in tried:
             ask.tried[ask.tried_count] = self._state(key).slot
             ask.tried_count += 1
-        found = balancer_pick(self.vip.vip, &ask, &self.seed)
+        found = balancer_pick(self.block.pool(), &ask, &self.seed)
         return None if found == NULL else self._key(found)
 
     def set(self, key, health="ready", uint32_t active=0, uint64_t up_since_ms=0):
@@ -382,7 +380,7 @@ cdef class Picker:
 
     def failed(self, key, uint64_t now_ms):
         """A dial failed; return whether that ejected the backend."""
-        verdict = balancer_failed(self.block.pool, self._state(key), now_ms)
+        verdict = balancer_failed(self.block.pool(), self._state(key), now_ms)
         return verdict == BACKEND_EJECTED
 
     def succeeded(self, key, uint64_t now_ms):

@@ -2,7 +2,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from fastpath.base.context cimport context_t
 from fastpath.table.registry cimport backend_state_t
-from fastpath.table.table cimport backend_t, vip_t
+from fastpath.table.table cimport backend_t, pool_t
 
 cdef enum:
     TRIED_MOST = 3          # MAX_TRIES of spec.py, less one: no pick follows the last
@@ -17,6 +17,7 @@ cdef struct dial_t:
 # One dial: what it is to be, and what came of it.
 cdef struct attempt_t:
     uint64_t    hash              # of the client, for a ring
+    uint64_t*   retries           # counter of dials behind a failed one; borrowed
     bint        lazy_ack          # the ACK of the handshake travels with first bytes
     bint        kept_alive        # probes by TCP, and no Nagle
     char*       why               # WHY_BYTES for the text of a failure; NULL = none
@@ -29,17 +30,17 @@ cdef enum DIAL:
     DIAL_NO_BACKEND       # none is usable that did not fail, or tries are used up
     DIAL_NO_DESCRIPTORS   # or no memory: another backend would not help
 
-# Start to connect to a backend of `v` that was not tried. Those that fail at once are
-# counted, and the next is tried. Of DIAL_WAIT and DIAL_HOPED the fd and the place in
-# backend.active are the caller's, who arms a timer of pool.connect_ms.
+# Start to connect to a backend of `pool` that was not tried. Those that fail at once
+# are counted, and the next is tried. Of DIAL_WAIT and DIAL_HOPED the fd and the place
+# in backend.active are the caller's, who arms a timer of pool.connect_ms.
 cdef DIAL dialler_next(
-    context_t* c, dial_t* d, vip_t* v, attempt_t* a
+    context_t* c, dial_t* d, const pool_t* pool, attempt_t* a
 ) noexcept nogil
 
 # A dial to `backend` failed, or stands since now: count it, and tell Python what that
-# changed. `v` may be NULL.
+# changed. `pool` may be NULL.
 cdef void dialler_failed(
-    context_t* c, dial_t* d, const vip_t* v, backend_state_t* backend
+    context_t* c, dial_t* d, const pool_t* pool, backend_state_t* backend
 ) noexcept nogil
 cdef void dialler_succeeded(
     context_t* c, const dial_t* d, backend_state_t* backend
@@ -54,7 +55,7 @@ cdef void dialler_say(
     char* why, const backend_t* b, const char* what, int error
 ) noexcept nogil
 
-# The backend of `v` whose state this is, or NULL if its pool names it no more.
+# The backend of `pool` whose state this is, or NULL if it names it no more.
 cdef backend_t* dialler_backend(
-    vip_t* v, const backend_state_t* backend
+    const pool_t* pool, const backend_state_t* backend
 ) noexcept nogil

@@ -37,12 +37,7 @@ from fastpath.base.mailbox cimport (
     mailbox_push,
 )
 from fastpath.base.socket cimport set_int, socket_keepalive, socket_lazy_ack
-from fastpath.base.stats cimport (
-    backend_stats,
-    backend_stats_t,
-    histogram_bucket,
-    vip_stats,
-)
+from fastpath.base.stats cimport backend_stats, backend_stats_t, histogram_bucket
 from fastpath.table.balancer cimport (
     BACKEND_AS_BEFORE,
     BACKEND_EJECTED,
@@ -53,7 +48,7 @@ from fastpath.table.balancer cimport (
     balancer_succeeded,
     pick_t,
 )
-from fastpath.table.table cimport backend_sockaddr
+from fastpath.table.block cimport backend_sockaddr
 
 cdef enum:
     KEEPALIVE_S = 30        # TCP probes to an upstream, as kubectl's
@@ -70,7 +65,7 @@ cdef void dialler_tell(context_t* c, LETTER kind, uint32_t slot) noexcept nogil:
 
 
 cdef void dialler_failed(
-    context_t* c, dial_t* d, const vip_t* v, backend_state_t* backend
+    context_t* c, dial_t* d, const pool_t* pool, backend_state_t* backend
 ) noexcept nogil:
     cdef VERDICT_ON_BACKEND verdict = BACKEND_AS_BEFORE
 
@@ -78,8 +73,8 @@ cdef void dialler_failed(
         d.tried[d.tries] = backend.slot
     d.tries += 1
     backend_stats(&c.stats, backend.slot).failures += 1
-    if v != NULL:
-        verdict = balancer_failed(v.pool, backend, c.now_ms)
+    if pool != NULL:
+        verdict = balancer_failed(pool, backend, c.now_ms)
     if verdict == BACKEND_EJECTED:
         backend_stats(&c.stats, backend.slot).ejections += 1
         dialler_tell(c, LETTER_EJECTED, backend.slot)
@@ -128,30 +123,30 @@ cdef void dialler_say(
 
 
 cdef backend_t* dialler_backend(
-    vip_t* v, const backend_state_t* backend
+    const pool_t* pool, const backend_state_t* backend
 ) noexcept nogil:
     cdef uint32_t i
 
-    for i in range(v.pool.count):
-        if v.pool.backends[i].state == backend:
-            return &v.pool.backends[i]
+    for i in range(pool.count):
+        if pool.backends[i].state == backend:
+            return &pool.backends[i]
     return NULL
 
 
 cdef backend_t* dialler_pick(
-    context_t* c, const dial_t* d, vip_t* v, uint64_t hash
+    context_t* c, const dial_t* d, const pool_t* pool, uint64_t hash
 ) noexcept nogil:
     cdef pick_t ask
     cdef uint32_t i
 
-    if d.tries >= v.pool.tries:
+    if d.tries >= pool.tries:
         return NULL
     ask.hash = hash
     ask.now_ms = c.now_ms
     ask.tried_count = d.tries
     for i in range(d.tries):
         ask.tried[i] = d.tried[i]
-    return balancer_pick(v, &ask, &c.seed)
+    return balancer_pick(pool, &ask, &c.seed)
 
 
 # Open a socket and start to connect. Return 0, or -errno: then nothing is left of it.
@@ -182,24 +177,24 @@ cdef int dialler_connect(dial_t* d, attempt_t* a) noexcept nogil:
 
 
 cdef DIAL dialler_next(
-    context_t* c, dial_t* d, vip_t* v, attempt_t* a
+    context_t* c, dial_t* d, const pool_t* pool, attempt_t* a
 ) noexcept nogil:
     cdef backend_state_t* backend
     cdef int failed
 
     while True:
-        a.backend = dialler_pick(c, d, v, a.hash)
+        a.backend = dialler_pick(c, d, pool, a.hash)
         if a.backend == NULL:
             return DIAL_NO_BACKEND
         if d.tries > 0:
-            vip_stats(&c.stats, v.state.slot).retries += 1
+            a.retries[0] += 1
         backend = a.backend.state
         add_u32(&backend.active, 1)
         failed = dialler_connect(d, a)
         if failed == 0:
             return DIAL_HOPED if a.backend.loopback else DIAL_WAIT
         if not dialler_exhausted(-failed):
-            dialler_failed(c, d, v, backend)
+            dialler_failed(c, d, pool, backend)
         # The last touch: the slot of a backend without relays may be given to another.
         sub_u32(&backend.active, 1)
         if dialler_exhausted(-failed):

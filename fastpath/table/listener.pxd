@@ -1,13 +1,28 @@
 # Sockets that accept: one per worker and vip, side by side with SO_REUSEPORT; or, where
 # they were given to us, shared by the workers.
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from fastpath.base.addr cimport addr_t
+
+cdef enum:
+    VIP_BY_ADDRESS = 0xffffffff  # the address that a client dialled tells the vip
 
 cdef struct listener_t:
     int       fd                # owned; -1 = none
-    uint32_t  vip               # slot
+    uint32_t  slot              # of this listener
+    uint32_t  vip               # slot, or VIP_BY_ADDRESS
     uint32_t  batch             # accepts to try at the next wake
+    uint8_t   starting          # given by a table that is not in use yet
     uint64_t  paused_until_ms   # 0 = taking
+
+# A change of what workers listen on. Python links them in the order of the tables that
+# they belong to; a worker follows the links when it takes a table, and may take
+# several tables at once.
+cdef struct listen_change_t:
+    listen_change_t* next       # atomic; Python appends, workers read
+    uint64_t   generation       # of the table
+    uint32_t   listener         # slot
+    uint32_t   vip              # slot, or VIP_BY_ADDRESS
+    int*       fds              # owned; one a worker, its own once taken; NULL = stop
 
 # What children inherit: so accept4 costs no setsockopt.
 cdef struct listen_options_t:
@@ -18,10 +33,17 @@ cdef struct listen_options_t:
 
 # Bind and listen on `at`; port 0 takes a free one and writes it back. `beside` those of
 # this user that listen there already; otherwise they are in the way, as anybody is.
+# `transparent` takes connections to addresses that are not ours (IP_TRANSPARENT).
 # Return the fd, which is the caller's, or -errno.
 cdef int listener_open(
-    addr_t* at, const listen_options_t* options, bint beside
+    addr_t* at, const listen_options_t* options, bint beside, bint transparent
 ) noexcept nogil
+
+# The options of a Vip or Listener.
+cdef listen_options_t listen_options(spec) except *
+
+# The address that the client of an accepted socket dialled. Return 0 or -errno.
+cdef int listener_dialled(int fd, addr_t* dialled) noexcept nogil
 
 # Set what can be changed on a live listener. Return 0 or -errno.
 cdef int listener_set(int fd, const listen_options_t* options) noexcept nogil

@@ -15,9 +15,12 @@ from fastpath.base.addr cimport (
 from fastpath.base.linux.file cimport close
 from fastpath.base.linux.socket cimport (
     AF_INET6,
+    IPPROTO_IP,
     IPPROTO_IPV6,
     IPPROTO_TCP,
+    IPV6_TRANSPARENT,
     IPV6_V6ONLY,
+    IP_TRANSPARENT,
     SOCK_CLOEXEC,
     SOCK_NONBLOCK,
     SOCK_STREAM,
@@ -39,6 +42,7 @@ from fastpath.base.linux.socket cimport (
 from fastpath.base.socket cimport set_int, socket_keepalive
 
 from fastpath.api.checks import UNIX as _UNIX
+from fastpath.api.spec import Listener
 
 
 cdef int listener_set(int fd, const listen_options_t* options) noexcept nogil:
@@ -69,15 +73,35 @@ cdef int listener_bind(int fd, addr_t* at, bint beside) noexcept nogil:
     return 0
 
 
+cdef int set_transparent(int fd, int family) noexcept nogil:
+    if family == AF_INET6:
+        return set_int(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+    return set_int(fd, IPPROTO_IP, IP_TRANSPARENT, 1)
+
+
+cdef int listener_dialled(int fd, addr_t* dialled) noexcept nogil:
+    cdef sockaddr_storage name
+    cdef socklen_t size = sizeof(name)
+
+    # TPROXY leaves the destination as it was: no conntrack entry has to be asked.
+    if getsockname(fd, <sockaddr*>&name, &size) == -1:
+        return -errno
+    addr_from_sockaddr(dialled, &name)
+    return 0
+
+
 cdef int listener_open(
-    addr_t* at, const listen_options_t* options, bint beside
+    addr_t* at, const listen_options_t* options, bint beside, bint transparent
 ) noexcept nogil:
     cdef int fd = socket(at.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     cdef int failed
 
     if fd == -1:
         return -errno
-    failed = listener_bind(fd, at, beside)
+    if transparent and set_transparent(fd, at.family) == -1:
+        failed = -errno
+    else:
+        failed = listener_bind(fd, at, beside)
     if failed == 0:
         failed = listener_set(fd, options)
     if failed < 0:
@@ -151,12 +175,13 @@ cdef tuple open_ip_listeners(vip, int count, bint beside):
     """One socket each, side by side with SO_REUSEPORT."""
     cdef addr_t at
     cdef listen_options_t options = listen_options(vip)
+    cdef bint transparent = isinstance(vip, Listener)
     cdef int fd, _i
 
     addr_parse(&at, vip.host.encode(), vip.port)
     fds = []
     for _i in range(count):
-        fd = listener_open(&at, &options, beside or len(fds) > 0)
+        fd = listener_open(&at, &options, beside or len(fds) > 0, transparent)
         if fd < 0:
             close_listeners(fds)
             why = os.strerror(-fd)

@@ -1,11 +1,15 @@
-"""Slots and state of backends and vips, kept across tables.
+"""Slots and state of what tables name, kept across tables.
 
-A retired slot is given out again only when its last relay has gone: until then a
-worker may still count there.
+A slot belongs to its key for as long as a block names it, in the table in force or in
+one that a worker still reads: blocks are freed when no worker can meet them any more.
+It is given to another key only when its last relay has gone, too, because until then a
+worker may count there.
 """
 
-from libc.stdlib cimport calloc, free
+from itertools import islice
+
 from libc.stdint cimport uintptr_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from fastpath.base.linux.atomic cimport load_u32, store_u32, store_u64
@@ -16,73 +20,140 @@ cdef extern from "<stdlib.h>" nogil:
     void* aligned_alloc(size_t alignment, size_t size)
 
 cdef enum:
-    CHUNK = 64          # states in a chunk; a chunk never moves
-    LINE = 64           # bytes; workers that write to neighbours must not meet
-    MOST_SLOTS = 65536  # STATS_CHUNK * STATS_CHUNKS
-
+    CHUNK = 64                # states in a chunk; a chunk never moves
+    MOST_BACKENDS = 1048576   # SLOTS_MOST of base/stats
+    MOST_VIPS = 131072
+    COLLECT_MOST = 256        # retired keys looked at in one go
 
 HEALTHS = {"ready": HEALTH_READY, "draining": HEALTH_DRAINING, "dead": HEALTH_DEAD}
 
 
-cdef class Registry:
-    """Numbers for backends and vips; owns their state."""
+cdef class Numbers:
+    """Numbers for keys; owns the state behind each."""
 
-    def __cinit__(self):
-        self.backend_slots = {}
-        self.vip_slots = {}
-        self.users = {}
-        self.backend_chunks = []
-        self.vip_chunks = []
+    def __cinit__(self, uint32_t most):
+        self.most = most
+        self.slots = {}
+        self.keys = []
+        self.users = []
+        self.chunks = []
         self.retired = {}
-        self.retired_vips = {}
-        self.free_backends = []
-        self.free_vips = []
+        self.unused = []
 
     def __dealloc__(self):
-        for slot in range(self.vip_count):
-            free(self.vip(slot).sketch)
-        for chunk in [*self.backend_chunks, *self.vip_chunks]:
+        for chunk in self.chunks or ():
             free(<void*><uintptr_t>chunk)
 
-    cdef backend_state_t* backend(self, uint32_t slot):
-        cdef uintptr_t chunk = self.backend_chunks[slot // CHUNK]
-        return &(<backend_state_t*>chunk)[slot % CHUNK]
+    cdef void* state(self, uint32_t slot):
+        cdef uintptr_t chunk = self.chunks[slot // CHUNK]
+        return <char*>chunk + (slot % CHUNK) * STATE_BYTES
 
-    cdef vip_state_t* vip(self, uint32_t slot):
-        cdef uintptr_t chunk = self.vip_chunks[slot // CHUNK]
-        return &(<vip_state_t*>chunk)[slot % CHUNK]
+    cdef object key(self, uint32_t slot):
+        return self.keys[slot] if slot < len(self.keys) else None
 
-    cdef uint32_t take_backend(self, tuple key) except *:
-        """Slot of a backend, for one more pool that names it."""
+    cdef uint32_t take(self, key) except *:
+        """Slot of `key`, for one more block that names it."""
         cdef uint32_t slot
-        found = self.backend_slots.get(key)
+        cdef state_t* state
+        found = self.slots.get(key)
         if found is not None:
             slot = found
-            if self.users[slot] == 0:  # it had left, though relays of it live on
+            if self.users[slot] == 0:
                 del self.retired[key]
-                _forget_health(self.backend(slot))
             self.users[slot] += 1
             return slot
-        slot = self._new_slot(self.free_backends, self.backend_count)
-        if slot == self.backend_count:
-            if slot % CHUNK == 0:
-                self.backend_chunks.append(_new_chunk(sizeof(backend_state_t)))
-            self.backend_count += 1
-        memset(self.backend(slot), 0, sizeof(backend_state_t))
-        self.backend(slot).slot = slot
-        self.backend_slots[key] = slot
+        slot = self._new_slot()
+        state = <state_t*>self.state(slot)
+        memset(state, 0, STATE_BYTES)
+        state.slot = slot
+        self.slots[key] = slot
+        self.keys[slot] = key
         self.users[slot] = 1
         return slot
 
-    cdef void drop_backend(self, tuple key):
-        """One pool less names this backend."""
-        slot = self.backend_slots[key]
+    def _new_slot(self):
+        cdef uint32_t slot = len(self.keys)
+
+        if self.unused:
+            return self.unused.pop()
+        if slot >= self.most:
+            raise TableError(f"more than {self.most} of a kind in a table")
+        if slot // CHUNK == len(self.chunks):
+            self.chunks.append(_new_chunk())
+        self.keys.append(None)
+        self.users.append(0)
+        return slot
+
+    cdef void drop(self, uint32_t slot):
+        """One block less names the key of `slot`."""
         self.users[slot] -= 1
         if self.users[slot] == 0:
-            self.retired[key] = None
+            self.retired[self.keys[slot]] = None
+
+    def named(self, key):
+        """Return whether a block names the key."""
+        slot = self.slots.get(key)
+        return slot is not None and self.users[slot] > 0
+
+    def __len__(self):
+        return len(self.slots)
+
+    def collect(self):
+        """Free slots that nothing uses any more; return them.
+
+        Looks at a bounded number, the longest retired first: those that still have
+        relays go to the end of the line.
+        """
+        freed = []
+        for key in list(islice(self.retired, COLLECT_MOST)):
+            slot = self.slots[key]
+            del self.retired[key]
+            if load_u32(&(<state_t*>self.state(slot)).active) > 0:
+                self.retired[key] = None
+                continue
+            del self.slots[key]
+            self.keys[slot] = None
+            self.unused.append(slot)
+            freed.append(slot)
+        return freed
+
+
+cdef _new_chunk():
+    cdef void* chunk = aligned_alloc(STATE_BYTES, CHUNK * STATE_BYTES)
+    if chunk == NULL:
+        raise MemoryError
+    memset(chunk, 0, CHUNK * STATE_BYTES)
+    return <uintptr_t>chunk
+
+
+cdef class Registry:
+    """The numbers of one engine."""
+
+    def __cinit__(self):
+        self.backends = Numbers(MOST_BACKENDS)
+        self.pools = Numbers(2 * MOST_VIPS)
+        self.vips = Numbers(MOST_VIPS)
+        self.upstreams = Numbers(MOST_VIPS)
+
+    def __dealloc__(self):
+        if self.vips is not None:
+            for slot in range(len(self.vips.keys)):
+                free((<vip_state_t*>self.vips.state(slot)).sketch)
+
+    cdef backend_state_t* backend(self, uint32_t slot):
+        return <backend_state_t*>self.backends.state(slot)
+
+    cdef uint32_t take_backend(self, tuple key) except *:
+        """Slot of a backend, for one more pool that names it."""
+        cdef bint came_back = key in self.backends.retired
+        cdef uint32_t slot = self.backends.take(key)
+
+        if came_back:  # it had left, though relays of it may live on
+            _forget_health(self.backend(slot))
+        return slot
 
     cdef void tell(self, uint32_t slot, uint32_t health, uint64_t now_ms):
-        """What Python thinks of a backend. Who recovers starts afresh."""
+        """Set what Python thinks of a backend. One that recovers starts afresh."""
         cdef backend_state_t* state = self.backend(slot)
         cdef uint32_t before = load_u32(&state.health)
 
@@ -95,31 +166,19 @@ cdef class Registry:
 
     cdef uint32_t named(self, key) except *:
         """Slot of a backend that a table names; KeyError if none does."""
-        slot = self.backend_slots.get(key)
-        if slot is None or self.users[slot] == 0:
+        if not self.backends.named(key):
             raise KeyError(key)
-        return slot
+        return self.backends.slots[key]
 
     cdef uint32_t take_vip(self, tuple key, bint by_source) except *:
         """Slot of a vip; with counters by source where it limits by source."""
-        cdef uint32_t slot
-        cdef vip_state_t* state
-        found = self.vip_slots.get(key)
-        if found is not None:
-            slot = found
-            self.retired_vips.pop(key, None)
-        else:
-            slot = self._new_slot(self.free_vips, self.vip_count)
-            if slot == self.vip_count:
-                if slot % CHUNK == 0:
-                    self.vip_chunks.append(_new_chunk(sizeof(vip_state_t)))
-                self.vip_count += 1
-            self.vip_slots[key] = slot
-            self.vip(slot).slot = slot  # once: workers read it from now on
-        state = self.vip(slot)
+        cdef uint32_t slot = self.vips.take(key)
+        cdef vip_state_t* state = <vip_state_t*>self.vips.state(slot)
+
         if by_source and state.sketch == NULL:
             state.sketch = <sketch_t*>calloc(1, sizeof(sketch_t))
             if state.sketch == NULL:
+                self.vips.drop(slot)
                 raise MemoryError
         return slot
 
@@ -128,38 +187,17 @@ cdef class Registry:
         self.stamps += 1
         return self.stamps
 
-    cdef void drop_vip(self, tuple key):
-        """No table names this vip any more."""
-        self.retired_vips[key] = None
-
-    def _new_slot(self, list unused, uint32_t count):
-        if unused:
-            return unused.pop()
-        if count >= MOST_SLOTS:
-            raise TableError("more than 65536 backends or vips")
-        return count
-
     def collect(self):
-        """Free the slots that nobody uses; return those of backends and of vips.
+        """Free what is unused; return the slots of backends, vips and upstreams."""
+        cdef vip_state_t* state
 
-        To be called when all workers have left the old table behind.
-        """
-        backends, vips = [], []
-        for key in list(self.retired):
-            slot = self.backend_slots[key]
-            if load_u32(&self.backend(slot).active) == 0:
-                del self.retired[key], self.backend_slots[key], self.users[slot]
-                self.free_backends.append(slot)
-                backends.append(slot)
-        for key in list(self.retired_vips):
-            slot = self.vip_slots[key]
-            if load_u32(&self.vip(slot).active) == 0:
-                del self.retired_vips[key], self.vip_slots[key]
-                free(self.vip(slot).sketch)
-                memset(self.vip(slot), 0, sizeof(vip_state_t))
-                self.free_vips.append(slot)
-                vips.append(slot)
-        return backends, vips
+        vips = self.vips.collect()
+        for slot in vips:
+            state = <vip_state_t*>self.vips.state(slot)
+            free(state.sketch)
+            memset(state, 0, STATE_BYTES)
+        self.pools.collect()
+        return self.backends.collect(), vips, self.upstreams.collect()
 
 
 cdef void _forget_health(backend_state_t* state) noexcept:
@@ -168,14 +206,6 @@ cdef void _forget_health(backend_state_t* state) noexcept:
     store_u32(&state.ejections, 0)
     store_u64(&state.ejected_until_ms, 0)
     store_u64(&state.up_since_ms, 0)
-
-
-cdef _new_chunk(size_t size):
-    cdef void* chunk = aligned_alloc(LINE, CHUNK * size)
-    if chunk == NULL:
-        raise MemoryError
-    memset(chunk, 0, CHUNK * size)
-    return <uintptr_t>chunk
 
 
 cdef class Slots:
@@ -190,23 +220,24 @@ cdef class Slots:
         return self.registry.take_backend(key)
 
     def drop(self, tuple key):
-        self.registry.drop_backend(key)
+        self.registry.backends.drop(self.registry.backends.slots[key])
 
     def take_vip(self, tuple key, bint by_source=False):
         return self.registry.take_vip(key, by_source)
 
     def drop_vip(self, tuple key):
-        self.registry.drop_vip(key)
+        self.registry.vips.drop(self.registry.vips.slots[key])
 
     def collect(self):
-        return self.registry.collect()
+        backends, vips, _ = self.registry.collect()
+        return backends, vips
 
     def set(self, uint32_t slot, *, uint32_t active=0, uint32_t health=0):
         self.registry.backend(slot).active = active
         self.registry.backend(slot).health = health
 
     def set_vip(self, uint32_t slot, *, uint32_t active):
-        self.registry.vip(slot).active = active
+        (<state_t*>self.registry.vips.state(slot)).active = active
 
     def backend(self, uint32_t slot):
         """Address of the state, and (slot, active, health, failures) in it."""
@@ -215,5 +246,5 @@ cdef class Slots:
 
     def vip(self, uint32_t slot):
         """Address of the state, and (slot, active, has a sketch)."""
-        cdef vip_state_t* s = self.registry.vip(slot)
+        cdef vip_state_t* s = <vip_state_t*>self.registry.vips.state(slot)
         return <uintptr_t>s, (s.slot, s.active, s.sketch != NULL)

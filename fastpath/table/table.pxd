@@ -1,15 +1,20 @@
-# The forwarding table: vip -> pool -> backends. Immutable once published (rule 8).
+# The forwarding table: vip -> pool -> backends, and upstreams. Immutable once published
+# (rule 8).
 #
-# Its blocks belong to Python objects, made and freed by Python's thread alone;
-# unchanged vips and pools are the same blocks in the next table. Workers borrow the
-# table until their next quiescent point and keep no pointer into it beyond that.
+# Its blocks belong to Python objects, made and freed by Python's thread alone; what did
+# not change is the same block in the next table. Workers borrow the table until their
+# next quiescent point and keep no pointer into it beyond that.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastpath.base.addr cimport addr_t, network_t
 from fastpath.base.context cimport context_t
-from fastpath.base.linux.socket cimport sockaddr_storage, socklen_t
 from fastpath.ring.ring cimport ring_t
 from fastpath.table.listener cimport listen_options_t
-from fastpath.table.registry cimport Registry, backend_state_t, vip_state_t
+from fastpath.table.registry cimport (
+    backend_state_t,
+    pool_state_t,
+    upstream_state_t,
+    vip_state_t,
+)
 from fastpath.tls.openssl cimport SSL_CTX
 
 cdef enum BALANCE:
@@ -21,7 +26,8 @@ cdef enum BALANCE:
 
 cdef enum:
     TIERS = 8
-    MOST_BACKENDS = 4096  # of a pool
+    PAGE = 256               # pointers of a page: what a change of one entry copies
+    MOST_RING_BACKENDS = 4096
 
 cdef struct backend_t:
     addr_t            addr
@@ -32,27 +38,28 @@ cdef struct backend_t:
 
 # Backends of one tier: a stretch of the pool's array, and what helps to pick there.
 cdef struct tier_t:
-    uint16_t   first
-    uint16_t   count
+    uint32_t   first
+    uint32_t   count
     uint32_t   weight         # sum
+    uint32_t   rounds_size
     uint32_t*  upto           # owned; sum of the weights up to and with each
     uint16_t*  rounds         # owned; round robin's order, by index in the tier
-    uint32_t   rounds_size
     ring_t*    ring           # owned; BALANCE_RING only
 
 cdef struct pool_t:
-    BALANCE     balance
-    uint8_t     ring_5_tuple
-    uint8_t     try_all_down
-    uint8_t     tries
-    uint16_t    count
-    uint16_t    tier_count
-    uint32_t    eject_after
-    uint32_t    eject_ms
-    uint32_t    connect_ms
-    uint32_t    slow_start_ms
-    backend_t*  backends       # owned; by tier, then by address
-    tier_t      tiers[TIERS]
+    BALANCE        balance
+    uint8_t        ring_5_tuple
+    uint8_t        try_all_down
+    uint8_t        tries
+    uint8_t        tier_count
+    uint32_t       count
+    uint32_t       eject_after
+    uint32_t       eject_ms
+    uint32_t       connect_ms
+    uint32_t       slow_start_ms
+    pool_state_t*  state       # borrowed from the registry
+    backend_t*     backends    # owned; by tier, then by address
+    tier_t*        tiers       # owned; tier_count of them
 
 cdef enum:
     PARTS_MOST = 16          # MAX_KEY_PARTS of policy.py
@@ -86,73 +93,96 @@ cdef struct http_t:
     uint8_t   part_count
     part_t    parts[PARTS_MOST]  # of keys of verdicts
 
-# How an upstream is spoken with.
-cdef struct uplink_t:
+# How requests are spoken with a place.
+cdef struct upstream_t:
+    upstream_state_t* state      # borrowed from the registry
     uint64_t       stamp         # no other upstream ever has it
+    uint32_t       pool          # slot; where to, unless the verdict names an address
     uint32_t       keepalive     # idle connections that a worker keeps
     uint32_t       keepalive_ms
     SSL_CTX**      tls           # by worker, borrowed from the block; NULL = plain
     const char*    server_name   # borrowed; NULL = none
 
 cdef struct vip_t:
-    addr_t            addr      # as bound
-    pool_t*           pool      # borrowed from the block's pool
-    vip_state_t*      state     # borrowed from the registry
+    addr_t            addr       # that clients dial; port 0 and no family: a path
+    uint8_t           protocol   # IPPROTO_TCP
+    uint32_t          pool       # slot
+    vip_state_t*      state      # borrowed from the registry
     uint32_t          idle_ms
     uint32_t          max_live
     uint32_t          max_live_source
     uint32_t          max_new
     uint32_t          max_new_source
     uint32_t          trusted_count
-    network_t*        trusted   # owned by the block; whose PROXY headers are believed
+    network_t*        trusted    # owned by the block; whose PROXY headers are believed
     listen_options_t  listen
     http_t*           http       # owned by the block; NULL = TCP
-    uplink_t*         uplink     # owned by the block; NULL = no upstream
 
-# A listener that appears or goes with this table.
-cdef struct change_t:
-    uint32_t  vip              # slot
-    int*      fds              # owned; one per worker, theirs now; NULL = goes
+# Pointers by slot, in pages that a table shares with the one before it.
+cdef struct array_t:
+    void***    pages         # owned; NULL = nothing in that page
+    uint32_t   count         # of pages
+
+# Vips by (protocol, address, port): open addressing, at most half full.
+cdef struct entry_t:
+    uint32_t   hash
+    uint32_t   slot          # of the vip, plus one; 0 = free
+
+cdef struct index_t:
+    uint32_t   mask
+    uint32_t   count
+    entry_t*   entries       # owned
 
 cdef struct table_t:
     uint64_t   generation
-    uint32_t   size
-    vip_t**    vips            # owned array by slot; NULL = no such vip
-    uint32_t   change_count
-    change_t*  changes         # owned
+    uint64_t   swept         # generation in which an upstream last changed or went
+    array_t    vips          # vip_t*
+    array_t    pools         # pool_t*
+    array_t    upstreams     # upstream_t*
+    index_t*   index         # borrowed; vips that are not bound
 
-cdef class PoolBlock:
-    cdef pool_t* pool          # owned
-    cdef Registry registry
-    cdef list taken            # keys of backends, one for each use in the registry
-    cdef list paths            # bytes that backends borrow
+cdef inline void* array_at(const array_t* a, uint32_t slot) noexcept nogil:
+    cdef uint32_t page = slot // PAGE
+    if page >= a.count or a.pages[page] == NULL:
+        return NULL
+    return a.pages[page][slot % PAGE]
 
-    cdef _fill_backend(self, backend_t* b, spec)
+# What stands in `slot` of the table that a worker uses now; NULL = gone.
+cdef inline vip_t* table_vip(const context_t* c, uint32_t slot) noexcept nogil:
+    return <vip_t*>array_at(&(<table_t*>c.table).vips, slot)
 
-# Address of a backend for connect(2); returns its size.
-cdef socklen_t backend_sockaddr(
-    const backend_t* b, sockaddr_storage* into
+cdef inline upstream_t* table_upstream(
+    const context_t* c, uint32_t slot
+) noexcept nogil:
+    return <upstream_t*>array_at(&(<table_t*>c.table).upstreams, slot)
+
+# A pool that a vip or upstream of the same table names; never NULL then.
+cdef inline pool_t* table_pool(const context_t* c, uint32_t slot) noexcept nogil:
+    return <pool_t*>array_at(&(<table_t*>c.table).pools, slot)
+
+# The vip that is not bound at this address; NULL = there is none.
+cdef vip_t* table_find(
+    const table_t* t, uint8_t protocol, const addr_t* address
 ) noexcept nogil
 
-# A Vip, or an Upstream, which is one that nobody dials.
-cdef class VipBlock:
-    cdef vip_t* vip            # owned
-    cdef object kept           # what the structs borrow from
-    cdef readonly object spec  # the Vip
-    cdef readonly PoolBlock pool
+# What a slot of an array points to.
+cdef class Block:
+    cdef void* body              # owned
     cdef readonly uint32_t slot
-    cdef readonly uint64_t stamp  # of an upstream
+    cdef readonly object spec    # what Python said
 
-    cdef _fill_vip(self, spec, tuple bound)
-    cdef _fill_trusted(self, networks)
-    cdef _fill_http(self, spec)
-    cdef _fill_uplink(self, spec, tuple bound)
+cdef class Array:
+    cdef array_t array
+    cdef list pages              # Page, or None where nothing is
+
+    cdef Array changed(self, dict changes)
+
+cdef class Index:
+    cdef index_t index
 
 cdef class TableBlock:
-    cdef table_t* table        # owned
-    cdef list blocks           # VipBlocks that the table points into
-
-# The vip in `slot` of the table that a worker uses now; NULL = gone.
-cdef inline vip_t* table_vip(const context_t* c, uint32_t slot) noexcept nogil:
-    cdef table_t* table = <table_t*>c.table
-    return table.vips[slot] if slot < table.size else NULL
+    cdef table_t table
+    cdef Array vips
+    cdef Array pools
+    cdef Array upstreams
+    cdef Index index

@@ -51,7 +51,7 @@ from fastpath.table.dialler cimport (
     dialler_succeeded,
 )
 from fastpath.table.registry cimport backend_state_t
-from fastpath.table.table cimport table_vip, vip_t
+from fastpath.table.table cimport pool_t, table_pool, table_vip, vip_t
 from fastpath.tcp.relay cimport (
     RELAY_DIALLING,
     RELAY_FLOWING,
@@ -83,16 +83,18 @@ cdef void dial_start(relays_t* rs, relay_t* r) noexcept nogil:
 cdef bint dial_on(relays_t* rs, relay_t* r) noexcept nogil:
     cdef vip_t* v = table_vip(rs.c, r.vip.slot)
     cdef uint8_t tries = r.dial.tries
+    cdef const pool_t* pool = table_pool(rs.c, v.pool) if v != NULL else NULL
     cdef DIAL dial = DIAL_NO_BACKEND
     cdef attempt_t a
 
     a.hash = r.hash
+    a.retries = &vip_stats(&rs.c.stats, r.vip.slot).retries
     a.lazy_ack = v != NULL and v.listen.client_first
     a.kept_alive = False
     a.why = NULL
     while True:
         if v != NULL:
-            dial = dialler_next(rs.c, &r.dial, v, &a)
+            dial = dialler_next(rs.c, &r.dial, pool, &a)
         if r.dial.tries > tries:
             r.reason = DROP_CONNECT_FAILED
         if dial == DIAL_NO_BACKEND:
@@ -104,9 +106,9 @@ cdef bint dial_on(relays_t* rs, relay_t* r) noexcept nogil:
         r.backend = a.backend.state
         r.end[SIDE_UP].fd = a.fd
         if dial == DIAL_WAIT:
-            timer_arm(&rs.c.wheel, &r.timer, rs.c.now_ms + v.pool.connect_ms)
+            timer_arm(&rs.c.wheel, &r.timer, rs.c.now_ms + pool.connect_ms)
             return relay_poll(rs, r, SIDE_UP, EPOLLIN | EPOLLOUT)
-        if dial_at_once(rs, r, v.pool.connect_ms):
+        if dial_at_once(rs, r, pool.connect_ms):
             return r.state != RELAY_FREE
         if dialler_exhausted(rs.c.mover.error):
             relay_drop(rs, r, DROP_NO_DESCRIPTORS)
@@ -125,7 +127,9 @@ cdef void dial_failed(
     r.end[SIDE_UP].writable = 0
     r.backend = NULL
     r.reason = reason
-    dialler_failed(rs.c, &r.dial, v, backend)
+    dialler_failed(
+        rs.c, &r.dial, table_pool(rs.c, v.pool) if v != NULL else NULL, backend
+    )
     # The last touch: the slot of a backend without relays may be given to another.
     sub_u32(&backend.active, 1)
 
@@ -161,7 +165,7 @@ cdef bint dial_connected(relays_t* rs, relay_t* r) noexcept nogil:
     if r.end[SIDE_UP].writable == END_HOPED:
         r.end[SIDE_UP].writable = END_WRITABLE
     # The timer stands at the connect deadline; it looks further from there.
-    if v != NULL and v.idle_ms < v.pool.connect_ms:
+    if v != NULL and v.idle_ms < table_pool(rs.c, v.pool).connect_ms:
         timer_arm(&rs.c.wheel, &r.timer, rs.c.now_ms + v.idle_ms)
     if r.end[SIDE_UP].flags & END_POLLED:
         return True

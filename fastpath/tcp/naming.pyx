@@ -34,7 +34,7 @@ from fastpath.base.stats cimport (
 from fastpath.base.timer cimport timer_arm
 from fastpath.table.admission cimport vip_enter, vip_judge, vip_leave
 from fastpath.table.balancer cimport balancer_hash, source_hash
-from fastpath.table.table cimport BALANCE_RING, table_vip, vip_t
+from fastpath.table.table cimport BALANCE_RING, pool_t, table_pool, table_vip, vip_t
 from fastpath.tcp.dial cimport dial_event, dial_start, dial_timer
 from fastpath.tcp.proxyhead cimport PROXYHEAD_MOST, proxyhead_read
 from fastpath.tcp.relay cimport (
@@ -84,9 +84,11 @@ cdef bint vip_trusts(const vip_t* v, const addr_t* peer) noexcept nogil:
 cdef int naming_judge(
     relays_t* rs, relay_t* r, const vip_t* v, const addr_t* client
 ) noexcept nogil:
+    cdef const pool_t* pool = table_pool(rs.c, v.pool)
+
     r.source = source_hash(client)
-    if v.pool.balance == BALANCE_RING:
-        r.hash = balancer_hash(v, client)
+    if pool.balance == BALANCE_RING:
+        r.hash = balancer_hash(v, pool, client)
     return vip_judge(v, r.source, rs.c.now_ms, &r.by_source)
 
 
@@ -121,7 +123,9 @@ cdef void naming_open(
         dial_start(rs, r)
         return
     r.state = RELAY_NAMING
-    timer_arm(&rs.c.wheel, &r.timer, rs.c.now_ms + v.pool.connect_ms)
+    timer_arm(
+        &rs.c.wheel, &r.timer, rs.c.now_ms + table_pool(rs.c, v.pool).connect_ms
+    )
     # Most headers have come with the connection: client_first waits for them.
     if not naming_read(rs, r, False):
         relay_poll(rs, r, SIDE_DOWN, EPOLLIN)

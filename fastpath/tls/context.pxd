@@ -14,6 +14,7 @@ cdef void tls_forget(SSL_CTX* context) noexcept nogil
 cdef X509* tls_refused(const SSL* ssl) noexcept nogil
 
 cdef class ClientContext:
+    cdef object __weakref__
     cdef readonly object spec        # the ClientTls
     cdef readonly int workers
     cdef SSL_CTX** contexts          # owned, by worker
@@ -21,6 +22,7 @@ cdef class ClientContext:
     cdef bytes _name                 # what `name` points into
 
 cdef class ServerContext:
+    cdef object __weakref__
     cdef readonly object spec        # the ServerTls
     cdef readonly int workers
     cdef SSL_CTX** contexts          # owned, by worker

@@ -9,11 +9,14 @@ cdef void accept_open(
     worker_t* w, int fd, uint32_t vip, const addr_t* client
 ) noexcept nogil
 
-# Own and watch a listening socket, which is the worker's from now on.
-cdef void accept_start(worker_t* w, uint32_t vip, int fd) noexcept nogil
+# Own a listening socket from now on; watch it from accept_start on.
+cdef void accept_take(
+    worker_t* w, uint32_t slot, uint32_t vip, int fd
+) noexcept nogil
+cdef void accept_start(worker_t* w, uint32_t slot) noexcept nogil
 
-# Serve who was let in by the kernel already, with the table it came to; then close.
-cdef void accept_stop(worker_t* w, uint32_t vip) noexcept nogil
+# Serve clients that the kernel let in already, by the table in use; then close.
+cdef void accept_stop(worker_t* w, uint32_t slot) noexcept nogil
 
 # The listener is readable.
 cdef void accept_some(worker_t* w, listener_t* l) noexcept nogil

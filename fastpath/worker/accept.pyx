@@ -15,13 +15,15 @@ from fastpath.base.linux.file cimport (
     close,
     open as open_file,
 )
+from fastpath.base.linux.socket cimport IPPROTO_TCP
 from fastpath.base.mailbox cimport LETTER_ADOPT, letter_t, mailbox_depth, mailbox_push
 from fastpath.base.poller cimport TAG_LISTENER, poller_add, poller_remove, tag_make
+from fastpath.base.socket cimport socket_reset
 from fastpath.base.stats cimport DROP_NO_DESCRIPTORS
 from fastpath.http.conn cimport conns_retire
 from fastpath.http.events cimport conn_open
-from fastpath.table.listener cimport listener_accept
-from fastpath.table.table cimport table_vip, vip_t
+from fastpath.table.listener cimport VIP_BY_ADDRESS, listener_accept, listener_dialled
+from fastpath.table.table cimport table_find, table_t, table_vip, vip_t
 from fastpath.tcp.naming cimport naming_open
 from fastpath.worker.fleet cimport ACCEPTS_MOST, PAUSE_MS
 
@@ -83,10 +85,29 @@ cdef void accept_place(
     accept_open(w, fd, vip, client)
 
 
+# The vip of a client that a listener took. False = it has none, and was reset.
+cdef bint accept_find(worker_t* w, listener_t* l, int fd, uint32_t* vip) noexcept nogil:
+    cdef vip_t* v = NULL
+    cdef addr_t dialled
+
+    if l.vip != VIP_BY_ADDRESS:
+        vip[0] = l.vip
+        return True
+    if listener_dialled(fd, &dialled) == 0:
+        v = table_find(<table_t*>w.context.table, IPPROTO_TCP, &dialled)
+    if v == NULL:
+        # Count before closing, as in context_refuse.
+        w.context.stats.no_vip += 1
+        socket_reset(fd)
+        return False
+    vip[0] = v.state.slot
+    return True
+
+
 # Workers may have one socket in common: then a client wakes one of them. What is
 # watched like this can be added and removed, not changed.
 cdef int accept_watch(worker_t* w, listener_t* l) noexcept nogil:
-    cdef uint64_t tag = tag_make(TAG_LISTENER, l.vip, 0)
+    cdef uint64_t tag = tag_make(TAG_LISTENER, l.slot, 0)
 
     return poller_add(&w.context.poller, l.fd, EPOLLIN | EPOLLEXCLUSIVE, tag)
 
@@ -96,10 +117,11 @@ cdef void accept_pause(worker_t* w, listener_t* l) noexcept nogil:
     w.resume_ms = l.paused_until_ms
 
 
-# Descriptors or memory ran out: refuse who waits, then leave the listener alone for a
-# while. Without the reserve the client would hang, and epoll would spin.
+# Descriptors or memory ran out: refuse waiting clients, then leave the listener alone
+# for a while. Without the reserve they would hang, and epoll would spin.
 cdef void accept_shed(worker_t* w, listener_t* l) noexcept nogil:
     cdef addr_t client
+    cdef uint32_t vip = 0
     cdef int fd, _i
 
     for _i in range(SHED_MOST):
@@ -107,8 +129,8 @@ cdef void accept_shed(worker_t* w, listener_t* l) noexcept nogil:
             break
         close(w.reserve)
         fd = listener_accept(l.fd, &client)
-        if fd >= 0:
-            context_refuse(&w.context, fd, l.vip, DROP_NO_DESCRIPTORS)
+        if fd >= 0 and accept_find(w, l, fd, &vip):
+            context_refuse(&w.context, fd, vip, DROP_NO_DESCRIPTORS)
         w.reserve = open_file("/dev/null", O_RDONLY | O_CLOEXEC)
         if fd < 0:
             break
@@ -119,6 +141,7 @@ cdef void accept_shed(worker_t* w, listener_t* l) noexcept nogil:
 cdef void accept_some(worker_t* w, listener_t* l) noexcept nogil:
     cdef addr_t client
     cdef uint32_t taken = 0
+    cdef uint32_t vip = 0
     cdef int fd
 
     # As many as there probably are: asking for one more costs a system call.
@@ -130,8 +153,9 @@ cdef void accept_some(worker_t* w, listener_t* l) noexcept nogil:
         if fd == -EMFILE or fd == -ENFILE or fd == -ENOBUFS or fd == -ENOMEM:
             accept_shed(w, l)
             return
-        if fd >= 0:  # else that client has gone already
-            accept_place(w, fd, l.vip, &client)
+        # Another error is of a client that has gone already.
+        if fd >= 0 and accept_find(w, l, fd, &vip):
+            accept_place(w, fd, vip, &client)
         taken += 1
     l.batch = l.batch * 2 if l.batch < ACCEPTS_MOST else ACCEPTS_MOST
 
@@ -152,31 +176,46 @@ cdef void accept_resume(worker_t* w) noexcept nogil:
             accept_pause(w, l)
 
 
-cdef void accept_start(worker_t* w, uint32_t vip, int fd) noexcept nogil:
-    cdef listener_t* l = &w.listeners[vip]
+cdef void accept_take(
+    worker_t* w, uint32_t slot, uint32_t vip, int fd
+) noexcept nogil:
+    cdef listener_t* l = &w.listeners[slot]
 
     l.fd = fd
+    l.slot = slot
     l.vip = vip
     l.batch = 1
+    l.starting = 1
     l.paused_until_ms = 0
+
+
+cdef void accept_start(worker_t* w, uint32_t slot) noexcept nogil:
+    cdef listener_t* l = &w.listeners[slot]
+
+    if l.fd == -1 or not l.starting:
+        return  # stopped by a later table that was taken with it
+    l.starting = 0
     if accept_watch(w, l) < 0:
         accept_pause(w, l)
 
 
-cdef void accept_stop(worker_t* w, uint32_t vip) noexcept nogil:
-    cdef listener_t* l = &w.listeners[vip]
+cdef void accept_stop(worker_t* w, uint32_t slot) noexcept nogil:
+    cdef listener_t* l = &w.listeners[slot]
     cdef addr_t client
+    cdef uint32_t vip = 0
     cdef int fd
 
     if l.fd == -1:
         return
-    # Who has been let in by the kernel already is served, by the table it came to.
+    # Clients that the kernel has let in are served, by the table that they came to.
     while True:
         fd = listener_accept(l.fd, &client)
         if fd < 0:
             break
-        accept_open(w, fd, vip, &client)
-    conns_retire(&w.http, vip)
+        if accept_find(w, l, fd, &vip):
+            accept_open(w, fd, vip, &client)
+    if l.vip != VIP_BY_ADDRESS:
+        conns_retire(&w.http, l.vip)
     poller_remove(&w.context.poller, l.fd)
     close(l.fd)
     l.fd = -1

@@ -6,10 +6,10 @@ over a new table: nothing of the old one is held across that line.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free
 
 from fastpath.base.context cimport context_fini, context_init
-from fastpath.base.linux.atomic cimport acquire_ptr, release_u64
+from fastpath.base.linux.atomic cimport acquire_ptr
 from fastpath.base.linux.clock cimport (
     PR_SET_TIMERSLACK,
     SIG_BLOCK,
@@ -28,7 +28,6 @@ from fastpath.base.linux.file cimport (
     open as open_file,
 )
 from fastpath.base.mailbox cimport (
-    LETTER_ADOPT,
     LETTER_ANSWER,
     LETTER_RESET,
     LETTER_STOP,
@@ -38,7 +37,6 @@ from fastpath.base.mailbox cimport (
     mailbox_depth,
     mailbox_fini,
     mailbox_init,
-    mailbox_pop,
     mailbox_rise,
     mailbox_sleep,
 )
@@ -74,11 +72,8 @@ from fastpath.http.events cimport (
     upconn_event,
     upconn_timer,
 )
-from fastpath.http.idle cimport idle_make_room, idle_sweep
-from fastpath.http.question cimport letter_burn
 from fastpath.http.state cimport conn_t, upconn_t
-from fastpath.table.listener cimport listener_t
-from fastpath.table.table cimport change_t, table_t, table_vip
+from fastpath.table.table cimport table_vip
 from fastpath.tcp.batch cimport batch_read, batch_send
 from fastpath.tcp.naming cimport naming_event, naming_timer
 from fastpath.tcp.relay cimport (
@@ -96,15 +91,11 @@ from fastpath.tcp.relay cimport (
     relays_reset,
     side_t,
 )
-from fastpath.worker.accept cimport (
-    accept_open,
-    accept_resume,
-    accept_some,
-    accept_start,
-    accept_stop,
-)
+from fastpath.worker.accept cimport accept_resume, accept_some
 from fastpath.worker.coalesce cimport coalesce, coalesce_others
-from fastpath.worker.fleet cimport PAUSE_MS, RESETS_MOST, RESET_STEP
+from fastpath.worker.fleet cimport PAUSE_MS, RESETS_MOST, RESET_STEP, post_t
+from fastpath.worker.post cimport worker_collect, worker_mail, worker_unread
+from fastpath.worker.takeover cimport worker_take_table, worker_untaken
 
 cdef enum:
     LETTERS = 1024      # in a mailbox: many clients at once handed over
@@ -118,6 +109,7 @@ cdef worker_t* worker_new(
     if w == NULL:
         return NULL
     w.fleet = fleet
+    w.changed = &fleet.changes
     w.mailbox.wake_fd = -1
     w.reserve = open_file("/dev/null", O_RDONLY | O_CLOEXEC)
     relays_init(&w.relays, &w.context)
@@ -135,20 +127,13 @@ cdef worker_t* worker_new(
     return w
 
 
-# Answers that came too late.
-cdef void worker_unread(worker_t* w) noexcept nogil:
-    cdef letter_t letter
-
-    while w.mailbox.cells != NULL and mailbox_pop(&w.mailbox, &letter):
-        letter_burn(&letter)
-
-
 cdef void worker_free(worker_t* w) noexcept nogil:
     cdef uint32_t i
 
     if w == NULL:
         return
     worker_unread(w)
+    worker_untaken(w)
     conns_fini(&w.http)
     relays_fini(&w.relays)
     for i in range(w.listener_room):
@@ -162,69 +147,31 @@ cdef void worker_free(worker_t* w) noexcept nogil:
     free(w)
 
 
-# ---- Taking over a table.
-
-cdef bint worker_room(worker_t* w, uint32_t vips) noexcept nogil:
-    cdef listener_t* listeners
-    cdef uint32_t i
-
-    if vips <= w.listener_room:
-        return True
-    listeners = <listener_t*>realloc(w.listeners, vips * sizeof(listener_t))
-    if listeners == NULL:
-        return False
-    for i in range(w.listener_room, vips):
-        listeners[i].fd = -1
-        listeners[i].paused_until_ms = 0
-    w.listeners = listeners
-    w.listener_room = vips
-    return True
-
-
-# The quiescent point: nothing of the old table is in use here.
-cdef void worker_take_table(worker_t* w) noexcept nogil:
-    cdef table_t* table = <table_t*>acquire_ptr(&w.fleet.table)
-    cdef change_t* change
-    cdef uint32_t i
-
-    # The engine publishes one table and waits: none is ever skipped.
-    if table == w.context.table or not worker_room(w, table.size) or (
-        not idle_make_room(&w.http, table.size)
-    ):
-        return
-    # Clients on their way here came by the old table: in the next but one, their slot
-    # may be another vip's.
-    if w.context.table != NULL:
-        worker_letters(w)
-    for i in range(table.change_count):
-        change = &table.changes[i]
-        if change.fds == NULL:
-            accept_stop(w, change.vip)
-    w.context.table = table
-    for i in range(table.change_count):
-        change = &table.changes[i]
-        if change.fds != NULL:
-            accept_start(w, change.vip, change.fds[w.context.worker])
-    idle_sweep(&w.http)
-    release_u64(&w.generation, table.generation)
-
-
 # ---- The loop.
 
 cdef void worker_letters(worker_t* w) noexcept nogil:
-    cdef letter_t letter
+    cdef post_t* post
+    cdef letter_t* letter
 
-    while w.reset_count < RESETS_MOST and mailbox_pop(&w.mailbox, &letter):
-        if letter.kind == LETTER_ADOPT:
-            accept_open(w, letter.fd, letter.slot, &letter.addr)
-        elif letter.kind == LETTER_ANSWER:
-            conn_answer(&w.http, &letter)
+    worker_mail(w)
+    # A post may need the table that was published before it: take that first.
+    if acquire_ptr(&w.fleet.table) != w.context.table and not w.starved:
+        return
+    if acquire_ptr(&w.posts) != NULL:
+        worker_collect(w)
+    while w.unread != NULL and w.reset_count < RESETS_MOST:
+        post = w.unread
+        w.unread = post.next
+        letter = &post.letter
+        if letter.kind == LETTER_ANSWER:
+            conn_answer(&w.http, letter)
         elif letter.kind == LETTER_RESET:
             w.resets[w.reset_count].slot = letter.slot
             w.resets[w.reset_count].next = 0
             w.reset_count += 1
         elif letter.kind == LETTER_STOP:
             w.stopping = True
+        free(post)
 
 
 cdef void worker_resets(worker_t* w) noexcept nogil:
@@ -321,13 +268,17 @@ cdef int worker_wait(worker_t* w) noexcept nogil:
     cdef uint64_t now_ms = w.context.now_ms
     cdef int n
 
-    if w.reset_count > 0 or w.context.run.first != NULL:
+    if w.reset_count > 0 or w.unread != NULL or w.context.run.first != NULL:
         return poller_wait(&w.context.poller, 0)
     timeout_ms = wheel_wait_ms(&w.context.wheel, now_ms)
     if w.resume_ms > 0 and (timeout_ms < 0 or timeout_ms > PAUSE_MS):
         timeout_ms = PAUSE_MS
     mailbox_sleep(&w.mailbox)
-    if mailbox_depth(&w.mailbox) > 0 or acquire_ptr(&w.fleet.table) != w.context.table:
+    if (
+        mailbox_depth(&w.mailbox) > 0
+        or acquire_ptr(&w.posts) != NULL
+        or acquire_ptr(&w.fleet.table) != w.context.table
+    ):
         timeout_ms = 0
     n = poller_wait(&w.context.poller, timeout_ms)
     mailbox_rise(&w.mailbox)

@@ -9,6 +9,7 @@ from pyproxy.dataplane import (
     Stats,
     UpstreamBackend,
     UpstreamPool,
+    pool_of,
 )
 from pyproxy.model import Backend, Key, Pool, format_address
 from pyproxy.probe import Watched
@@ -22,7 +23,7 @@ def describe(
     # Requests go where verdicts say: the pool of their listener is nobody's.
     pools = {vip.pool.name: vip.pool for vip in dataplane.vips if vip.http is None}
     servers = [_pool(name, pool, stats, watched) for name, pool in pools.items()]
-    servers += [_pool(up.name, up.pool, stats, {}) for up in dataplane.upstreams]
+    servers += [_pool(up.name, pool_of(up), stats, {}) for up in dataplane.upstreams]
     return {
         "mode": mode,
         "time": round(time.time(), 3),

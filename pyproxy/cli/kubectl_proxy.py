@@ -18,7 +18,7 @@ from pyproxy.cli.flags import (
 )
 from pyproxy.config import parse_duration
 from pyproxy.errors import ConfigError, PyproxyError, StartError
-from pyproxy.kube import AccessError
+from pyproxy.kube.config import AccessError
 from pyproxy.modes.kubectl_proxy import MODE, KubectlProxy, run
 from pyproxy.runtime import Runtime, launch
 

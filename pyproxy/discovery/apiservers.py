@@ -13,7 +13,7 @@ from pyproxy.dataplane import ClientTls, Forward, Upstream, upstream_of
 from pyproxy.discovery.names import Names
 from pyproxy.http.policy import REMEMBER_S, Credential, Target
 from pyproxy.http.tunnel import Tunnel
-from pyproxy.kube import (
+from pyproxy.kube.config import (
     Access,
     AccessError,
     ClientFlags,

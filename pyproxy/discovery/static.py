@@ -70,6 +70,7 @@ def build_vips(
                 listener.limits.max_new_per_second_per_source,
             ),
             proxy_protocol_from=listener.proxy_protocol_from,
+            client_first=True,  # an apiserver speaks TLS
         )
         for listener in listeners
     )

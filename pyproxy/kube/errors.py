@@ -1,49 +1,52 @@
-"""What can go wrong on the way to an apiserver; in kubectl's words if it has some."""
-
-import unicodedata
-from collections.abc import Sequence
+"""What an apiserver refuses, and that it cannot be reached: one class for both."""
 
 from pyproxy.errors import PyproxyError
 
+UNREACHABLE = "Unreachable"  # status 0: no answer at all
+MALFORMED = "Malformed"  # status 0: an answer that is none of the API's
 
-class AccessError(PyproxyError):
-    """No way to an apiserver, or no valid one. Exit code 1, as kubectl's.
 
-    `text` is what kubectl prints, whole: `error: context "x" does not exist`. No secret
-    is ever in it.
+class KubeError(PyproxyError):
+    """A request to an apiserver failed.
+
+    `status` is HTTP's, 0 = there was no answer that could be read; `reason` is a word
+    of the API (NotFound, Conflict, Expired) or of ours; `retry_after_s` is how long the
+    apiserver wants us to wait, 0 = it did not say.
     """
 
-    def __init__(self, message: str, text: str = "") -> None:
-        self.text = text or f"error: {message}"
+    def __init__(
+        self, message: str, status: int = 0, reason: str = "", retry_after_s: float = 0
+    ) -> None:
         super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no such object."""
+        return self.status == 404
+
+    @property
+    def is_conflict(self) -> bool:
+        """Whether the object is another one than we thought."""
+        return self.status == 409 and self.reason != "AlreadyExists"
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether there is such an object already."""
+        return self.reason == "AlreadyExists"
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the history that we asked for is forgotten."""
+        return self.status == 410 or self.reason in ("Expired", "Gone")
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.status in (0, 408, 425, 429) or self.status >= 500
 
 
-class CredentialsError(PyproxyError):
-    """There are no credentials to show now; a later request may be luckier."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(f"getting credentials: {why}")
-
-
-def not_loaded(complaints: Sequence[str]) -> AccessError:
-    """What kubectl says about files that it cannot read: a line for each."""
-    lines = "\n".join(complaints)
-    return AccessError(lines, "" if len(complaints) == 1 else lines)
-
-
-def invalid(complaints: Sequence[str]) -> AccessError:
-    """What kubectl says about entries that contradict themselves: all of it at once."""
-    if len(complaints) == 1:
-        return AccessError(complaints[0])
-    listed = "".join(f"\n* {each}" for each in complaints)
-    return AccessError("\n".join(complaints), f"Error in configuration: {listed}")
-
-
-def neutral(text: str) -> str:
-    """Spell control characters out (U+001B), so that a terminal does not obey them."""
-    return "".join(c if _is_plain(c) else f"U+{ord(c):04X}" for c in text)
-
-
-def _is_plain(character: str) -> bool:
-    # Letters, marks, numbers, punctuation, symbols, separators.
-    return character in "\n\t" or unicodedata.category(character)[0] in "LMNPSZ"
+class TooLargeVersionError(KubeError):
+    """The apiserver has not come to the revision that we know already."""

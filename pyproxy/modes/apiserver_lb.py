@@ -161,7 +161,7 @@ async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
         runtime.registry.register(collector)
         try:
             runtime.dataplane.watch(sync.on_notice)
-            runtime.sockets.keep(vip.key for vip in plan.vips)
+            runtime.sockets.keep((vip.host, vip.port) for vip in plan.vips)
             await sync.apply(plan)
             _speak_of(config, runtime, sync, collector)
             runtime.on_reload(reload)

@@ -153,7 +153,7 @@ async def test_metrics_have_the_names_of_the_contract(office: Office) -> None:
 
 
 async def test_metrics_count_what_happened(office: Office) -> None:
-    address = office.dataplane.address(("127.0.0.1", 0))
+    address = office.dataplane.address(("tcp", "127.0.0.1", 0))
     office.dataplane.tell({DEAD: "dead"})
     await asyncio.to_thread(talk, address)
     office.collector.note_finding(DEAD, Finding(Result.DEAD, "", 0.2))

@@ -14,7 +14,7 @@ from pyproxy.metrics import new_registry
 from pyproxy.model import Pool, Vip
 from tests.support.waiting import scaled, wait_until
 
-NOBODY = Pool("", ())
+NOBODY = Pool("none", ())
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ async def test_requests_are_counted_by_code_and_verb(dataplane: Dataplane) -> No
 
     dataplane.apply([Vip("127.0.0.1", 0, NOBODY, http=Http(key=(":path",)))])
     dataplane.watch(lambda kind, key: None, answer)
-    where = dataplane.address(("127.0.0.1", 0))
+    where = dataplane.address(("tcp", "127.0.0.1", 0))
     for method, path in [("GET", "/"), ("GET", "/"), ("POST", "/"), ("GET", "/no")]:
         await asyncio.to_thread(ask, where, method, path)
     # A request is counted when its answer has gone, which the client may see before.

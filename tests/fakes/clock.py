@@ -1,6 +1,6 @@
 """Time that moves when a test says so."""
 
-from pyproxy.kube import Clock
+from pyproxy.kube.config import Clock
 
 
 class FakeClock(Clock):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pyproxy.kube import ClientFlags, Credentials, CredentialsError, load
-from pyproxy.kube.kubeconfig import EXEC_V1
+from pyproxy.kube.config import ClientFlags, Credentials, CredentialsError, load
+from pyproxy.kube.config.kubeconfig import EXEC_V1
 from tests.fakes.clock import FakeClock
 from tests.fakes.kubectl import Document, environment, one_context, write
 

@@ -16,7 +16,7 @@ import pytest
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import load_kube_config
 
-from pyproxy.kube import (
+from pyproxy.kube.config import (
     AccessError,
     ClientFlags,
     ContextEntry,
@@ -24,8 +24,8 @@ from pyproxy.kube import (
     incluster,
     load,
 )
-from pyproxy.kube.files import read
-from pyproxy.kube.server import Server, parse_server
+from pyproxy.kube.config.files import read
+from pyproxy.kube.config.server import Server, parse_server
 from pyproxy.sandbox.certificates import Authority
 from tests.fakes.apiserver import authority
 from tests.fakes.kubectl import (
@@ -295,7 +295,7 @@ def test_half_a_pod_is_none(tmp_path: Path, pod: Path, missing: str) -> None:
 
 def test_official_client_is_imported_in_a_pod_only() -> None:
     # 0.2 s and 22 MB beyond aiohttp, which nobody else should pay.
-    code = "import sys, pyproxy.kube; print('kubernetes' in sys.modules)"
+    code = "import sys, pyproxy.kube.config; print('kubernetes' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from pyproxy.kube import AccessError, ClientFlags, load
-from pyproxy.kube.choice import Choice, choose
-from pyproxy.kube.kubeconfig import load_files
+from pyproxy.kube.config import AccessError, ClientFlags, load
+from pyproxy.kube.config.choice import Choice, choose
+from pyproxy.kube.config.kubeconfig import load_files
 from tests.fakes.apiserver import authority
 from tests.fakes.kubectl import Document, ask, environment, one_context, write
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pyproxy.kube import AccessError, ClientFlags, Credentials, files, load
-from pyproxy.kube.errors import neutral
-from pyproxy.kube.pem import complaint_about_authority, complaint_about_pair
+from pyproxy.kube.config import AccessError, ClientFlags, Credentials, files, load
+from pyproxy.kube.config.errors import neutral
+from pyproxy.kube.config.pem import complaint_about_authority, complaint_about_pair
 from pyproxy.sandbox.certificates import Authority
 from tests.fakes.apiserver import authority
 from tests.fakes.clock import FakeClock

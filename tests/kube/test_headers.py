@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyproxy.kube import Access, AccessError, ClientFlags, load, user_agent
-from pyproxy.kube.headers import basic, bearer, escape, impersonation
-from pyproxy.kube.kubeconfig import User
+from pyproxy.kube.config import Access, AccessError, ClientFlags, load, user_agent
+from pyproxy.kube.config.headers import basic, bearer, escape, impersonation
+from pyproxy.kube.config.kubeconfig import User
 from pyproxy.sandbox.certificates import Authority
 from tests.fakes.apiserver import authority
 from tests.fakes.kubectl import (

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from pyproxy.kube.errors import AccessError
-from pyproxy.kube.kubeconfig import decode, load_files
+from pyproxy.kube.config.errors import AccessError
+from pyproxy.kube.config.kubeconfig import decode, load_files
 from tests.fakes.kubectl import Document, ask, environment, one_context, write
 
 pytestmark = pytest.mark.live

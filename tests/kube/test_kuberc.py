@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pyproxy.kube import AccessError, ClientFlags, CredentialsError, load
-from pyproxy.kube.kuberc import PluginPolicy, plugin_policy
+from pyproxy.kube.config import AccessError, ClientFlags, CredentialsError, load
+from pyproxy.kube.config.kuberc import PluginPolicy, plugin_policy
 from tests.fakes.kubectl import (
     Document,
     KubectlProxy,

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from aiohttp import web
 
-from pyproxy.kube import (
+from pyproxy.kube.config import (
     AccessError,
     ClientFlags,
     Credentials,
@@ -26,7 +26,7 @@ from pyproxy.kube import (
     Current,
     load,
 )
-from pyproxy.kube.rewrite import save_auth_provider
+from pyproxy.kube.config.rewrite import save_auth_provider
 from pyproxy.sandbox.certificates import Authority
 from tests.fakes.apiserver import authority
 from tests.fakes.clock import FakeClock

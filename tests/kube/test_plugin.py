@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pyproxy.kube import ClientFlags, load, plugin
-from pyproxy.kube.kubeconfig import EXEC_V1
+from pyproxy.kube.config import ClientFlags, load, plugin
+from pyproxy.kube.config.kubeconfig import EXEC_V1
 from pyproxy.sandbox.certificates import Authority
 from tests.fakes.apiserver import authority
 from tests.fakes.kubectl import (

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from pyproxy.kube import ClientFlags, Credentials, load, spawn
-from pyproxy.kube.execinfo import read_answer
-from pyproxy.kube.kubeconfig import EXEC_V1, EXEC_V1BETA1, Cluster, Exec
-from pyproxy.kube.plugin import Plugin
+from pyproxy.kube.config import ClientFlags, Credentials, load, spawn
+from pyproxy.kube.config.execinfo import read_answer
+from pyproxy.kube.config.kubeconfig import EXEC_V1, EXEC_V1BETA1, Cluster, Exec
+from pyproxy.kube.config.plugin import Plugin
 from tests.fakes.clock import FakeClock
 from tests.fakes.kubectl import Document, KubectlProxy
 from tests.fakes.logins import Login, answer, complaint, token

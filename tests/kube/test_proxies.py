@@ -5,8 +5,8 @@ Also apimachinery's TestProxierWithNoProxyCIDR, and A10: never a proxy for loopb
 
 import pytest
 
-from pyproxy.kube.proxies import proxy_for
-from pyproxy.kube.server import parse_server
+from pyproxy.kube.config.proxies import proxy_for
+from pyproxy.kube.config.server import parse_server
 
 PROXY = "http://proxy:3128"
 

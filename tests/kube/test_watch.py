@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pyproxy.kube import Access, AccessError, ClientFlags, Current
+from pyproxy.kube.config import Access, AccessError, ClientFlags, Current
 from tests.fakes.clock import FakeClock
 from tests.fakes.kubectl import Document, environment, one_context, write
 
@@ -51,7 +51,7 @@ def test_file_that_did_not_change_is_not_read(
 ) -> None:
     found = current(file)
     before = found.access
-    monkeypatch.setattr("pyproxy.kube.watch.load", None)
+    monkeypatch.setattr("pyproxy.kube.config.watch.load", None)
     assert not found.poll()
     assert found.access is before
 

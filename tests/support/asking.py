@@ -17,7 +17,7 @@ def ask(
     pairs = [each.partition(": ") for each in headers]
     return Question(
         ticket=(0, 0, 0, 0, 0),
-        vip=("127.0.0.1", 8001),
+        vip=("tcp", "127.0.0.1", 8001),
         source=source,
         method=method,
         target=target,

@@ -17,7 +17,8 @@ from fastpath.api.snapshot import WebStats
 from tests.support.servers import receive_exactly, send_reset
 from tests.support.waiting import scaled, wait_until
 
-VIP = ("127.0.0.1", 0)
+AT = ("127.0.0.1", 0)
+VIP = ("tcp", *AT)
 Verdict = Forward | Reply
 Decide = Callable[[Question], Verdict | None]
 
@@ -162,7 +163,7 @@ class Web:
         self.engine = Engine(workers=workers)
         wanted = backends if backends is not None else [self.upstreams.address]
         to = Pool([Backend(*where) for where in wanted], **(pool or {}))
-        self.vip = Vip(*VIP, "tcp", http=Http(key=parts, **http), **(vip or {}))
+        self.vip = Vip(*AT, "tcp", http=Http(key=parts, **http), **(vip or {}))
         self.upstream = Upstream("up", to, **(uplink or {}))
         self.engine.apply(Table([self.vip], [self.upstream]))
         self.address = self.engine.address(VIP)

@@ -9,17 +9,23 @@ cdef extern from * nogil:
     #define fp_load_u64(p)      __atomic_load_n((p), __ATOMIC_RELAXED)
     #define fp_store_u64(p, v)  __atomic_store_n((p), (v), __ATOMIC_RELAXED)
     #define fp_add_u32(p, v)    __atomic_add_fetch((p), (v), __ATOMIC_RELAXED)
-    /* Who lets go of a thing has done with it: see relay_leave_vip. */
+    /* A thread that lets go of a thing has done with it: see vip_leave. */
     #define fp_sub_u32(p, v)    __atomic_sub_fetch((p), (v), __ATOMIC_RELEASE)
     /* And who is the last to let go sees all that the others did before. */
     #define fp_sub_u32_acq(p, v) __atomic_sub_fetch((p), (v), __ATOMIC_ACQ_REL)
     #define fp_acquire_u64(p)   __atomic_load_n((p), __ATOMIC_ACQUIRE)
     #define fp_release_u64(p,v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
     #define fp_swap_u32(p, v)   __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
+    #define fp_swap_ptr(p, v)   \\
+        __atomic_exchange_n((void**)(p), (void*)(v), __ATOMIC_ACQ_REL)
     #define fp_fence()          __atomic_thread_fence(__ATOMIC_SEQ_CST)
     #define fp_acquire_ptr(p)   __atomic_load_n((void**)(p), __ATOMIC_ACQUIRE)
     #define fp_release_ptr(p,v) \\
         __atomic_store_n((void**)(p), (void*)(v), __ATOMIC_RELEASE)
+    static inline int fp_cas_ptr(void* p, void** seen, void* want) {
+        return __atomic_compare_exchange_n(
+            (void**)p, seen, want, 1, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    }
     static inline int fp_cas_u64(uint64_t* p, uint64_t* seen, uint64_t want) {
         return __atomic_compare_exchange_n(
             p, seen, want, 1, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
@@ -35,8 +41,10 @@ cdef extern from * nogil:
     uint64_t acquire_u64 "fp_acquire_u64"(const uint64_t* p)
     void release_u64 "fp_release_u64"(uint64_t* p, uint64_t value)
     uint32_t swap_u32 "fp_swap_u32"(uint32_t* p, uint32_t value)  # the old value
+    void* swap_ptr "fp_swap_ptr"(void* p, void* value)  # the old value
     void fence "fp_fence"()
     void* acquire_ptr "fp_acquire_ptr"(void* p)
     void release_ptr "fp_release_ptr"(void* p, void* value)
     # Swap `want` in if *p equals *seen; else *seen becomes what stands there.
+    bint cas_ptr "fp_cas_ptr"(void* p, void** seen, void* want)
     bint cas_u64 "fp_cas_u64"(uint64_t* p, uint64_t* seen, uint64_t want)

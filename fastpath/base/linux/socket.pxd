@@ -84,6 +84,9 @@ cdef extern from "<netinet/in.h>" nogil:
     enum:
         IPPROTO_TCP
         IPPROTO_IPV6
+        IPPROTO_IP
+        IP_TRANSPARENT
+        IPV6_TRANSPARENT
         IPV6_V6ONLY
 
 cdef extern from "<netinet/tcp.h>" nogil:

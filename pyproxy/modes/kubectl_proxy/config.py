@@ -20,7 +20,7 @@ from pyproxy.config.duration import LONGEST_S
 from pyproxy.http import filter as filters
 from pyproxy.http.filter import Filter
 from pyproxy.http.route import CONTEXTS, with_slash
-from pyproxy.kube import ClientFlags, Server
+from pyproxy.kube.config import ClientFlags, Server
 
 MODE = "kubectl-proxy"
 PORT = 8001

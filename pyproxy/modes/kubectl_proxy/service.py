@@ -16,7 +16,7 @@ from pyproxy.http.judge import Judge
 from pyproxy.http.policy import PARTS, STATIC, Credential, Settings
 from pyproxy.http.route import Router, with_slash
 from pyproxy.http.static import StaticFiles
-from pyproxy.kube import user_agent
+from pyproxy.kube.config import user_agent
 from pyproxy.model import Backend, Key, Pool, Vip
 from pyproxy.modes.kubectl_proxy import place
 from pyproxy.modes.kubectl_proxy.command import run_command
@@ -175,6 +175,7 @@ class Parts:
             pool=Pool(MODE, ()),
             idle_timeout_s=float(self.config.timeouts.tcp_idle),
             keepalive_s=keepalive_s if said_s else KEEPALIVE_S,
+            client_first=True,
             http=Http(
                 key=PARTS,
                 park_timeout_s=PARK_S,
@@ -231,7 +232,7 @@ class Proxy:
         self._keys = [(hosts[0], config.port)]
         with place.refusals(f"tcp {config.address}:{config.port}"):
             await self.sync()
-        bound = [dataplane.address(self._keys[0])]
+        bound = [dataplane.address(("tcp", *self._keys[0]))]
         if len(hosts) > 1:
             bound += await self._open_second(hosts[1], bound[0][1])
         return place.shown(bound)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fastpath.base.stats import DROP_NAMES, Counters, bucket_of, histogram_bounds_us
 
 BUCKETS = 54
-CHUNK = 64
+PAGE = 1024  # blocks, see STATS_PAGE
 
 
 def test_bounds_rise_by_no_more_than_half() -> None:
@@ -48,23 +48,41 @@ def test_each_drop_reason_has_a_name_of_its_own() -> None:
     assert DROP_NAMES[-1] == "proxy_protocol"
 
 
-def test_counters_stay_where_they_are_while_chunks_are_added() -> None:
+def test_counters_begin_at_zero_and_stay_where_they_are() -> None:
     counters = Counters()
-    assert counters.reserve(1, 1) == 0
-    assert counters.vip(0) == 1
-    assert counters.backend(CHUNK - 1) == 1
-    assert counters.reserve(3 * CHUNK, 10 * CHUNK) == 0
-    assert counters.vip(0) == 2
-    assert counters.backend(CHUNK - 1) == 2
-    for slot in range(10 * CHUNK):
-        assert counters.backend(slot) == (3 if slot == CHUNK - 1 else 1)
-    for slot in range(3 * CHUNK):
-        assert counters.vip(slot) == (3 if slot == 0 else 1)
+    slots = [0, 1, PAGE - 1, PAGE, 3 * PAGE + 7, PAGE * PAGE - 1]
+    for count in (1, 2, 3):
+        for slot in slots:
+            assert counters.vip(slot) == counters.backend(slot) == count
+            assert counters.web(slot, 200) == count
 
 
-def test_reserving_less_takes_nothing_away() -> None:
+def test_slot_without_a_count_takes_no_memory() -> None:
     counters = Counters()
-    counters.reserve(2 * CHUNK, 0)
-    assert counters.vip(2 * CHUNK - 1) == 1
-    counters.reserve(0, 0)
-    assert counters.vip(2 * CHUNK - 1) == 2
+    assert counters.counted(5) == (False, False)
+    counters.vip(5)
+    assert counters.counted(5) == (True, False)
+    assert counters.counted(6) == (False, False)
+
+
+def test_next_owner_of_a_slot_counts_from_zero() -> None:
+    counters = Counters()
+    for slot in (3, 4):
+        counters.vip(slot)
+        counters.backend(slot)
+        counters.web(slot, 404)
+    counters.forget(3)
+    counters.forget(3)  # again is nothing
+    assert counters.vip(3) == counters.backend(3) == counters.web(3, 404) == 1
+    assert counters.vip(4) == counters.backend(4) == counters.web(4, 404) == 2
+
+
+def test_statuses_are_counted_each_for_itself() -> None:
+    counters = Counters()
+    assert [counters.web(0, code) for code in (100, 200, 299, 599, 200)] == [
+        1,
+        1,
+        1,
+        1,
+        2,
+    ]

@@ -5,6 +5,7 @@ who got how many. One worker where a policy is exact, more where it is a share.
 """
 
 import contextlib
+import dataclasses
 import socket
 import threading
 from types import TracebackType
@@ -12,7 +13,7 @@ from typing import Any, Self
 
 import pytest
 
-from fastpath import Backend, Table
+from fastpath import Backend, Pool, Table
 from tests.support.relay_tools import Listening, Proxy, greet, refusing, wait_for
 from tests.support.servers import Address, ScriptedServer, Server
 from tests.support.waiting import scaled, wait_until
@@ -388,12 +389,12 @@ def test_one_of_three_backends_dead_fails_nobody(balance: str) -> None:
 
 
 def test_table_with_a_changed_policy_takes_effect_at_once() -> None:
-    import dataclasses
-
     with Crowd(1, 1, balance="round-robin") as crowd:
         assert crowd.come(4) == [2, 2]
         heavy = (crowd.backends[0], dataclasses.replace(crowd.backends[1], weight=0))
-        pool = dataclasses.replace(crowd.proxy.vip.pool, backends=heavy)
+        before = crowd.proxy.vip.pool
+        assert isinstance(before, Pool)
+        pool = dataclasses.replace(before, backends=heavy)
         vip = dataclasses.replace(crowd.proxy.vip, pool=pool)
         crowd.proxy.engine.apply(Table([vip]))
         assert crowd.come(4) == [6, 2]

@@ -24,6 +24,11 @@ def table(at: Key, *backends: Key, **options: Any) -> Table:
     return Table([Vip(*at, "tcp", pool, **options)])
 
 
+def tcp(at: Key) -> tuple[str, str, int]:
+    """Key of the vip at an address."""
+    return ("tcp", *at)
+
+
 def key_of(listening: socket.socket) -> Key:
     """Where it listens."""
     host, port = listening.getsockname()[:2]
@@ -52,10 +57,10 @@ def test_socket_that_was_given_serves_with_every_number_of_workers(
         Engine(workers) as engine,
     ):
         at = key_of(given)
-        engine.apply(table(at, server.address), sockets={at: [given.fileno()]})
-        assert engine.address(at) == at
+        engine.apply(table(at, server.address), sockets={tcp(at): [given.fileno()]})
+        assert engine.address(tcp(at)) == at
         with calling(at):
-            wait_until(lambda: engine.stats().vips[at].accepted > 100, 30)
+            wait_until(lambda: engine.stats().vips[tcp(at)].accepted > 100, 30)
 
 
 def test_worker_that_is_awake_hands_on_what_it_cannot_serve_alone() -> None:
@@ -69,7 +74,7 @@ def test_worker_that_is_awake_hands_on_what_it_cannot_serve_alone() -> None:
         at = key_of(given)
         engine.apply(
             table(at, server.address, client_first=False),
-            sockets={at: [given.fileno()]},
+            sockets={tcp(at): [given.fileno()]},
         )
         for _ in range(40):
             stack.enter_context(socket.create_connection(at, scaled(5)))
@@ -88,14 +93,14 @@ def test_several_sockets_of_one_address_are_all_served(sockets: int) -> None:
     ):
         at = key_of(given[0])
         fds = [each.fileno() for each in given]
-        engine.apply(table(at, server.address), sockets={at: fds})
+        engine.apply(table(at, server.address), sockets={tcp(at): fds})
         assert all(echoes(at, b"%d" % number) for number in range(50))
 
 
 def test_who_waits_while_nobody_serves_is_served_by_the_next_engine() -> None:
     with EchoServer() as server, socket.create_server(("127.0.0.1", 0)) as given:
         at = key_of(given)
-        made = table(at, server.address), {at: [given.fileno()]}
+        made = table(at, server.address), {tcp(at): [given.fileno()]}
         with Engine(2) as first:
             first.apply(made[0], sockets=made[1])
             assert echoes(at, b"first")
@@ -112,16 +117,18 @@ def test_engine_closes_its_own_and_not_the_callers() -> None:
         at = key_of(given)
         before = Holdings.now()
         with Engine(2) as engine:
-            engine.apply(table(at, ("127.0.0.1", 1)), sockets={at: [given.fileno()]})
+            engine.apply(
+                table(at, ("127.0.0.1", 1)), sockets={tcp(at): [given.fileno()]}
+            )
         assert not leaked_since(before)
         assert given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
 
 
 def test_socket_of_another_vip_is_not_touched() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, Engine(1) as engine:
-        sockets = {key_of(other): [other.fileno()]}
+        sockets = {tcp(key_of(other)): [other.fileno()]}
         engine.apply(table(("127.0.0.1", 0), ("127.0.0.1", 1)), sockets=sockets)
-        assert engine.address(("127.0.0.1", 0)) != key_of(other)
+        assert engine.address(tcp(("127.0.0.1", 0))) != key_of(other)
         assert other.getblocking()
 
 
@@ -145,7 +152,9 @@ def test_socket_that_does_not_listen_is_refused_and_nothing_changed(make: Any) -
         at = key_of(given)
         before = Holdings.now()
         with pytest.raises(OSError, match="does not listen for TCP") as caught:
-            engine.apply(table(at, ("127.0.0.1", 1)), sockets={at: [given.fileno()]})
+            engine.apply(
+                table(at, ("127.0.0.1", 1)), sockets={tcp(at): [given.fileno()]}
+            )
         assert caught.value.errno == errno.EINVAL
         assert engine.generation == 0
         assert not leaked_since(before)
@@ -155,7 +164,7 @@ def test_socket_of_another_address_is_refused_by_name() -> None:
     with socket.create_server(("127.0.0.1", 0)) as given, Engine(1) as engine:
         port = given.getsockname()[1]
         made = table(("127.0.0.2", port), ("127.0.0.1", 1))
-        wrong = {("127.0.0.2", port): [given.fileno()]}
+        wrong = {tcp(("127.0.0.2", port)): [given.fileno()]}
         with pytest.raises(OSError, match=f"listens on 127.0.0.1 port {port}"):
             engine.apply(made, sockets=wrong)
 
@@ -166,7 +175,7 @@ def test_sockets_that_not_every_client_would_be_taken_from_are_refused(
 ) -> None:
     with side_by_side(max(count, 1)) as given, Engine(2) as engine:
         at = key_of(given[0])
-        sockets = {at: [each.fileno() for each in given[:count]]}
+        sockets = {tcp(at): [each.fileno() for each in given[:count]]}
         with pytest.raises(OSError, match=f"{count} sockets for 2 workers"):
             engine.apply(table(at, ("127.0.0.1", 1)), sockets=sockets)
 
@@ -175,7 +184,7 @@ def test_descriptor_that_is_closed_is_refused() -> None:
     with silent() as given:
         at, number = key_of(given), given.fileno()
     with Engine(1) as engine, pytest.raises(OSError, match="cannot take over") as error:
-        engine.apply(table(at, ("127.0.0.1", 1)), sockets={at: [number + 500]})
+        engine.apply(table(at, ("127.0.0.1", 1)), sockets={tcp(at): [number + 500]})
     assert error.value.errno == errno.EBADF
 
 
@@ -187,7 +196,7 @@ def test_health_holds_before_the_first_client_comes() -> None:
         at = ("127.0.0.1", 0)
         made = table(at, well.address, ill.address)
         engine.apply(made, health={ill.address: "dead", well.address: "ready"})
-        assert all(echoes(engine.address(at), b"x") for _ in range(20))
+        assert all(echoes(engine.address(tcp(at)), b"x") for _ in range(20))
         assert (well.accepted, ill.accepted) == (20, 0)
         assert engine.stats().backends[ill.address].health == "dead"
 

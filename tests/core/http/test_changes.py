@@ -35,7 +35,7 @@ def test_key_that_is_named_anew_finds_nothing_of_before() -> None:
 
 
 def test_vip_in_the_place_of_another_finds_nothing_of_before() -> None:
-    with Web(lambda question: Reply(200, question.vip[0].encode())) as web:
+    with Web(lambda question: Reply(200, question.vip[1].encode())) as web:
         for host in ("127.0.0.1", "127.0.0.2", "127.0.0.3"):
             vip = dataclasses.replace(web.vip, host=host)
             web.engine.apply(Table([vip], [web.upstream]))

@@ -33,9 +33,11 @@ def test_client_comes_by_a_unix_socket(tmp_path: Path) -> None:
             for _ in range(2):
                 client.say(GET)
                 assert client.sized() == ("HTTP/1.1 200 OK", b"yes")
-        assert web.asked[0].vip == (place, 0)
+        assert web.asked[0].vip == ("tcp", place, 0)
         assert web.asked[0].source == ""
-        wait_until(lambda: web.engine.stats().vips[place, 0].closed["closed"] == 1)
+        wait_until(
+            lambda: web.engine.stats().vips["tcp", place, 0].closed["closed"] == 1
+        )
 
 
 def test_request_goes_to_a_unix_socket(tmp_path: Path) -> None:

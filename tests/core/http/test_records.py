@@ -10,7 +10,8 @@ from fastpath import Engine, Http, Reply, Table, Vip
 from fastpath.api.policy import Record
 from tests.support.waiting import scaled, wait_until
 
-VIP = ("127.0.0.1", 0)
+AT = ("127.0.0.1", 0)
+VIP = ("tcp", *AT)
 
 
 class Logged:
@@ -18,7 +19,7 @@ class Logged:
 
     def __init__(self, *, log: bool) -> None:
         self.engine = Engine(workers=1)
-        self.engine.apply(Table([Vip(*VIP, "tcp", http=Http(log=log))]))
+        self.engine.apply(Table([Vip(*AT, "tcp", http=Http(log=log))]))
         self.address = self.engine.address(VIP)
         self.records: list[Record] = []
         self.stopping = threading.Event()

@@ -243,7 +243,7 @@ def test_certificate_of_no_use_changes_nothing(issuer: Authority) -> None:
 
 def test_tls_without_http_is_refused(issuer: Authority) -> None:
     with pytest.raises(TableError, match="TLS without HTTP"):
-        Vip(*VIP, "tcp", tls=localhost(issuer))
+        Vip(*VIP[1:], "tcp", tls=localhost(issuer))
 
 
 def test_drain_and_reset_reach_clients_of_tls(issuer: Authority) -> None:

@@ -219,10 +219,15 @@ def test_backend_may_not_stand_twice_in_a_pool() -> None:
 
 
 def test_pool_has_an_upper_bound() -> None:
-    many = tuple(Backend("10.0.0.1", port) for port in range(1, MAX_BACKENDS + 2))
+    many = tuple(
+        Backend(f"10.0.{number >> 8}.{number & 255}", 80 + (number >> 16))
+        for number in range(MAX_BACKENDS + 1)
+    )
     assert len(Pool(many[:MAX_BACKENDS]).backends) == MAX_BACKENDS
-    with pytest.raises(TableError, match="more than 4096"):
+    with pytest.raises(TableError, match="more than 65536 backends in a pool"):
         Pool(many)
+    with pytest.raises(TableError, match="more than 4096 backends in a ring"):
+        Pool(many[:4097], balance="ring")
 
 
 @pytest.mark.parametrize(
@@ -264,6 +269,7 @@ def test_values_are_frozen_hashable_and_equal_by_content(made: Any) -> None:
                 "host": "127.0.0.2",
                 "port": 1,
                 "pool": pool(),
+                "bind": False,
                 "idle_timeout_s": 1.0,
                 "keepalive_s": 1.0,
                 "user_timeout_s": 1.0,
@@ -298,7 +304,7 @@ def test_vip_that_trusts_others_is_another_value() -> None:
 
 def test_key_is_the_address() -> None:
     assert backend(weight=3).key == ("10.0.0.1", 80)
-    assert vip().key == ("127.0.0.1", 7000)
+    assert vip().key == ("tcp", "127.0.0.1", 7000)
 
 
 scalars = st.one_of(

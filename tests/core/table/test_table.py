@@ -15,7 +15,7 @@ def vip(host: str = "127.0.0.1", port: int = 7000, *backends: Backend) -> Vip:
 def test_table_finds_its_vips_by_address() -> None:
     one, other = vip(), vip("::1", 7000)
     table = Table([one, other])
-    assert dict(table.vips) == {("127.0.0.1", 7000): one, ("::1", 7000): other}
+    assert dict(table.vips) == {one.key: one, other.key: other}
     assert dict(Table().vips) == {}
     assert dict(Table(iter([one])).vips) == {one.key: one}
 
@@ -23,9 +23,9 @@ def test_table_finds_its_vips_by_address() -> None:
 def test_table_does_not_change_afterwards() -> None:
     table: Any = Table([vip()])
     with pytest.raises(TypeError):
-        table.vips["::1", 7000] = vip("::1")
+        table.vips["tcp", "::1", 7000] = vip("::1")
     with pytest.raises(TypeError):
-        del table.vips["127.0.0.1", 7000]
+        del table.vips["tcp", "127.0.0.1", 7000]
 
 
 HOSTS = [

@@ -15,7 +15,7 @@ from pyproxy.cli.kubectl_proxy import (
     read_config,
 )
 from pyproxy.errors import ConfigError, PyproxyError, StartError
-from pyproxy.kube import AccessError
+from pyproxy.kube.config import AccessError
 from pyproxy.modes.kubectl_proxy import KubectlProxy
 
 pytestmark = pytest.mark.usefixtures("uvloop_was_used_before")

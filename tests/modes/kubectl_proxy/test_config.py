@@ -10,7 +10,7 @@ import pytest
 
 from pyproxy.config import convert
 from pyproxy.errors import ConfigError, StartError
-from pyproxy.kube import ClientFlags, Server
+from pyproxy.kube.config import ClientFlags, Server
 from pyproxy.modes.kubectl_proxy import place
 from pyproxy.modes.kubectl_proxy.config import KubectlProxy, masked, warnings
 from pyproxy.modes.kubectl_proxy.place import EVERY, UnixPlace, hosts_of

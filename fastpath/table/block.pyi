@@ -1,0 +1,40 @@
+from typing import final
+
+from fastpath.api.spec import Pool, Upstream, Vip
+from fastpath.table.registry import Registry
+from fastpath.table.table import Block
+from fastpath.tls.context import ClientContext, ServerContext
+
+BALANCES: dict[str, int]
+PARTS: dict[str, int]
+
+# What the engine makes of what Python says; nobody else does.
+
+@final
+class PoolBlock(Block):
+    spec: Pool
+    def __init__(self, spec: Pool, key: object, registry: Registry) -> None: ...
+
+@final
+class VipBlock(Block):
+    spec: Vip
+    def __init__(
+        self,
+        spec: Vip,
+        pool: int,
+        bound: tuple[str, int],
+        registry: Registry,
+        tls: ServerContext | None,
+    ) -> None: ...
+
+@final
+class UpstreamBlock(Block):
+    spec: Upstream
+    stamp: int
+    def __init__(
+        self,
+        spec: Upstream,
+        pool: int,
+        registry: Registry,
+        tls: ClientContext | None,
+    ) -> None: ...

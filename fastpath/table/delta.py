@@ -1,0 +1,171 @@
+"""Whole tables, and the state in force that deltas change."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from weakref import WeakValueDictionary
+
+from fastpath.api.checks import UNIX, check
+from fastpath.api.errors import TableError
+from fastpath.api.spec import (
+    Delta,
+    Listener,
+    ListenerKey,
+    Pool,
+    Upstream,
+    Vip,
+    VipKey,
+    check_items,
+)
+from fastpath.api.tlsspec import ClientTls, ServerTls
+from fastpath.base.addr import canonical
+from fastpath.table.block import PoolBlock, UpstreamBlock, VipBlock
+from fastpath.table.registry import Registry
+from fastpath.tls.context import ClientContext, ServerContext
+
+PoolName = str | tuple[str, str | VipKey]  # a name, or what has the pool to itself
+Sockets = Mapping[ListenerKey, Sequence[int]]
+
+
+class Table:
+    """All vips that an engine serves, and the pools and upstreams that they name.
+
+    Raises:
+        TableError: two vips have one address or two upstreams one name, or a vip or
+            upstream names a pool that is not there.
+    """
+
+    __slots__ = ("listeners", "pools", "upstreams", "vips")
+
+    def __init__(
+        self,
+        vips: Iterable[Vip] = (),
+        upstreams: Iterable[Upstream] = (),
+        *,
+        pools: Mapping[str, Pool] = MappingProxyType({}),
+        listeners: Iterable[Listener] = (),
+    ) -> None:
+        vips, upstreams = tuple(vips), tuple(upstreams)
+        listeners = tuple(listeners)
+        for items, kind in ((vips, Vip), (upstreams, Upstream), (listeners, Listener)):
+            check_items(items, kind)
+        check_items(pools.values(), Pool)
+        _check_addresses(vips)
+        _check_names(upstreams)
+        self.vips = MappingProxyType({vip.key: vip for vip in vips})
+        self.upstreams = MappingProxyType({u.name: u for u in upstreams})
+        self.pools = MappingProxyType(dict(pools))
+        self.listeners = MappingProxyType({one.key: one for one in listeners})
+        specs: list[Vip | Upstream] = [*vips, *upstreams]
+        for spec in specs:
+            if isinstance(spec.pool, Pool):
+                _check_backends(spec.pool)
+            elif spec.pool not in self.pools:
+                raise TableError(f"{_shown(spec)} names no pool: {spec.pool!r}")
+        for pool in self.pools.values():
+            _check_backends(pool)
+
+
+def _check_addresses(vips: Iterable[Vip]) -> None:
+    seen = set()
+    for vip in vips:
+        address = address_of(vip)
+        check(address not in seen, f"two vips on {vip.host} port {vip.port}")
+        seen.add(address)
+
+
+def _check_names(upstreams: Iterable[Upstream]) -> None:
+    names = Counter(upstream.name for upstream in upstreams)
+    for name, count in names.items():
+        check(count == 1, f"two upstreams are named {name!r}")
+
+
+def _check_backends(pool: Pool) -> None:
+    seen = set()
+    for backend in pool.backends:
+        unix = backend.host.startswith(UNIX)
+        address = backend.host if unix else canonical(backend.host, backend.port)
+        where = f"{backend.host} port {backend.port}"
+        check(address not in seen, f"backend {where} stands twice in a pool")
+        seen.add(address)
+
+
+def address_of(vip: Vip | Listener) -> tuple[str, str | bytes]:
+    """Return what tells vips apart: an address may be written in many ways."""
+    if vip.host.startswith(UNIX):
+        return vip.protocol, vip.host
+    return vip.protocol, canonical(vip.host, vip.port)
+
+
+def _shown(spec: Vip | Upstream) -> str:
+    if isinstance(spec, Upstream):
+        return f"upstream {spec.name!r}"
+    return f"vip {spec.host} port {spec.port}"
+
+
+@dataclass(slots=True)
+class Listening:
+    """Where a vip or listener listens. Workers own the descriptors once published."""
+
+    address: tuple[str, int]  # as bound
+    fds: list[int]  # one for each worker
+    slot: int = -1  # of the listener; -1 = not published yet
+
+
+@dataclass(slots=True)
+class State:
+    """What is in force, by key."""
+
+    registry: Registry
+    workers: int
+    vips: dict[VipKey, VipBlock] = field(default_factory=dict)
+    pools: dict[PoolName, PoolBlock] = field(default_factory=dict)
+    upstreams: dict[str, UpstreamBlock] = field(default_factory=dict)
+    transparent: dict[ListenerKey, Listener] = field(default_factory=dict)
+    listening: dict[ListenerKey, Listening] = field(default_factory=dict)
+    addresses: dict[tuple[str, str | bytes], VipKey] = field(default_factory=dict)
+    ports: Counter[int] = field(default_factory=Counter)  # listened on, by number
+    users: Counter[str] = field(default_factory=Counter)  # of named pools
+    client_contexts: WeakValueDictionary[ClientTls, ClientContext] = field(
+        default_factory=WeakValueDictionary
+    )
+    server_contexts: WeakValueDictionary[ServerTls, ServerContext] = field(
+        default_factory=WeakValueDictionary
+    )
+
+    def delta_to(self, table: Table) -> Delta:
+        """Return what turns this into `table`."""
+        vips, upstreams, pools = self.vips, self.upstreams, self.pools
+        return Delta(
+            vips=[
+                vip
+                for key, vip in table.vips.items()
+                if key not in vips
+                or vips[key].spec != vip
+                or (vip.bind and key not in self.listening)  # after a drain
+            ],
+            pools={
+                name: pool
+                for name, pool in table.pools.items()
+                if name not in pools or pools[name].spec != pool
+            },
+            upstreams=[
+                upstream
+                for name, upstream in table.upstreams.items()
+                if name not in upstreams or upstreams[name].spec != upstream
+            ],
+            listeners=[
+                one
+                for key, one in table.listeners.items()
+                if self.transparent.get(key) != one or key not in self.listening
+            ],
+            remove_vips=[key for key in vips if key not in table.vips],
+            remove_pools=[
+                name
+                for name in pools
+                if isinstance(name, str) and name not in table.pools
+            ],
+            remove_upstreams=[n for n in upstreams if n not in table.upstreams],
+            remove_listeners=[k for k in self.transparent if k not in table.listeners],
+        )

@@ -1,0 +1,246 @@
+"""A delta on its way into force: checked, opened, built; then committed or dropped.
+
+A draft takes a delta and the state in force. It checks the delta against the state,
+opens what must listen and builds the blocks that are new. If any step fails, the draft
+closes what it opened and drops its blocks, whose slots then go back to the registry:
+nothing has changed. A draft that stands is committed in a step that cannot fail.
+"""
+
+from collections import Counter
+from collections.abc import Container, Hashable, Iterable
+from typing import TypeVar
+
+from fastpath.api.errors import TableError
+from fastpath.api.spec import Delta, Listener, ListenerKey, Pool, Upstream, Vip, VipKey
+from fastpath.api.tlsspec import ClientTls, ServerTls
+from fastpath.table.block import PoolBlock, UpstreamBlock, VipBlock
+from fastpath.table.delta import Listening, PoolName, Sockets, State, address_of
+from fastpath.table.listener import close_listeners, open_listeners, share_listeners
+from fastpath.tls.context import ClientContext, ServerContext
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Draft:
+    """What `delta` makes of `state`. The state is as it was until `commit`.
+
+    Raises:
+        TableError: the delta names what is not there, or twice the same key, removes
+            what is used, or has something that the core cannot work with; which.
+        OSError: something cannot be bound, or a socket is not what its vip needs.
+    """
+
+    def __init__(self, state: State, delta: Delta, sockets: Sockets) -> None:
+        self.state = state
+        self.delta = delta
+        self.vips: dict[VipKey, VipBlock | None] = {}
+        self.pools: dict[PoolName, PoolBlock | None] = {}
+        self.upstreams: dict[str, UpstreamBlock | None] = {}
+        self.opened: dict[ListenerKey, Listening] = {}
+        self.closed: list[ListenerKey] = []
+        self.changed: list[Vip | Listener] = []  # listen already, with other options
+        self._users: Counter[str] = Counter()
+        self._addresses: dict[tuple[str, str | bytes], VipKey | None] = {}
+        self._check_keys()
+        self._check_addresses()
+        try:
+            self._open(sockets)
+            self._build()
+            self._check_pools()
+        except BaseException:
+            self.drop()
+            raise
+
+    def drop(self) -> None:
+        """Close what was opened; blocks give their slots back by themselves."""
+        for listening in self.opened.values():
+            close_listeners(listening.fds)
+
+    # ---- Checks.
+
+    def _check_keys(self) -> None:
+        d, state = self.delta, self.state
+        vips = [vip.key for vip in d.vips]
+        upstreams = [upstream.name for upstream in d.upstreams]
+        _check_once("vip", (*vips, *d.remove_vips))
+        _check_once("upstream", (*upstreams, *d.remove_upstreams))
+        _check_once("pool", (*d.pools, *d.remove_pools))
+        listeners = [one.key for one in d.listeners]
+        _check_once("listener", (*listeners, *d.remove_listeners))
+        _check_known("vip", d.remove_vips, state.vips)
+        _check_known("upstream", d.remove_upstreams, state.upstreams)
+        _check_known("pool", d.remove_pools, state.pools)
+        _check_known("listener", d.remove_listeners, state.transparent)
+
+    def _check_addresses(self) -> None:
+        state, mine = self.state, self._addresses
+        for key in self.delta.remove_vips:
+            mine[address_of(state.vips[key].spec)] = None
+        for vip in self.delta.vips:
+            address = address_of(vip)
+            holder = mine.get(address, state.addresses.get(address))
+            if holder is not None and holder != vip.key:
+                raise TableError(f"two vips on {vip.host} port {vip.port}")
+            mine[address] = vip.key
+
+    def _check_pools(self) -> None:
+        state = self.state
+        for name in self.delta.remove_pools:
+            if state.users[name] + self._users[name] > 0:
+                raise TableError(f"pool {name!r} is removed, and used")
+            self.pools[name] = None
+
+    # ---- Listening.
+
+    def _open(self, sockets: Sockets) -> None:
+        state, d = self.state, self.delta
+        for key in (*d.remove_vips, *d.remove_listeners):
+            if key in state.listening:
+                self.closed.append(key)
+        listed: list[Vip | Listener] = [*d.vips, *d.listeners]
+        for one in listed:
+            bound = isinstance(one, Listener) or one.bind
+            if one.key not in state.listening:
+                if bound:
+                    self._open_one(one, sockets)
+            elif bound:
+                self.changed.append(one)
+            else:
+                self.closed.append(one.key)
+
+    def _open_one(self, one: Vip | Listener, sockets: Sockets) -> None:
+        if one.key in self.opened:
+            raise TableError(f"a vip and a listener on {one.host} port {one.port}")
+        workers = self.state.workers
+        if one.key in sockets:
+            address, fds = share_listeners(one, sockets[one.key], workers)
+        else:
+            mine = (listening.address[1] for listening in self.opened.values())
+            beside = one.port > 0 and (
+                self.state.ports[one.port] > 0 or one.port in mine
+            )
+            address, fds = open_listeners(one, workers, beside)
+        self.opened[one.key] = Listening(address, fds)
+
+    # ---- Building.
+
+    def _build(self) -> None:
+        d, state = self.delta, self.state
+        for name, pool in d.pools.items():
+            self.pools[name] = PoolBlock(pool, name, state.registry)
+        for key in d.remove_vips:
+            self._leave_pool(("vip", key), state.vips[key].spec)
+            self.vips[key] = None
+        for name in d.remove_upstreams:
+            self._leave_pool(("upstream", name), state.upstreams[name].spec)
+            self.upstreams[name] = None
+        for vip in d.vips:
+            self.vips[vip.key] = self._vip(vip)
+        for upstream in d.upstreams:
+            self.upstreams[upstream.name] = self._upstream(upstream)
+
+    def _vip(self, vip: Vip) -> VipBlock:
+        state = self.state
+        old = state.vips.get(vip.key)
+        pool = self._pool(("vip", vip.key), vip, old)
+        tls = None if vip.tls is None else self._server_context(vip.tls)
+        listening = self.opened.get(vip.key) or state.listening.get(vip.key)
+        bound = (vip.host, vip.port)
+        if vip.bind and listening is not None:
+            bound = listening.address
+        return VipBlock(vip, pool, bound, state.registry, tls)
+
+    def _upstream(self, upstream: Upstream) -> UpstreamBlock:
+        state = self.state
+        old = state.upstreams.get(upstream.name)
+        pool = self._pool(("upstream", upstream.name), upstream, old)
+        tls = None if upstream.tls is None else self._client_context(upstream.tls)
+        return UpstreamBlock(upstream, pool, state.registry, tls)
+
+    def _pool(
+        self,
+        own: PoolName,
+        spec: Vip | Upstream,
+        old: VipBlock | UpstreamBlock | None,
+    ) -> int:
+        """Slot of the pool that `spec` names, or of its own, made if it is new."""
+        state = self.state
+        if old is not None:
+            self._leave_pool(own, old.spec, spec.pool)
+        if isinstance(spec.pool, str):
+            block = self.pools.get(spec.pool) or state.pools.get(spec.pool)
+            if block is None:
+                raise TableError(f"{own[1]} names no pool: {spec.pool!r}")
+            self._users[spec.pool] += 1
+            return block.slot
+        block = state.pools.get(own)
+        if block is None or block.spec != spec.pool:
+            block = self.pools[own] = PoolBlock(spec.pool, own, state.registry)
+        return block.slot
+
+    def _leave_pool(
+        self, own: PoolName, old: Vip | Upstream, new: Pool | str = ""
+    ) -> None:
+        if isinstance(old.pool, str):
+            self._users[old.pool] -= 1
+        elif isinstance(new, str):  # its own is needed no more
+            self.pools[own] = None
+
+    # Contexts are shared by all that speak TLS in the same way: 100 KB and a
+    # millisecond each.
+
+    def _server_context(self, spec: ServerTls) -> ServerContext:
+        contexts = self.state.server_contexts
+        context = contexts.get(spec)
+        if context is None:
+            context = contexts[spec] = ServerContext(spec, self.state.workers)
+        return context
+
+    def _client_context(self, spec: ClientTls) -> ClientContext:
+        contexts = self.state.client_contexts
+        context = contexts.get(spec)
+        if context is None:
+            context = contexts[spec] = ClientContext(spec, self.state.workers)
+        return context
+
+    # ---- Keeping.
+
+    def commit(self) -> None:
+        """Make this the state. Cannot fail, but for want of memory before it began."""
+        state = self.state
+        _keep(state.vips, self.vips)
+        _keep(state.pools, self.pools)
+        _keep(state.upstreams, self.upstreams)
+        _keep(state.addresses, self._addresses)
+        state.users.update(self._users)
+        for key in self.delta.remove_listeners:
+            del state.transparent[key]
+        state.transparent.update((one.key, one) for one in self.delta.listeners)
+        for key in self.closed:
+            state.ports[state.listening.pop(key).address[1]] -= 1
+        for key, listening in self.opened.items():
+            state.listening[key] = listening
+            state.ports[listening.address[1]] += 1
+
+
+def _keep(all_: dict[K, V], changes: dict[K, V | None]) -> None:
+    for key, value in changes.items():
+        if value is None:
+            all_.pop(key, None)
+        else:
+            all_[key] = value
+
+
+def _check_once(kind: str, keys: Iterable[Hashable]) -> None:
+    seen = set()
+    for key in keys:
+        if key in seen:
+            raise TableError(f"{kind} {key!r} stands twice in a delta")
+        seen.add(key)
+
+
+def _check_known(kind: str, keys: Iterable[Hashable], known: Container[object]) -> None:
+    for key in keys:
+        if key not in known:
+            raise TableError(f"{kind} {key!r} is removed, and not there")
