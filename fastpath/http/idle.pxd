@@ -11,14 +11,13 @@ cdef inline upconn_t* upconn_at(conns_t* w, uint32_t index) noexcept nogil:
 cdef inline upstream_t* upstream_in(
     conns_t* w, uint32_t slot, uint64_t stamp
 ) noexcept nogil:
-    cdef upstream_t* up = table_upstream(w.c, slot)
+    cdef upstream_t* v = table_upstream(w.c, slot)
+    return v if v != NULL and v.stamp == stamp else NULL
 
-    return up if up != NULL and up.stamp == stamp else NULL
-
-# An idle connection to `up`, no longer in its set, or NULL. Unless `unchecked` its
+# An idle connection to `v`, no longer in its set, or NULL. Unless `unchecked` its
 # socket is asked first whether the other side has closed it.
 cdef upconn_t* idle_take(
-    conns_t* w, const upstream_t* up, bint unchecked
+    conns_t* w, const upstream_t* v, bint unchecked
 ) noexcept nogil
 
 # The one way out of a connection that no exchange has.
@@ -35,9 +34,6 @@ cdef void idle_timer(conns_t* w, upconn_t* u) noexcept nogil
 
 # Close idle connections to upstreams that the table does not have any more.
 cdef void idle_sweep(conns_t* w) noexcept nogil
-
-# Make room for the idle sets of the table's upstreams. False = no memory.
-cdef bint idle_make_room(conns_t* w, uint32_t slots) noexcept nogil
 
 # Close all upstream connections.
 cdef void idle_fini(conns_t* w) noexcept nogil

@@ -47,18 +47,38 @@ cdef void idle_link(conns_t* w, upconn_t* u) noexcept nogil:
     set.count += 1
 
 
+# Make room for the sets of so many upstreams. False = no memory.
+cdef bint idle_make_room(conns_t* w, uint32_t slots) noexcept nogil:
+    cdef idle_set_t* sets
+    cdef uint32_t i
+
+    if slots <= w.idle_room:
+        return True
+    slots += slots // 2
+    sets = <idle_set_t*>realloc(w.idle_sets, slots * sizeof(idle_set_t))
+    if sets == NULL:
+        return False
+    for i in range(w.idle_room, slots):
+        sets[i].newest = NULL
+        sets[i].oldest = NULL
+        sets[i].count = 0
+    w.idle_sets = sets
+    w.idle_room = slots
+    return True
+
+
 cdef upconn_t* idle_take(
-    conns_t* w, const upstream_t* up, bint unchecked
+    conns_t* w, const upstream_t* v, bint unchecked
 ) noexcept nogil:
     cdef idle_set_t* set
     cdef upconn_t* u
 
-    if up.state.slot >= w.idle_room:
-        return NULL
-    set = &w.idle_sets[up.state.slot]
+    if v.state.slot >= w.idle_room:
+        return NULL  # none of that upstream was ever idle
+    set = &w.idle_sets[v.state.slot]
     while set.newest != NULL:
         u = set.newest
-        if u.stamp == up.stamp and (
+        if u.stamp == v.stamp and (
             unchecked or transport_idle_ok(&u.link)
         ):
             idle_unlink(w, u)
@@ -100,13 +120,13 @@ cdef void upconn_leave(conns_t* w, exchange_t* x, bint reset) noexcept nogil:
 
 cdef void upconn_keep(conns_t* w, exchange_t* x) noexcept nogil:
     cdef upconn_t* u = x.up
-    cdef upstream_t* up = upstream_in(w, u.upstream.slot, u.stamp)
+    cdef const upstream_t* v = upstream_in(w, u.upstream.slot, u.stamp)
 
     x.up = NULL
     u.exchange = NULL
-    if up == NULL or u.link.end.rdhup_seen or (
-        not idle_make_room(w, up.state.slot + 1)
-        or w.idle_sets[up.state.slot].count >= up.keepalive
+    if v == NULL or u.link.end.rdhup_seen or (
+        not idle_make_room(w, v.state.slot + 1)
+        or w.idle_sets[v.state.slot].count >= v.keepalive
     ) or (
         # The last read was full. What it left brings no event, and would be taken for
         # the response to whatever is asked next.
@@ -119,7 +139,7 @@ cdef void upconn_keep(conns_t* w, exchange_t* x) noexcept nogil:
     u.idle_ms = w.c.now_ms
     # The timer is not moved at each use: it looks at idle_ms when it fires.
     if u.timer.prev == NULL:
-        timer_arm(&w.c.wheel, &u.timer, w.c.now_ms + up.keepalive_ms)
+        timer_arm(&w.c.wheel, &u.timer, w.c.now_ms + v.keepalive_ms)
 
 
 # ---- What the worker tells of an idle connection.
@@ -131,12 +151,12 @@ cdef void idle_event(conns_t* w, upconn_t* u) noexcept nogil:
 
 
 cdef void idle_timer(conns_t* w, upconn_t* u) noexcept nogil:
-    cdef upstream_t* up = upstream_in(w, u.upstream.slot, u.stamp)
+    cdef const upstream_t* v = upstream_in(w, u.upstream.slot, u.stamp)
     cdef uint64_t until_ms
 
     if u.state != UPCONN_IDLE:
         return  # armed again when it becomes idle
-    until_ms = u.idle_ms + (up.keepalive_ms if up != NULL else 0)
+    until_ms = u.idle_ms + (v.keepalive_ms if v != NULL else 0)
     if until_ms <= w.c.now_ms:
         upconn_close(w, u, False)
     else:
@@ -155,25 +175,6 @@ cdef void idle_sweep(conns_t* w) noexcept nogil:
             upstream_in(w, u.upstream.slot, u.stamp) == NULL
         ):
             upconn_close(w, u, False)
-
-
-cdef bint idle_make_room(conns_t* w, uint32_t slots) noexcept nogil:
-    cdef idle_set_t* sets
-    cdef uint32_t i
-
-    if slots <= w.idle_room:
-        return True
-    slots += slots // 2
-    sets = <idle_set_t*>realloc(w.idle_sets, slots * sizeof(idle_set_t))
-    if sets == NULL:
-        return False
-    for i in range(w.idle_room, slots):
-        sets[i].newest = NULL
-        sets[i].oldest = NULL
-        sets[i].count = 0
-    w.idle_sets = sets
-    w.idle_room = slots
-    return True
 
 
 cdef void idle_fini(conns_t* w) noexcept nogil:

@@ -4,9 +4,7 @@ from fastpath.http.state cimport STEP, conns_t, exchange_t
 from fastpath.table.table cimport upstream_t
 
 # The upstream that the exchange's verdict means, or NULL if the table has another now.
-cdef inline upstream_t* upstream_of(
-    conns_t* w, const exchange_t* x
-) noexcept nogil:
+cdef inline upstream_t* upstream_of(conns_t* w, const exchange_t* x) noexcept nogil:
     return upstream_in(w, x.verdict.upstream, x.verdict.stamp)
 
 # Whether the request can be sent once more, if an idle connection turns out to have

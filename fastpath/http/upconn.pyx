@@ -62,7 +62,7 @@ from fastpath.table.dialler cimport (
     dialler_say,
     dialler_succeeded,
 )
-from fastpath.table.table cimport backend_t, pool_t, table_pool, table_upstream
+from fastpath.table.table cimport backend_t, table_pool, table_upstream
 from fastpath.tls.context cimport tls_session
 from fastpath.tls.transport cimport (
     transport_expect_plaintext,
@@ -78,7 +78,7 @@ from fastpath.tls.transport cimport (
 # ---- The life of a dial.
 
 cdef upconn_t* upconn_new(
-    conns_t* w, exchange_t* x, const upstream_t* up, const attempt_t* a
+    conns_t* w, exchange_t* x, const upstream_t* v, const attempt_t* a
 ) noexcept nogil:
     cdef upconn_t* u = <upconn_t*>slab_take(&w.upconns)
 
@@ -89,10 +89,10 @@ cdef upconn_t* upconn_new(
     transport_open(&u.link, a.fd)
     u.link.end.writable = END_FULL  # until it is connected
     u.link.end.flags = END_NODELAY | END_KEPT_ALIVE
-    u.stamp = up.stamp
-    u.upstream = up.state
+    u.stamp = v.stamp
+    u.upstream = v.state
     u.backend = a.backend.state
-    add_u32(&up.state.active, 1)
+    add_u32(&v.state.active, 1)
     u.state = UPCONN_CONNECTING
     u.exchange = x
     x.up = u
@@ -101,9 +101,9 @@ cdef upconn_t* upconn_new(
 
 # A dial was begun: watch it.
 cdef STEP upconn_start(
-    conns_t* w, exchange_t* x, upstream_t* up, const attempt_t* a, DIAL dial
+    conns_t* w, exchange_t* x, const upstream_t* v, const attempt_t* a, DIAL dial
 ) noexcept nogil:
-    cdef upconn_t* u = upconn_new(w, x, up, a)
+    cdef upconn_t* u = upconn_new(w, x, v, a)
     cdef sockaddr_storage name
     cdef socklen_t size = sizeof(name)
 
@@ -116,37 +116,35 @@ cdef STEP upconn_start(
         dialler_say(w.why, a.backend, b"epoll: ", EMFILE)
         return STEP_UNREACHED
     u.link.end.flags |= END_POLLED | END_POLLED_OUT
-    timer_arm(
-        &w.c.wheel, &u.timer, w.c.now_ms + table_pool(w.c, up.pool).connect_ms
-    )
+    timer_arm(&w.c.wheel, &u.timer, w.c.now_ms + table_pool(w.c, v.pool).connect_ms)
     # On the same host the handshake has ended when connect(2) returns, or its accept
     # queue is full: only its name tells.
     if dial == DIAL_WAIT or getpeername(a.fd, <sockaddr*>&name, &size) == -1:
         return STEP_WAIT
     u.link.end.writable = END_WRITABLE
-    return upconn_go_on(w, u, up)
+    return upconn_go_on(w, u, v)
 
 
 # Dial until a backend may answer. `failed` is the status of the last one that did not.
 cdef STEP upconn_dial(
-    conns_t* w, exchange_t* x, upstream_t* up, uint16_t failed
+    conns_t* w, exchange_t* x, const upstream_t* v, uint16_t failed
 ) noexcept nogil:
     cdef attempt_t a
     cdef DIAL dial
     cdef STEP step
 
     a.hash = x.conn.source
+    a.retries = &upstream_stats(&w.c.stats, v.state.slot).retries
     a.lazy_ack = False
     a.kept_alive = True
     a.why = w.why
-    a.retries = &upstream_stats(&w.c.stats, up.state.slot).retries
     while True:
-        dial = dialler_next(w.c, &x.dial, table_pool(w.c, up.pool), &a)
+        dial = dialler_next(w.c, &x.dial, table_pool(w.c, v.pool), &a)
         if dial == DIAL_NO_BACKEND and x.dial.tries == 0:
             return exchange_fail(w, x, 503, b"no backend is usable")
         if dial == DIAL_NO_BACKEND or dial == DIAL_NO_DESCRIPTORS:
             return exchange_fail(w, x, failed, w.why)
-        step = upconn_start(w, x, up, &a, dial)
+        step = upconn_start(w, x, v, &a, dial)
         if step != STEP_UNREACHED:
             return step
         upconn_failed(w, x)
@@ -154,29 +152,28 @@ cdef STEP upconn_dial(
 
 # The backend did not answer: count it, and remember not to try it again.
 cdef void upconn_failed(conns_t* w, exchange_t* x) noexcept nogil:
-    cdef const upstream_t* up = table_upstream(w.c, x.up.upstream.slot)
-    cdef const pool_t* pool = table_pool(w.c, up.pool) if up != NULL else NULL
+    cdef const upstream_t* v = table_upstream(w.c, x.up.upstream.slot)
 
-    dialler_failed(w.c, &x.dial, pool, x.up.backend)
+    dialler_failed(
+        w.c, &x.dial, table_pool(w.c, v.pool) if v != NULL else NULL, x.up.backend
+    )
     upconn_leave(w, x, False)
 
 
 # ---- Steps of a connection that is being made.
 
 # The TCP connection stands, or so the socket says.
-cdef STEP upconn_connected(
-    conns_t* w, upconn_t* u, const upstream_t* up
-) noexcept nogil:
-    cdef const backend_t* b = dialler_backend(table_pool(w.c, up.pool), u.backend)
+cdef STEP upconn_connected(conns_t* w, upconn_t* u, const upstream_t* v) noexcept nogil:
+    cdef const backend_t* b = dialler_backend(table_pool(w.c, v.pool), u.backend)
     cdef int failed
 
     u.link.end.readable = 1
-    if up.tls == NULL:
+    if v.tls == NULL:
         return upconn_ready(w, u)
     u.state = UPCONN_HANDSHAKE
     failed = transport_start_client(
-        &u.link, up.tls[w.c.worker], &w.buffers, up.server_name,
-        tls_session(up.tls[w.c.worker]),
+        &u.link, v.tls[w.c.worker], &w.buffers, v.server_name,
+        tls_session(v.tls[w.c.worker]),
     )
     if failed < 0:
         snprintf(w.why, sizeof(w.why), b"tls: no memory")
@@ -218,9 +215,7 @@ cdef STEP upconn_ready(conns_t* w, upconn_t* u) noexcept nogil:
 
 
 # One step of it, without another try.
-cdef STEP upconn_go_on(
-    conns_t* w, upconn_t* u, const upstream_t* up
-) noexcept nogil:
+cdef STEP upconn_go_on(conns_t* w, upconn_t* u, const upstream_t* v) noexcept nogil:
     cdef const backend_t* b
     cdef int error = 0
     cdef socklen_t size = sizeof(error)
@@ -231,8 +226,8 @@ cdef STEP upconn_go_on(
         return STEP_WAIT  # it was the client that had an event
     getsockopt(u.link.end.fd, SOL_SOCKET, SO_ERROR, &error, &size)
     if error == 0:
-        return upconn_connected(w, u, up)
-    b = dialler_backend(table_pool(w.c, up.pool), u.backend)
+        return upconn_connected(w, u, v)
+    b = dialler_backend(table_pool(w.c, v.pool), u.backend)
     if b != NULL:
         dialler_say(w.why, b, b"connect: ", error)
     return STEP_UNREACHED
@@ -240,9 +235,9 @@ cdef STEP upconn_go_on(
 
 # Its time to connect is over, or its backend is dead.
 cdef void upconn_say_late(
-    conns_t* w, const upconn_t* u, const upstream_t* up
+    conns_t* w, const upconn_t* u, const upstream_t* v
 ) noexcept nogil:
-    cdef const backend_t* b = dialler_backend(table_pool(w.c, up.pool), u.backend)
+    cdef const backend_t* b = dialler_backend(table_pool(w.c, v.pool), u.backend)
 
     if u.state == UPCONN_HANDSHAKE:
         snprintf(w.why, sizeof(w.why), b"net/http: TLS handshake timeout")
@@ -255,28 +250,28 @@ cdef void upconn_say_late(
 # In order: is the upstream still the one that was meant; is there an idle connection;
 # dial. Called again while the dial goes on, by whatever event.
 cdef STEP upconn_reach(conns_t* w, exchange_t* x) noexcept nogil:
-    cdef upstream_t* up = upstream_of(w, x)
+    cdef const upstream_t* v = upstream_of(w, x)
     cdef uint16_t failed = 502
     cdef STEP step
 
-    if up == NULL:
+    if v == NULL:
         upconn_leave(w, x, False)
         return STEP_UNKNOWN
     if x.up == NULL:
         if not x.idle_ended:
-            x.up = idle_take(w, up, exchange_repeats(x))
+            x.up = idle_take(w, v, exchange_repeats(x))
         x.idle_ended = 0
         if x.up == NULL:
-            return upconn_dial(w, x, up, failed)
+            return upconn_dial(w, x, v, failed)
         x.up.exchange = x
-        upstream_stats(&w.c.stats, up.state.slot).reused += 1
+        upstream_stats(&w.c.stats, v.state.slot).reused += 1
         return STEP_CONNECTED
     if x.up.connect_timed_out:
-        upconn_say_late(w, x.up, up)
+        upconn_say_late(w, x.up, v)
         failed = 504
     else:
-        step = upconn_go_on(w, x.up, up)
+        step = upconn_go_on(w, x.up, v)
         if step != STEP_UNREACHED:
             return step
     upconn_failed(w, x)
-    return upconn_dial(w, x, up, failed)
+    return upconn_dial(w, x, v, failed)

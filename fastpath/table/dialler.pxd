@@ -17,10 +17,10 @@ cdef struct dial_t:
 # One dial: what it is to be, and what came of it.
 cdef struct attempt_t:
     uint64_t    hash              # of the client, for a ring
+    uint64_t*   retries           # counter of dials behind a failed one; borrowed
     bint        lazy_ack          # the ACK of the handshake travels with first bytes
     bint        kept_alive        # probes by TCP, and no Nagle
     char*       why               # WHY_BYTES for the text of a failure; NULL = none
-    uint64_t*   retries           # counts dials after a failed one
     int         fd                # out: the caller's
     backend_t*  backend           # out: borrowed from the table; counted as active
 
@@ -31,8 +31,8 @@ cdef enum DIAL:
     DIAL_NO_DESCRIPTORS   # or no memory: another backend would not help
 
 # Start to connect to a backend of `pool` that was not tried. Those that fail at once
-# are counted, and the next is tried. Of DIAL_WAIT and DIAL_HOPED the fd and the place in
-# backend.active are the caller's, who arms a timer of pool.connect_ms.
+# are counted, and the next is tried. Of DIAL_WAIT and DIAL_HOPED the fd and the place
+# in backend.active are the caller's, who arms a timer of pool.connect_ms.
 cdef DIAL dialler_next(
     context_t* c, dial_t* d, const pool_t* pool, attempt_t* a
 ) noexcept nogil
@@ -55,7 +55,7 @@ cdef void dialler_say(
     char* why, const backend_t* b, const char* what, int error
 ) noexcept nogil
 
-# The backend of `pool` whose state this is, or NULL if the pool names it no more.
+# The backend of `pool` whose state this is, or NULL if it names it no more.
 cdef backend_t* dialler_backend(
     const pool_t* pool, const backend_state_t* backend
 ) noexcept nogil

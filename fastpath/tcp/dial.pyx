@@ -83,19 +83,17 @@ cdef void dial_start(relays_t* rs, relay_t* r) noexcept nogil:
 cdef bint dial_on(relays_t* rs, relay_t* r) noexcept nogil:
     cdef vip_t* v = table_vip(rs.c, r.vip.slot)
     cdef uint8_t tries = r.dial.tries
+    cdef const pool_t* pool = table_pool(rs.c, v.pool) if v != NULL else NULL
     cdef DIAL dial = DIAL_NO_BACKEND
-    cdef const pool_t* pool = NULL
     cdef attempt_t a
 
     a.hash = r.hash
+    a.retries = &vip_stats(&rs.c.stats, r.vip.slot).retries
     a.lazy_ack = v != NULL and v.listen.client_first
     a.kept_alive = False
     a.why = NULL
-    a.retries = &vip_stats(&rs.c.stats, r.vip.slot).retries
-    if v != NULL:
-        pool = table_pool(rs.c, v.pool)
     while True:
-        if pool != NULL:
+        if v != NULL:
             dial = dialler_next(rs.c, &r.dial, pool, &a)
         if r.dial.tries > tries:
             r.reason = DROP_CONNECT_FAILED
@@ -115,12 +113,12 @@ cdef bint dial_on(relays_t* rs, relay_t* r) noexcept nogil:
         if dialler_exhausted(rs.c.mover.error):
             relay_drop(rs, r, DROP_NO_DESCRIPTORS)
             return False
-        dial_failed(rs, r, pool, DROP_CONNECT_FAILED)
+        dial_failed(rs, r, v, DROP_CONNECT_FAILED)
 
 
 # Leave the backend that did not answer; the relay stays DIALLING.
 cdef void dial_failed(
-    relays_t* rs, relay_t* r, const pool_t* pool, DROP reason
+    relays_t* rs, relay_t* r, const vip_t* v, DROP reason
 ) noexcept nogil:
     cdef backend_state_t* backend = r.backend
 
@@ -129,7 +127,9 @@ cdef void dial_failed(
     r.end[SIDE_UP].writable = 0
     r.backend = NULL
     r.reason = reason
-    dialler_failed(rs.c, &r.dial, pool, backend)
+    dialler_failed(
+        rs.c, &r.dial, table_pool(rs.c, v.pool) if v != NULL else NULL, backend
+    )
     # The last touch: the slot of a backend without relays may be given to another.
     sub_u32(&backend.active, 1)
 
@@ -176,9 +176,7 @@ cdef bint dial_connected(relays_t* rs, relay_t* r) noexcept nogil:
 cdef void dial_next(
     relays_t* rs, relay_t* r, DROP reason
 ) noexcept nogil:
-    cdef const vip_t* v = table_vip(rs.c, r.vip.slot)
-
-    dial_failed(rs, r, table_pool(rs.c, v.pool) if v != NULL else NULL, reason)
+    dial_failed(rs, r, table_vip(rs.c, r.vip.slot), reason)
     dial_on(rs, r)
 
 

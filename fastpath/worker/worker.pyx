@@ -97,7 +97,6 @@ from fastpath.worker.fleet cimport PAUSE_MS, RESETS_MOST, RESET_STEP, post_t
 from fastpath.worker.post cimport worker_collect, worker_mail, worker_unread
 from fastpath.worker.takeover cimport worker_take_table, worker_untaken
 
-
 cdef enum:
     LETTERS = 1024      # in a mailbox: many clients at once handed over
 
