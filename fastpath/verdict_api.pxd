@@ -1,11 +1,16 @@
 # Questions and verdicts between Python and the workers.
 from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free
 from fastpath.base.mailbox cimport letter_t, mailbox_t
 from fastpath.http.verdict cimport verdict_t
+from fastpath.http1.compose cimport edit_t, headers_t
 
 # A Forward or Reply as workers read it. Shared: it lives as long as one of them has it.
 cdef class VerdictBlock:
     cdef verdict_t* verdict      # held
+    cdef edit_t* unused          # behind its text: for the next edit
+
+    cdef _fill_edits(self, headers_t* headers, edits)
 
 # What Python has of an engine's requests.
 cdef class Docket:

@@ -16,8 +16,9 @@ from fastpath.base.mailbox cimport (
     mailbox_pop,
     mailbox_sleep,
 )
-from fastpath.http.verdict cimport edit_t, text_t, verdict_hold, verdict_release
+from fastpath.http.verdict cimport verdict_hold, verdict_release
 from fastpath.http.web cimport RECORDS_MOST, answer_t, question_t, record_t
+from fastpath.http1.compose cimport edit_t, edits_t, headers_t, text_t
 from fastpath.http1.field cimport H_UPGRADE, span_t
 from fastpath.http1.framing cimport BODY_NONE, head_t
 from fastpath.http1.head cimport head_parse_request
@@ -194,7 +195,7 @@ cdef class VerdictBlock:
             parts = [spec.host, spec.prefix, allowed + ","]
         places = [text.add(part) for part in parts]
         self._allocate(bytes(text.bytes), len(edits))
-        self._fill_edits(edits)
+        self._fill_edits(&self.verdict.edits.headers, edits)
         if isinstance(spec, Reply):
             self._fill_reply(spec, places)
         else:
@@ -213,19 +214,22 @@ cdef class VerdictBlock:
         if self.verdict == NULL:
             raise MemoryError
         self.verdict.refs = 1
-        self.verdict.edits = <edit_t*>(<char*>self.verdict + size)
+        self.verdict.edits.text = self.verdict.bytes
+        self.unused = <edit_t*>(<char*>self.verdict + size)
         memcpy(self.verdict.bytes, <const char*>text, len(text))
 
-    def _fill_edits(self, edits):
+    cdef _fill_edits(self, headers_t* headers, edits):
         cdef edit_t* e
 
-        for i, (name, line, absent) in enumerate(edits):
-            e = &self.verdict.edits[i]
+        headers.list = self.unused
+        for name, line, absent in edits:
+            e = self.unused
             e.name = place(name)
             e.line = place(line)
             e.only_absent = absent
-            self.verdict.edit_sizes |= <uint64_t>1 << <int>min(63, e.name.size)
-        self.verdict.edit_count = len(edits)
+            headers.sizes |= <uint64_t>1 << <int>min(63, e.name.size)
+            headers.count += 1
+            self.unused += 1
 
     def _fill_reply(self, spec, places):
         self.verdict.is_reply = True
@@ -235,14 +239,16 @@ cdef class VerdictBlock:
         self.verdict.body = place(places[1])
 
     def _fill_forward(self, spec, places):
-        self.verdict.strip = spec.strip
-        self.verdict.forwarded_for = spec.forwarded_for
-        self.verdict.any_upgrade = spec.upgrades is None
+        cdef edits_t* edits = &self.verdict.edits
+
         self.verdict.ask_on = spec.ask_on
         self.verdict.replay = spec.replay
-        self.verdict.host = place(places[0])
-        self.verdict.prefix = place(places[1])
-        self.verdict.upgrades = place(places[2])
+        edits.strip = spec.strip
+        edits.forwarded_for = spec.forwarded_for
+        edits.any_upgrade = spec.upgrades is None
+        edits.host = place(places[0])
+        edits.prefix = place(places[1])
+        edits.upgrades = place(places[2])
 
 
 cdef class Docket:

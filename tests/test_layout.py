@@ -22,12 +22,12 @@ PACKAGES = {
     """,
     "ring": "rendezvous matching rounds ring",
     "tls": "openssl pem context refusal bio buffers transport endpoint",
-    "http1": "field target framing chunks head",
+    "http1": "field target framing chunks head compose",
     "table": "registry listener table assembly balancer dialler admission",
     "tcp": "proxyhead half relay dial naming batch",
     "udp": "",
     "http": """
-        verdict compose web carry keepset upstream respond client decide request
+        verdict web carry keepset upstream respond client decide request
         tunnel exchange events
     """,
     "worker": "fleet coalesce accept worker",

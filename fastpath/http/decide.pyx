@@ -32,7 +32,6 @@ from fastpath.http.client cimport (
     input_bytes,
     input_drop,
 )
-from fastpath.http.compose cimport compose_request, out_put, out_t, upgrade_allowed
 from fastpath.http.keepset cimport upstream_leave
 from fastpath.http.upstream cimport (
     REACH,
@@ -62,6 +61,7 @@ from fastpath.http.web cimport (
     question_t,
     web_t,
 )
+from fastpath.http1.compose cimport compose_request, out_put, out_t, upgrade_allowed
 from fastpath.http1.framing cimport BODY_SIZED
 from fastpath.http1.head cimport head_parse_request
 from fastpath.table.table cimport http_t
@@ -191,7 +191,7 @@ cdef STEP exchange_obey(web_t* w, exchange_t* x) noexcept nogil:
             x.keep = 0
         return exchange_reply(w, x)
     x.upgrade = w.head.upgrade and x.minor == 1 and (
-        upgrade_allowed(&w.head, input_bytes(x), v)
+        upgrade_allowed(&w.head, input_bytes(x), &v.edits)
     )
     return exchange_reached(w, x, upstream_reach(w, x, False))
 
@@ -229,7 +229,7 @@ cdef STEP exchange_send(web_t* w, exchange_t* x) noexcept nogil:
     o.room = OUT_BYTES
     o.size = 0
     o.full = False
-    compose_request(&o, &w.head, bytes, x.verdict, &x.client, x.upgrade)
+    compose_request(&o, &w.head, bytes, &x.verdict.edits, &x.client, x.upgrade)
     out_put(&o, bytes + w.head.size, x.held - w.head.size)
     if o.full:
         upstream_leave(w, x, False)

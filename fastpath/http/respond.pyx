@@ -23,14 +23,15 @@ from fastpath.http.carry cimport (
     pending_flush,
     pending_send,
 )
-from fastpath.http.compose cimport (
+from fastpath.http.verdict cimport verdict_text
+from fastpath.http.web cimport INFORMATIONAL_MOST, OUT_BYTES, server_t
+from fastpath.http1.compose cimport (
     compose_reply,
     compose_response,
     compose_text,
     out_put,
     out_t,
 )
-from fastpath.http.web cimport INFORMATIONAL_MOST, OUT_BYTES, server_t
 from fastpath.http1.framing cimport BODY_CHUNKED, BODY_TO_EOF, head_t
 from fastpath.http1.head cimport head_parse_response
 from fastpath.tls.transport cimport transport_read, transport_why
@@ -73,7 +74,9 @@ cdef bint respond_verdict(web_t* w, exchange_t* x, const verdict_t* v) noexcept 
     x.response.done = 1
     if v.head.size + v.body.size + 512 > OUT_BYTES:
         # The body goes out of the verdict itself: it is larger than our buffer.
-        compose_reply(&o, v, x.minor, x.keep, True)
+        compose_reply(
+            &o, verdict_text(v, v.head), v.head.size, b"", 0, x.minor, x.keep, True
+        )
         if not out_send(w, x, &o):
             return False
         if x.is_head:
@@ -81,7 +84,10 @@ cdef bint respond_verdict(web_t* w, exchange_t* x, const verdict_t* v) noexcept 
         return pending_send(
             &w.c.mover, &x.to_down, &x.down, v.bytes + v.body.at, v.body.size
         ) == 0
-    compose_reply(&o, v, x.minor, x.keep, x.is_head)
+    compose_reply(
+        &o, verdict_text(v, v.head), v.head.size, verdict_text(v, v.body), v.body.size,
+        x.minor, x.keep, x.is_head,
+    )
     return out_send(w, x, &o)
 
 

@@ -4,6 +4,7 @@
 # remembers or carries it out. A memory belongs to one worker.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastpath.base.addr cimport addr_t
+from fastpath.http1.compose cimport edits_t, text_t
 from fastpath.http1.framing cimport head_t
 from fastpath.table.table cimport part_t
 
@@ -13,38 +14,19 @@ cdef enum:
     MEMORY_MASKS = 64        # keys of different parts, over all vips
     KEY_BYTES_MOST = 8192    # a request with a longer key is asked about each time
 
-# Text inside of verdict_t.bytes.
-cdef struct text_t:
-    uint32_t at
-    uint32_t size
-
-# A header that a verdict takes away, sets or gives where there is none.
-cdef struct edit_t:
-    text_t   name            # lower case
-    text_t   line            # "Name: value\r\n"; empty = take it away
-    uint8_t  only_absent
-
 cdef struct verdict_t:
     uint32_t  refs           # atomic
     uint8_t   is_reply
     uint8_t   close          # the connection after a reply
-    uint8_t   forwarded_for
-    uint8_t   any_upgrade
     uint8_t   replay
     uint16_t  ask_on         # status; 0 = none
     uint16_t  status         # of a reply
     uint32_t  upstream       # slot of a vip that is an upstream ...
     uint64_t  stamp          # ... and the one that was meant
-    uint32_t  strip
-    text_t    host
-    text_t    prefix
-    text_t    upgrades       # ",websocket,spdy/3.1,"
+    edits_t   edits          # of the request; their text is `bytes`
     text_t    head           # of a reply: status line and headers
     text_t    body
-    uint64_t  edit_sizes     # bit n: the name of an edit has n bytes; 63 = more
-    uint32_t  edit_count
-    edit_t*   edits          # borrowed: points behind bytes
-    char      bytes[1]
+    char      bytes[1]       # text, and lists of edits behind it
 
 cdef inline const char* verdict_text(const verdict_t* v, text_t t) noexcept nogil:
     return v.bytes + t.at
