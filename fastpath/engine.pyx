@@ -15,7 +15,7 @@ from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from fastpath.base.linux.atomic cimport acquire_u64, release_ptr, release_u64
+from fastpath.base.linux.atomic cimport acquire_u64, release_ptr
 from fastpath.base.linux.clock cimport clock_us
 from fastpath.base.mailbox cimport (
     LETTER,
@@ -51,8 +51,10 @@ cdef enum:
 cdef class Engine:
     """Workers that forward what a table says. See engine.pyi for the types.
 
+    `verdict_bytes` is how much all of them together may remember of verdicts.
+
     Raises:
-        ValueError: more than 64 workers, or fewer than one.
+        ValueError: more than 64 workers, or fewer than one; odd `verdict_bytes`.
         OSError: no descriptors for the workers.
     """
 
@@ -67,7 +69,10 @@ cdef class Engine:
     cdef object lock
     cdef bint closed
 
-    def __cinit__(self, workers=None, *, pipe_bytes=1048576, bint splice=True):
+    def __cinit__(
+        self, workers=None, *, pipe_bytes=1048576, bint splice=True,
+        verdict_bytes=67108864,
+    ):
         # First: __dealloc__ closes it, and zero is somebody's standard input.
         self.fleet.notices.wake_fd = -1
         self.fleet.questions.wake_fd = -1
@@ -78,6 +83,7 @@ cdef class Engine:
         self.blocks = {}
         self.listening = {}
         self.docket = Docket()
+        self.docket.open(&self.fleet.epochs, &self.fleet.budget, verdict_bytes, count)
         self.threads = []
         self.lock = threading.Lock()
         self.current = TableBlock(0, 0, (), {}, ())
@@ -173,7 +179,7 @@ cdef class Engine:
                 health or {}, sockets or {},
             )
             gone = [key for key in self.listening if key not in table.vips]
-            self.docket.note(blocks, &self.fleet.epoch)
+            self.docket.note(blocks)
             return self._publish(blocks, opened, gone)
 
     def _publish(self, blocks, opened, gone):
@@ -297,7 +303,7 @@ cdef class Engine:
         """Requests that wait for a verdict, oldest first."""
         self._check_open()
         vips = {block.slot: key for key, block in self.blocks.items()}
-        return self.docket.questions(&self.fleet.questions, vips, self.fleet.epoch)
+        return self.docket.questions(&self.fleet.questions, vips)
 
     def records(self):
         """Exchanges that ended, of vips that log; as of the last `questions`."""
@@ -308,16 +314,18 @@ cdef class Engine:
         self._check_open()
         return self.fleet.questions.wake_fd
 
-    def answer(self, question, verdict, *, ttl_s=0.0, key=None):
+    def answer(self, question, verdict, *, ttl_s=0.0, key=None, tag=""):
         """Let the request go on as the Forward or Reply says.
 
-        Requests that agree with it in the parts `key` (all that Http.key names, if
-        None) share the verdict for `ttl_s` seconds. Answers to who has gone, or from
-        before a `forget`, come to nothing; the latter are asked for again.
+        With `ttl_s` > 0, requests that agree with it in the parts `key` share the
+        verdict for so many seconds; `forget(tag)` ends that. Answers to clients that
+        have gone, or from before a `forget`, come to nothing; in the latter case the
+        question comes again.
 
         Raises:
             KeyError: the table has no such upstream.
-            ValueError: a part that Http.key does not name.
+            ValueError: `key` has a part that Http.key does not name, or lacks one that
+                was read of the question, or is None although `ttl_s` > 0; or no tag.
         """
         cdef letter_t letter
 
@@ -327,18 +335,24 @@ cdef class Engine:
             if vip is None or vip.spec.http is None:
                 return
             block = self.docket.take(verdict, self.blocks)
-            docket_letter(&letter, question, block, ttl_s, vip.spec.http.key, key)
+            docket_letter(
+                &letter, question, block, ttl_s, vip.spec.http.key, key, tag,
+                self.docket.tags,
+            )
             try:
                 self._post(question.ticket[0], &letter)
             except EngineError:
                 letter_burn(&letter)
                 raise
 
-    def forget(self):
-        """Withdraw all remembered verdicts, and the questions that were read."""
+    def forget(self, tag=None):
+        """Withdraw remembered verdicts: those with `tag`, or, if None, all.
+
+        So are answers under way, and to questions read before: those come again.
+        """
         self._check_open()
         with self.lock:
-            release_u64(&self.fleet.epoch, self.fleet.epoch + 1)
+            self.docket.tags.forget(tag)
 
     # ---- Watching.
 

@@ -30,6 +30,7 @@ from fastpath.base.stats cimport (
     web_stats,
     web_stats_t,
 )
+from fastpath.http.verdict cimport memory_t
 from fastpath.table.registry cimport Registry, backend_state_t
 from fastpath.tcp.relay cimport RELAY_CHUNK
 from fastpath.worker.fleet cimport fleet_t, worker_t
@@ -39,6 +40,7 @@ from fastpath.api.snapshot import (
     Histogram,
     Notice,
     Stats,
+    VerdictStats,
     VipStats,
     WebStats,
     WorkerStats,
@@ -176,6 +178,19 @@ cdef tally_web(fleet_t* fleet, uint32_t slot):
     )
 
 
+cdef tally_verdicts(fleet_t* fleet):
+    cdef const memory_t* m
+    cdef int i
+
+    entries, evicted, unkept = 0, 0, 0
+    for i in range(fleet.count):
+        m = &fleet.workers[i].web.memory
+        entries += m.count
+        evicted += m.evicted
+        unkept += m.unkept
+    return VerdictStats(entries, load_u64(&fleet.budget.used), evicted, unkept)
+
+
 cdef tally(fleet_t* fleet, Registry registry, dict blocks, generation):
     cdef int i
     vips = [(b.spec, b.slot) for b in blocks.values() if isinstance(b.spec, Vip)]
@@ -204,6 +219,7 @@ cdef tally(fleet_t* fleet, Registry registry, dict blocks, generation):
             b.spec.name: tally_web(fleet, b.slot)
             for b in blocks.values() if isinstance(b.spec, Upstream)
         },
+        verdicts=tally_verdicts(fleet),
     )
 
 

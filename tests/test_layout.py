@@ -16,22 +16,22 @@ CORE = ROOT / "fastpath"
 # Packages of the core from the ground up, and the rooms of each likewise: a file may
 # use what stands before it. `tcp`, `udp` and `http` never import each other.
 PACKAGES = {
-    "api": "errors checks policy tlsspec spec snapshot",
+    "api": "errors checks question policy tlsspec spec snapshot",
     "base": """
         linux addr timer slab stats pipe poller mailbox limit spill socket context
     """,
     "ring": "rendezvous matching rounds ring",
-    "tls": "openssl pem context refusal bio buffers transport endpoint",
+    "tls": "openssl pem context refusal bio buffers transport peer endpoint",
     "http1": "field target framing chunks head compose",
     "table": "registry listener table assembly balancer dialler admission",
     "tcp": "proxyhead half relay dial naming batch",
     "udp": "",
     "http": """
-        verdict web carry keepset upstream respond client decide request
+        key verdict web carry keepset upstream respond client decide request
         tunnel exchange events
     """,
     "worker": "fleet coalesce accept worker",
-    "": "verdict_api stats_report engine",
+    "": "verdict_block verdict_tags verdict_api stats_report engine",
 }
 NEIGHBOURS = ("tcp", "udp", "http")
 FLOORS = [

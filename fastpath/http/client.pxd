@@ -4,6 +4,7 @@ from fastpath.base.addr cimport addr_t
 from fastpath.base.context cimport context_t
 from fastpath.base.mailbox cimport mailbox_t
 from fastpath.base.stats cimport DROP
+from fastpath.http.verdict cimport budget_t, epochs_t
 from fastpath.http.web cimport exchange_t, web_t
 from fastpath.table.table cimport http_t, table_vip, vip_t
 
@@ -14,9 +15,10 @@ cdef enum STEP:
     STEP_TURN               # its turn is over, it would go on
     STEP_GONE               # the exchange is no more
 
-# `questions` and `epoch` are shared with Python. Return 0 or -ENOMEM.
+# All three are shared by the workers of an engine. Return 0 or -ENOMEM.
 cdef int web_init(
-    web_t* w, context_t* c, mailbox_t* questions, uint64_t* epoch
+    web_t* w, context_t* c, mailbox_t* questions, const epochs_t* epochs,
+    budget_t* budget,
 ) noexcept nogil
 
 # Drops what is still live.

@@ -1,7 +1,7 @@
 """A client's connection: its memory, its deadlines, replies of our own, its end."""
 
 from libc.errno cimport EAGAIN, ENOMEM
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -84,17 +84,18 @@ from fastpath.tls.transport cimport (
 # ---- Memory.
 
 cdef int web_init(
-    web_t* w, context_t* c, mailbox_t* questions, uint64_t* epoch
+    web_t* w, context_t* c, mailbox_t* questions, const epochs_t* epochs,
+    budget_t* budget,
 ) noexcept nogil:
     memset(w, 0, sizeof(web_t))
     w.c = c
     w.questions = questions
-    w.epoch = epoch
+    w.epochs = epochs
     w.run_first = SLAB_NONE
     w.run_last = SLAB_NONE
     slab_init(&w.exchanges, sizeof(exchange_t))
     slab_init(&w.servers, sizeof(server_t))
-    memory_init(&w.memory, clock_us() * <uint64_t>0x9E3779B97F4A7C15 + c.worker)
+    memory_init(&w.memory, budget, epochs)
     w.out = <char*>malloc(OUT_BYTES)
     return 0 if w.out != NULL else -ENOMEM
 

@@ -6,7 +6,6 @@ from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from fastpath.base.linux.atomic cimport acquire_u64
 from fastpath.base.linux.file cimport close
 from fastpath.base.mailbox cimport (
     LETTER_ANSWER,
@@ -33,6 +32,7 @@ from fastpath.http.client cimport (
     input_drop,
 )
 from fastpath.http.keepset cimport upstream_leave
+from fastpath.http.key cimport asked_t
 from fastpath.http.upstream cimport (
     REACH,
     REACH_GONE,
@@ -44,7 +44,7 @@ from fastpath.http.upstream cimport (
     upstream_repeats,
 )
 from fastpath.http.verdict cimport (
-    asked_t,
+    epochs_allow,
     memory_find,
     memory_keep,
     verdict_hold,
@@ -65,6 +65,7 @@ from fastpath.http1.compose cimport compose_request, out_put, out_t, upgrade_all
 from fastpath.http1.framing cimport BODY_SIZED
 from fastpath.http1.head cimport head_parse_request
 from fastpath.table.table cimport http_t
+from fastpath.tls.peer cimport peer_certificate
 
 
 # ---- Verdicts.
@@ -80,6 +81,7 @@ cdef bint exchange_asks(web_t* w, exchange_t* x, asked_t* a) noexcept nogil:
     a.head = &w.head
     a.bytes = input_bytes(x)
     a.client = &x.client
+    a.ssl = x.down.ssl
     return True
 
 
@@ -103,7 +105,7 @@ cdef STEP exchange_decide(web_t* w, exchange_t* x, uint16_t refused) noexcept no
     if not exchange_asks(w, x, &a):
         return exchange_orphan(w, x)
     if not refused:
-        v = memory_find(&w.memory, &a, acquire_u64(w.epoch), w.c.now_ms)
+        v = memory_find(&w.memory, &a, w.c.now_ms)
     if v == NULL:
         return exchange_ask(w, x, refused)
     verdict_hold(v)
@@ -116,12 +118,13 @@ cdef STEP exchange_decide(web_t* w, exchange_t* x, uint16_t refused) noexcept no
 cdef STEP exchange_ask(web_t* w, exchange_t* x, uint16_t refused) noexcept nogil:
     cdef http_t* http = http_of(w, x)
     cdef uint32_t size = w.head.size
+    cdef int certificate = peer_certificate(x.down.ssl, NULL)
     cdef question_t* q
     cdef letter_t letter
 
     if http == NULL:
         return exchange_orphan(w, x)
-    q = <question_t*>malloc(sizeof(question_t) + size)
+    q = <question_t*>malloc(sizeof(question_t) + size + certificate)
     if q == NULL:
         return exchange_say(w, x, 503, b"out of memory")
     x.asks += 1
@@ -133,7 +136,10 @@ cdef STEP exchange_ask(web_t* w, exchange_t* x, uint16_t refused) noexcept nogil
     q.refused = refused
     q.client = x.client
     q.size = size
+    q.certificate_size = certificate
     memcpy(q.head, input_bytes(x), size)
+    if certificate > 0:
+        peer_certificate(x.down.ssl, <unsigned char*>q.head + size)
     memset(&letter, 0, sizeof(letter))
     letter.kind = LETTER_QUESTION
     letter.fd = -1
@@ -153,7 +159,6 @@ cdef exchange_t* decide_answered(
 ) noexcept nogil:
     cdef answer_t* a = <answer_t*>letter.load
     cdef exchange_t* x = <exchange_t*>slab_find(&w.exchanges, a.index, a.generation)
-    cdef bint current = acquire_u64(w.epoch) == a.epoch
     cdef asked_t asked
     cdef STEP step
 
@@ -163,7 +168,7 @@ cdef exchange_t* decide_answered(
         return NULL
     head_again(w, x)
     x.deadline_ms = 0
-    if not current:
+    if a.stale or not epochs_allow(w.epochs, a.moment, a.tag):
         # Decided under what was withdrawn meanwhile.
         verdict_release(a.verdict)
         step = exchange_ask(w, x, 0)
@@ -173,8 +178,8 @@ cdef exchange_t* decide_answered(
     else:
         if a.ttl_ms > 0:
             memory_keep(
-                &w.memory, &asked, a.parts, a.verdict, a.epoch,
-                w.c.now_ms + a.ttl_ms,
+                &w.memory, &asked, a.mask, a.verdict, a.tag, a.moment,
+                w.c.now_ms + a.ttl_ms, w.c.now_ms,
             )
         x.verdict = a.verdict
         step = exchange_obey(w, x)

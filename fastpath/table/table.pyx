@@ -33,6 +33,7 @@ PARTS = {
     ":upgrade": PART_UPGRADE,
     ":source": PART_SOURCE,
     ":body": PART_BODY,
+    ":certificate": PART_CERTIFICATE,
 }
 
 

@@ -2,6 +2,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 from fastpath.base.context cimport context_t
 from fastpath.base.mailbox cimport mailbox_t
+from fastpath.http.verdict cimport budget_t, epochs_t
 from fastpath.http.web cimport web_t
 from fastpath.table.listener cimport listener_t
 from fastpath.tcp.batch cimport burst_t
@@ -26,7 +27,8 @@ cdef struct fleet_t:
     void*       table                   # atomic; table_t*, Python writes
     mailbox_t   notices
     mailbox_t   questions               # of requests whose verdict nobody remembers
-    uint64_t    epoch                   # atomic; of verdicts in force, Python writes
+    epochs_t    epochs                  # of verdicts in force, Python writes
+    budget_t    budget                  # of memories of verdicts
 
 cdef struct worker_t:
     fleet_t*     fleet           # borrowed
