@@ -20,12 +20,13 @@ the GIL.
 """
 
 from fastpath.api.errors import EngineError, TableError
-from fastpath.api.policy import Forward, Http, Question, Reply
+from fastpath.api.policy import Certificate, Forward, Http, Question, Reply
 from fastpath.api.snapshot import (
     BackendStats,
     Histogram,
     Notice,
     Stats,
+    VerdictStats,
     VipStats,
     WebStats,
     WorkerStats,
@@ -38,6 +39,7 @@ from fastpath.table.delta import Table
 __all__ = [
     "Backend",
     "BackendStats",
+    "Certificate",
     "ClientTls",
     "Delta",
     "Engine",
@@ -55,6 +57,7 @@ __all__ = [
     "Table",
     "TableError",
     "Upstream",
+    "VerdictStats",
     "Vip",
     "VipStats",
     "WebStats",

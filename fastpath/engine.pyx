@@ -13,7 +13,6 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint32_t
 from libc.string cimport memset
 
-from fastpath.base.linux.atomic cimport release_u64
 from fastpath.base.linux.clock cimport clock_us
 from fastpath.base.mailbox cimport (
     LETTER,
@@ -48,8 +47,10 @@ PATIENCE_S = 1.0         # for workers to take over a table, where a caller wait
 cdef class Engine:
     """Workers that forward what a table says. See engine.pyi for the types.
 
+    `verdict_bytes` is how much all of them together may remember of verdicts.
+
     Raises:
-        ValueError: more than 64 workers, or fewer than one.
+        ValueError: more than 64 workers, or fewer than one; odd `verdict_bytes`.
         OSError: no descriptors for the workers.
     """
 
@@ -60,7 +61,10 @@ cdef class Engine:
     cdef object lock
     cdef bint closed
 
-    def __cinit__(self, workers=None, *, pipe_bytes=1048576, bint splice=True):
+    def __cinit__(
+        self, workers=None, *, pipe_bytes=1048576, bint splice=True,
+        verdict_bytes=67108864,
+    ):
         # First: __dealloc__ closes it, and zero is somebody's standard input.
         self.fleet.notices.wake_fd = -1
         self.fleet.questions.wake_fd = -1
@@ -69,6 +73,7 @@ cdef class Engine:
             raise ValueError(f"workers: {count} is not in 1-{WORKERS_MOST}")
         self.tables = Publisher(count)
         self.docket = Docket()
+        self.docket.open(&self.fleet.epochs, &self.fleet.budget, verdict_bytes, count)
         self.threads = []
         self.lock = threading.Lock()
         self.tables.begin(&self.fleet)
@@ -180,7 +185,7 @@ cdef class Engine:
 
     cdef _change(self, delta, health, sockets):
         changed = self.tables.change(delta, health or {}, sockets or {})
-        self.docket.note(changed, &self.fleet.epoch)
+        self.docket.note(changed)
         return self.tables.current.generation
 
     def settle(self, wait_s=PATIENCE_S):
@@ -250,7 +255,7 @@ cdef class Engine:
         """Requests that wait for a verdict, oldest first."""
         self._check_open()
         return self.docket.questions(
-            &self.fleet.questions, self.tables.registry.vips, self.fleet.epoch
+            &self.fleet.questions, self.tables.registry.vips
         )
 
     def records(self):
@@ -262,16 +267,17 @@ cdef class Engine:
         self._check_open()
         return self.fleet.questions.wake_fd
 
-    def answer(self, question, verdict, *, ttl_s=0.0, key=None):
+    def answer(self, question, verdict, *, ttl_s=0.0, key=None, tag=""):
         """Let the request go on as the Forward or Reply says.
 
-        Requests that agree with it in the parts `key` (all that Http.key names, if
-        None) share the verdict for `ttl_s` seconds. Answers for closed clients are
-        ignored; those from before a `forget` are asked for again.
+        With `ttl_s` > 0, requests that agree with it in the parts `key` share the
+        verdict for so many seconds; `forget(tag)` ends that. Answers for closed clients
+        are ignored; those from before a `forget` are asked for again.
 
         Raises:
             KeyError: the table has no such upstream.
-            ValueError: a part that Http.key does not name.
+            ValueError: `key` has a part that Http.key does not name, or lacks one that
+                was read of the question, or is None although `ttl_s` > 0; or no tag.
         """
         cdef letter_t letter
 
@@ -281,18 +287,24 @@ cdef class Engine:
             if vip is None or vip.spec.http is None:
                 return
             block = self.docket.take(verdict, self.tables.state.upstreams)
-            docket_letter(&letter, question, block, ttl_s, vip.spec.http.key, key)
+            docket_letter(
+                &letter, question, block, ttl_s, vip.spec.http.key, key, tag,
+                self.docket.tags,
+            )
             try:
                 self._post(question.ticket[0], &letter)
             except MemoryError:
                 letter_burn(&letter)
                 raise
 
-    def forget(self):
-        """Withdraw all remembered verdicts, and the questions that were read."""
+    def forget(self, tag=None):
+        """Withdraw remembered verdicts: those with `tag`, or, if None, all.
+
+        So are answers under way, and to questions read before: those come again.
+        """
         self._check_open()
         with self.lock:
-            release_u64(&self.fleet.epoch, self.fleet.epoch + 1)
+            self.docket.tags.forget(tag)
 
     # ---- Watching.
 

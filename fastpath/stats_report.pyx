@@ -29,6 +29,7 @@ from fastpath.base.stats cimport (
     vip_stats_t,
     web_stats_t,
 )
+from fastpath.http.verdict cimport memory_t
 from fastpath.table.registry cimport Registry, backend_state_t
 from fastpath.worker.fleet cimport fleet_t, worker_t
 
@@ -37,6 +38,7 @@ from fastpath.api.snapshot import (
     Histogram,
     Notice,
     Stats,
+    VerdictStats,
     VipStats,
     WebStats,
     WorkerStats,
@@ -196,6 +198,19 @@ cdef report_web(fleet_t* fleet, uint32_t slot, bint upstream):
     )
 
 
+cdef report_verdicts(fleet_t* fleet):
+    cdef const memory_t* m
+    cdef int i
+
+    entries, evicted, unkept = 0, 0, 0
+    for i in range(fleet.count):
+        m = &fleet.workers[i].http.memory
+        entries += m.count
+        evicted += m.evicted
+        unkept += m.unkept
+    return VerdictStats(entries, load_u64(&fleet.budget.used), evicted, unkept)
+
+
 cdef report(
     fleet_t* fleet, Registry registry, dict vips, dict upstreams, backends, generation
 ):
@@ -224,6 +239,7 @@ cdef report(
             name: report_web(fleet, block.slot, True)
             for name, block in upstreams.items()
         },
+        verdicts=report_verdicts(fleet),
     )
 
 

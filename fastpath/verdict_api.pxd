@@ -1,39 +1,43 @@
 # Questions and verdicts between Python and the workers.
 from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free
 from fastpath.base.mailbox cimport letter_t, mailbox_t
-from fastpath.http.verdict cimport verdict_t
+from fastpath.http.verdict cimport budget_t, epochs_t
 from fastpath.table.registry cimport Numbers
-
-# A Forward or Reply as workers read it. Shared: it lives as long as one of them has it.
-cdef class VerdictBlock:
-    cdef verdict_t* verdict      # held
+from fastpath.verdict_block cimport VerdictBlock
+from fastpath.verdict_tags cimport Tags
 
 # What Python has of an engine's requests.
 cdef class Docket:
     cdef dict blocks             # (verdict, slot, stamp) -> VerdictBlock
     cdef object ended            # deque of the last Records that nobody asked for yet
     cdef dict meant              # slot -> vip and its Http.key, as last seen
+    cdef Tags tags               # and what was withdrawn
+
+    # What the workers share, and the bytes that they may remember together; ValueError
+    # if that is no size.
+    cdef open(self, epochs_t* epochs, budget_t* budget, most, int workers)
 
     # These VipBlocks change, by key; None = goes. What is remembered by slot and parts
     # is withdrawn if either has come to mean something else.
-    cdef note(self, dict changes, uint64_t* epoch)
+    cdef note(self, dict changes)
 
-    # All Questions that wait; `vips` knows keys by slot. `epoch` is the one of now.
-    cdef list questions(self, mailbox_t* m, Numbers vips, uint64_t epoch)
+    # All Questions that wait; `vips` knows keys by slot.
+    cdef list questions(self, mailbox_t* m, Numbers vips)
 
     # All Records since the last call.
     cdef list records(self)
 
-    cdef _read(
-        self, const letter_t* letter, list questions, Numbers vips, uint64_t epoch
-    )
+    cdef _read(self, const letter_t* letter, list questions, Numbers vips)
 
     # Compile a verdict; the same one again costs nothing. `upstreams` are the
     # UpstreamBlocks by name; KeyError if there is no such upstream.
     cdef VerdictBlock take(self, verdict, dict upstreams)
 
 # A letter that answers `question` with a verdict, to be shared as `key`, parts among
-# `names`, says. ValueError if `names` has not all of them.
+# `names`, says, and to be withdrawn as `tag`. ValueError if `names` lacks one of them,
+# or if the verdict may not be remembered so.
 cdef docket_letter(
-    letter_t* letter, question, VerdictBlock block, ttl_s, names, key
+    letter_t* letter, question, VerdictBlock block, ttl_s, names, key, str tag,
+    Tags tags,
 )

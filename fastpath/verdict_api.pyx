@@ -1,13 +1,11 @@
-"""Python's side of verdicts: questions as values, verdicts compiled into one block."""
+"""Python's side of requests: questions and records as values, answers as letters."""
 
 from collections import deque
-from http import HTTPStatus
 
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from fastpath.base.addr cimport addr_text
-from fastpath.base.linux.atomic cimport release_u64
 from fastpath.base.linux.socket cimport AF_INET, AF_INET6
 from fastpath.base.mailbox cimport (
     LETTER_ANSWER,
@@ -16,16 +14,21 @@ from fastpath.base.mailbox cimport (
     mailbox_pop,
     mailbox_sleep,
 )
+from fastpath.http.key cimport DEPTH_SHIFT, mask_t
 from fastpath.http.state cimport RECORDS_MOST, answer_t, question_t, record_t
-from fastpath.http.verdict cimport edit_t, text_t, verdict_hold, verdict_release
+from fastpath.http.verdict cimport budget_init, budget_t, epochs_t, verdict_hold
 from fastpath.http1.field cimport H_UPGRADE, span_t
 from fastpath.http1.framing cimport BODY_NONE, head_t
 from fastpath.http1.head cimport head_parse_request
 from fastpath.table.block cimport UpstreamBlock
+from fastpath.tls.peer cimport certificate_read
 
-from fastpath.api.policy import Forward, Question, Record, Reply
+from fastpath.api.policy import Certificate, Forward, Question, Record
+from fastpath.api.question import PATH, SEGMENT, depth_of
 
 MAX_TTL_S = 1e9
+TAG_MOST = 256        # characters
+MEMORY_MOST = 1 << 40  # bytes
 VERDICTS_MOST = 4096
 SHELVED_MOST = 16384  # bytes of a reply that is worth to be kept compiled
 
@@ -34,17 +37,28 @@ cdef str text_of(const char* bytes, span_t s):
     return bytes[s.at:s.at + s.size].decode("latin-1")
 
 
+# Every line of it: all of them are sent on.
 cdef str upgrade_of(const head_t* h, const char* bytes):
     cdef int i
 
-    if h.upgrade:
-        for i in range(h.count):
-            if h.headers[i].known == H_UPGRADE:
-                return text_of(bytes, h.headers[i].value)
-    return ""
+    if not h.upgrade:
+        return ""
+    return ", ".join([
+        text_of(bytes, h.headers[i].value)
+        for i in range(h.count) if h.headers[i].known == H_UPGRADE
+    ])
 
 
-cdef object question_of(const question_t* q, tuple vip, uint64_t epoch):
+cdef object certificate_of(const question_t* q):
+    cdef const char* bytes = &q.head[0]
+
+    if q.certificate_size == 0:
+        return None
+    der = bytes[q.size:q.size + q.certificate_size]
+    return Certificate(*certificate_read(der), der)
+
+
+cdef object question_of(const question_t* q, tuple vip, uint64_t moment):
     cdef head_t h
     cdef const char* bytes = &q.head[0]
     cdef int i
@@ -56,7 +70,7 @@ cdef object question_of(const question_t* q, tuple vip, uint64_t epoch):
         for i in range(h.count)
     ]
     return Question(
-        ticket=(q.worker, q.index, q.generation, q.asks, epoch),
+        ticket=(q.worker, q.index, q.generation, q.asks, moment),
         vip=vip,
         source=addr_text(&q.client) if has_ip else "",
         method=text_of(bytes, h.method),
@@ -69,6 +83,7 @@ cdef object question_of(const question_t* q, tuple vip, uint64_t epoch):
         body=h.body != BODY_NONE,
         refused=q.refused,
         headers=tuple(headers),
+        certificate=certificate_of(q),
     )
 
 
@@ -91,158 +106,66 @@ cdef object record_of(const record_t* r, tuple vip):
 
 # ---- Answers.
 
-cdef int parts_of(names, key) except -1:
-    """Bits of the parts `key` among `names`."""
+cdef mask_t mask_of(names, key) except? 0:
+    """The parts `key` among `names`, see mask_t."""
+    cdef mask_t mask = 0
+    cdef int depth = 0
+
+    whole = PATH in key
+    for part in key:
+        name = part
+        if part != SEGMENT and depth_of(part) > 0:
+            name = PATH
+            if not whole:
+                depth = max(depth, depth_of(part))
+        if name not in names:
+            raise ValueError(f"Http.key does not name {name}")
+        mask |= <mask_t>1 << <int>names.index(name)
+    return mask | <mask_t>depth << DEPTH_SHIFT
+
+
+cdef check_answer(question, ttl_s, key, tag):
+    if not ttl_s >= 0:
+        raise ValueError(f"a verdict cannot live for {ttl_s} s")
+    if not isinstance(tag, str) or len(tag) > TAG_MOST:
+        raise ValueError(f"a tag is text of at most {TAG_MOST} characters")
+    if ttl_s == 0:
+        return
     if key is None:
-        return (1 << len(names)) - 1
-    unknown = [part for part in key if part not in names]
-    if unknown:
-        raise ValueError(f"Http.key does not name {', '.join(unknown)}")
-    return sum(1 << names.index(part) for part in set(key))
+        raise ValueError("a verdict that is remembered needs a key")
+    unnamed = question.unnamed(key)
+    if unnamed:
+        raise ValueError(f"its key does not name {', '.join(unnamed)}, which was read")
 
 
 cdef docket_letter(
-    letter_t* letter, question, VerdictBlock block, ttl_s, names, key
+    letter_t* letter, question, VerdictBlock block, ttl_s, names, key, str tag,
+    Tags tags,
 ):
     cdef answer_t* answer
-    cdef int parts = parts_of(names, key)
+    cdef mask_t mask
 
-    if not ttl_s >= 0:
-        raise ValueError(f"a verdict cannot live for {ttl_s} s")
-    _, index, generation, asks, epoch = question.ticket
+    key = key if key is None else tuple(key)
+    check_answer(question, ttl_s, key, tag)
+    mask = mask_of(names, key or ())
+    _, index, generation, asks, moment = question.ticket
     answer = <answer_t*>calloc(1, sizeof(answer_t))
     if answer == NULL:
         raise MemoryError
-    answer.epoch = epoch
+    answer.stale = not tags.is_current(moment, tag)
+    answer.tag = tags.slot(tag)
+    answer.moment = tags.now  # after slot(), which may make it void to have been before
     answer.ttl_ms = <uint64_t>(min(ttl_s, MAX_TTL_S) * 1000)
     answer.index = index
     answer.generation = generation
     answer.asks = asks
-    answer.parts = parts
+    answer.mask = mask
     verdict_hold(block.verdict)
     answer.verdict = block.verdict
     memset(letter, 0, sizeof(letter_t))
     letter.kind = LETTER_ANSWER
     letter.fd = -1
     letter.load = answer
-
-
-# ---- Verdicts.
-
-class Text:
-    """The text of a verdict, growing; each part is named by where it begins."""
-
-    def __init__(self):
-        self.bytes = bytearray()
-
-    def add(self, part):
-        """Append text or bytes; return (place, size)."""
-        data = part.encode("latin-1") if isinstance(part, str) else part
-        at = len(self.bytes)
-        self.bytes += data
-        return at, len(data)
-
-
-cdef text_t place(tuple where):
-    cdef text_t t
-    t.at = where[0]
-    t.size = where[1]
-    return t
-
-
-cdef str reply_head(spec):
-    try:
-        phrase = HTTPStatus(spec.status).phrase
-    except ValueError:
-        phrase = ""
-    lines = [f"HTTP/1.1 {spec.status} {phrase}"]
-    lines += [f"{name}: {value}" for name, value in spec.headers]
-    if spec.status != 204 and spec.status != 304:
-        lines.append(f"Content-Length: {len(spec.body)}")
-    return "\r\n".join(lines) + "\r\n"
-
-
-# (name, line, only if absent) of what a Forward does to headers; the last word counts.
-cdef list edits_of(spec):
-    edits = {name.lower(): (name.lower(), "", False) for name in spec.remove}
-    for name, value in spec.set:
-        line = f"{name}: {value}\r\n"
-        before = edits.get(name.lower(), ("", "", False))[1]
-        edits[name.lower()] = (name.lower(), before + line, False)
-    given = {}
-    for name, value in spec.default:
-        if name.lower() not in edits:
-            line = given.get(name.lower(), "") + f"{name}: {value}\r\n"
-            given[name.lower()] = line
-    edits.update((name, (name, line, True)) for name, line in given.items())
-    return list(edits.values())
-
-
-cdef class VerdictBlock:
-    """Compiled from a Forward or Reply; `upstream` is the slot of its upstream."""
-
-    def __cinit__(self, spec, uint32_t upstream=0, uint64_t stamp=0):
-        text = Text()
-        edits = [] if isinstance(spec, Reply) else [
-            (text.add(name), text.add(line), absent)
-            for name, line, absent in edits_of(spec)
-        ]
-        if isinstance(spec, Reply):
-            parts = [reply_head(spec), spec.body]
-        else:
-            allowed = "".join(f",{name.lower()}" for name in spec.upgrades or ())
-            parts = [spec.host, spec.prefix, allowed + ","]
-        places = [text.add(part) for part in parts]
-        self._allocate(bytes(text.bytes), len(edits))
-        self._fill_edits(edits)
-        if isinstance(spec, Reply):
-            self._fill_reply(spec, places)
-        else:
-            self._fill_forward(spec, places)
-            self.verdict.upstream = upstream
-            self.verdict.stamp = stamp
-
-    def __dealloc__(self):
-        verdict_release(self.verdict)
-
-    def _allocate(self, bytes text, size_t edits):
-        cdef size_t size = sizeof(verdict_t) + len(text)
-
-        size += -size % 16
-        self.verdict = <verdict_t*>calloc(1, size + edits * sizeof(edit_t))
-        if self.verdict == NULL:
-            raise MemoryError
-        self.verdict.refs = 1
-        self.verdict.edits = <edit_t*>(<char*>self.verdict + size)
-        memcpy(self.verdict.bytes, <const char*>text, len(text))
-
-    def _fill_edits(self, edits):
-        cdef edit_t* e
-
-        for i, (name, line, absent) in enumerate(edits):
-            e = &self.verdict.edits[i]
-            e.name = place(name)
-            e.line = place(line)
-            e.only_absent = absent
-            self.verdict.edit_sizes |= <uint64_t>1 << <int>min(63, e.name.size)
-        self.verdict.edit_count = len(edits)
-
-    def _fill_reply(self, spec, places):
-        self.verdict.is_reply = True
-        self.verdict.status = spec.status
-        self.verdict.close = spec.close
-        self.verdict.head = place(places[0])
-        self.verdict.body = place(places[1])
-
-    def _fill_forward(self, spec, places):
-        self.verdict.strip = spec.strip
-        self.verdict.forwarded_for = spec.forwarded_for
-        self.verdict.any_upgrade = spec.upgrades is None
-        self.verdict.ask_on = spec.ask_on
-        self.verdict.replay = spec.replay
-        self.verdict.host = place(places[0])
-        self.verdict.prefix = place(places[1])
-        self.verdict.upgrades = place(places[2])
 
 
 cdef class Docket:
@@ -252,17 +175,24 @@ cdef class Docket:
         self.blocks = {}
         self.ended = deque(maxlen=RECORDS_MOST)
         self.meant = {}
+        self.tags = Tags()
 
-    cdef note(self, dict changes, uint64_t* epoch):
+    cdef open(self, epochs_t* epochs, budget_t* budget, most, int workers):
+        if not 0 <= most <= MEMORY_MOST:
+            raise ValueError(f"verdict_bytes: {most} is not in 0-{MEMORY_MOST}")
+        budget_init(budget, most, workers)
+        self.tags.epochs = epochs
+
+    cdef note(self, dict changes):
         meant = {
             block.slot: (key, block.spec.http.key) for key, block in changes.items()
             if block is not None and block.spec.http is not None
         }
         if any([self.meant.get(slot, said) != said for slot, said in meant.items()]):
-            release_u64(epoch, epoch[0] + 1)
+            self.tags.forget(None)
         self.meant.update(meant)
 
-    cdef list questions(self, mailbox_t* m, Numbers vips, uint64_t epoch):
+    cdef list questions(self, mailbox_t* m, Numbers vips):
         cdef letter_t letter
 
         questions = []
@@ -270,13 +200,11 @@ cdef class Docket:
         mailbox_clear(m)
         mailbox_sleep(m)
         while mailbox_pop(m, &letter):
-            self._read(&letter, questions, vips, epoch)
+            self._read(&letter, questions, vips)
             free(letter.load)
         return questions
 
-    cdef _read(
-        self, const letter_t* letter, list questions, Numbers vips, uint64_t epoch
-    ):
+    cdef _read(self, const letter_t* letter, list questions, Numbers vips):
         cdef question_t* q = <question_t*>letter.load
         cdef record_t* r = <record_t*>letter.load
 
@@ -286,7 +214,7 @@ cdef class Docket:
         if letter.kind == LETTER_RECORD:
             self.ended.append(record_of(r, vip))
         else:
-            questions.append(question_of(q, vip, epoch))
+            questions.append(question_of(q, vip, self.tags.now))
 
     cdef list records(self):
         records = list(self.ended)

@@ -258,10 +258,20 @@ class Dataplane:
         *,
         ttl_s: float,
         key: tuple[str, ...],
+        tag: str = "",
     ) -> None:
-        """Let a request go on. An answer for a closed client is ignored."""
+        """Let a request go on. An answer for a closed client is ignored.
+
+        A verdict whose key lacks a part that was read is a bug of its policy: it holds
+        for this request, and is not remembered.
+        """
         try:
-            self._engine.answer(question, verdict, ttl_s=ttl_s, key=key)
+            try:
+                self._engine.answer(question, verdict, ttl_s=ttl_s, key=key, tag=tag)
+            except ValueError as error:
+                extra = {"why": str(error), "bug": True}
+                logger.error("core does not remember a verdict", extra=extra)
+                self._engine.answer(question, verdict)
         except (KeyError, fastpath.EngineError) as error:
             logger.error("core did not take a verdict", extra={"why": str(error)})
 
@@ -269,9 +279,9 @@ class Dataplane:
         """Return the exchanges that ended since, of vips that log theirs."""
         return self._engine.records()
 
-    def forget(self) -> None:
-        """Withdraw every verdict that is remembered."""
-        self._engine.forget()
+    def forget(self, tag: str | None = None) -> None:
+        """Withdraw the verdicts that are remembered with `tag`, or, if None, all."""
+        self._engine.forget(tag)
 
     def close(self) -> None:
         """Stop the workers and reset what still lives."""

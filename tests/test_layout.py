@@ -16,23 +16,23 @@ CORE = ROOT / "fastpath"
 # Packages of the core from the ground up, and the rooms of each likewise: a file may
 # use what stands before it. `tcp`, `udp` and `http` never import each other.
 PACKAGES = {
-    "api": "errors checks policy tlsspec spec snapshot",
+    "api": "errors checks question policy tlsspec spec snapshot",
     "base": """
         linux addr timer slab stats pipe poller mailbox limit spill socket end half
         context
     """,
     "ring": "rendezvous matching rounds ring",
-    "tls": "openssl pem context refusal bio buffers transport endpoint",
-    "http1": "field target framing chunks head",
+    "tls": "openssl pem context refusal bio buffers transport peer endpoint",
+    "http1": "field target framing chunks head compose",
     "table": "registry listener table block delta draft balancer dialler admission",
     "tcp": "proxyhead relay dial naming batch",
     "udp": "",
     "http": """
-        verdict compose state record body idle conn reply upconn request question
+        key verdict state record body idle conn reply upconn request question
         response tunnel exchange events
     """,
     "worker": "fleet changes coalesce accept post takeover worker",
-    "": "verdict_api stats_report publisher engine",
+    "": "verdict_block verdict_tags verdict_api stats_report publisher engine",
 }
 NEIGHBOURS = ("tcp", "udp", "http")
 FLOORS = [

@@ -1,9 +1,9 @@
 """The words for HTTP between Python and the core: Http, Question, verdicts.
 
 A listener with `Http` parses requests. One whose verdict is not remembered becomes a
-Question; Python answers with a verdict (Forward or Reply), and says which parts of the
-request it depended on: requests that agree in those need no Python until `ttl_s` is
-over. All of these are frozen values, checked when they are made.
+Question (see question.py); Python answers with a verdict (Forward or Reply), and says
+which parts of the request it depended on: requests that agree in those need no Python
+until `ttl_s` is over. All of these are frozen values, checked when they are made.
 """
 
 import re
@@ -11,13 +11,25 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from fastpath.api.checks import check, check_count, check_seconds, check_text
+from fastpath.api.question import Certificate, Pairs, Question
+
+__all__ = [
+    "Certificate",
+    "Forward",
+    "Http",
+    "Question",
+    "Record",
+    "Reply",
+]
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
-# Parts of a request that a verdict may depend on, beside headers by name. ":segment" is
-# what a path begins with, up to its second slash; of a path with escapes, or with
-# segments that are empty or begin with a dot, it is the whole.
+# Parts of a request that a verdict may depend on, beside headers by name. ":path/n" of
+# an answer's key, with n = 1 to 15, is the path up to its n-th segment and the slash
+# behind that, and needs ":path" in Http.key; of a path with escapes, or with segments
+# that are empty or begin with a dot, it is the whole. ":segment" is ":path/1", and goes
+# by its own name. ":certificate" is that of the client.
 PARTS = (
     ":method",
     ":host",
@@ -27,6 +39,7 @@ PARTS = (
     ":upgrade",
     ":source",
     ":body",
+    ":certificate",
 )
 MAX_KEY_PARTS = 16
 MAX_REPLY_BYTES = 1 << 20
@@ -45,8 +58,6 @@ FRAMING = {
     "upgrade",
 }
 BODILESS = (204, 304)
-
-Pairs = tuple[tuple[str, str], ...]
 
 
 def _check_part(part: object) -> None:
@@ -88,29 +99,6 @@ class Http:
         check_seconds("stall_timeout_s", self.stall_timeout_s, longest, zero=True)
         if self.gateway_status:
             check_count("gateway status", self.gateway_status, 500, 599)
-
-
-class Question(NamedTuple):
-    """A request that waits for a verdict. Its bytes are Latin-1 as text."""
-
-    ticket: tuple[int, ...]  # whose it is; for Engine.answer
-    vip: tuple[str, str, int]
-    source: str  # ip of the client; "" = a unix socket
-    method: str
-    target: str  # as sent
-    path: str  # of the target, as sent: up to '?', no scheme and authority
-    query: str  # with its '?', or ""
-    host: str  # authority of an absolute target, else Host
-    minor: int  # HTTP/1.minor
-    upgrade: str  # value of Upgrade if Connection names it, else ""
-    body: bool  # there is one, or will be
-    refused: int  # 401: what the upstream said to the last verdict, see Forward.ask_on
-    headers: Pairs  # in order, names as sent
-
-    def header(self, name: str) -> str | None:
-        """Return the first value of a header, or None."""
-        name = name.lower()
-        return next((v for n, v in self.headers if n.lower() == name), None)
 
 
 @dataclass(frozen=True, slots=True)

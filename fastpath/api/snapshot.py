@@ -72,6 +72,15 @@ class WebStats(NamedTuple):
     resumed: int  # TLS sessions
 
 
+class VerdictStats(NamedTuple):
+    """What the workers remember of verdicts, all of them together."""
+
+    entries: int  # one for each worker that remembers a verdict under a key
+    bytes: int  # of `verdict_bytes`
+    evicted: int  # entries that made room before their time was over
+    unkept: int  # answers not remembered: no room, or too long a key
+
+
 class Stats(NamedTuple):
     """Engine.stats(): as it stands, without stopping anybody."""
 
@@ -85,6 +94,7 @@ class Stats(NamedTuple):
     workers: tuple[WorkerStats, ...]
     webs: dict[VipKey, WebStats]  # vips that speak HTTP
     upstreams: dict[str, WebStats]  # by name
+    verdicts: VerdictStats
 
 
 class Notice(NamedTuple):

@@ -6,7 +6,7 @@ knows how an exchange goes; that is told in exchange.pyx.
 """
 
 from libc.errno cimport EAGAIN, ENOMEM
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset, strlen
 
@@ -90,16 +90,17 @@ cdef const char* NO_TLS = (
 # ---- Memory.
 
 cdef int conns_init(
-    conns_t* w, context_t* c, mailbox_t* questions, uint64_t* epoch
+    conns_t* w, context_t* c, mailbox_t* questions, const epochs_t* epochs,
+    budget_t* budget,
 ) noexcept nogil:
     memset(w, 0, sizeof(conns_t))
     w.c = c
     w.questions = questions
-    w.epoch = epoch
+    w.epochs = epochs
     slab_init(&w.conns, sizeof(conn_t), KIND_CONN)
     slab_init(&w.exchanges, sizeof(exchange_t), KIND_OTHER)
     slab_init(&w.upconns, sizeof(upconn_t), KIND_UPCONN)
-    memory_init(&w.memory, clock_us() * <uint64_t>0x9E3779B97F4A7C15 + c.worker)
+    memory_init(&w.memory, budget, epochs)
     w.out = <char*>malloc(OUT_BYTES)
     return 0 if w.out != NULL else -ENOMEM
 

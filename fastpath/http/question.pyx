@@ -4,17 +4,17 @@ While an exchange is PARKED its parsed head is given back: a thousand clients ma
 for one answer, and parsing again costs little beside asking Python.
 """
 
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from fastpath.base.linux.atomic cimport acquire_u64
 from fastpath.base.linux.file cimport close
 from fastpath.base.mailbox cimport LETTER_ANSWER, LETTER_QUESTION, mailbox_push
 from fastpath.base.slab cimport slab_find
 from fastpath.base.stats cimport web_stats
-from fastpath.http.compose cimport upgrade_allowed
 from fastpath.http.conn cimport conn_until, head_return
 from fastpath.http.idle cimport upconn_leave
+from fastpath.http.key cimport asked_t
 from fastpath.http.reply cimport exchange_reply, exchange_say
 from fastpath.http.request cimport request_parsed
 from fastpath.http.state cimport (
@@ -29,14 +29,16 @@ from fastpath.http.state cimport (
     question_t,
 )
 from fastpath.http.verdict cimport (
-    asked_t,
+    epochs_allow,
     memory_find,
     memory_keep,
     verdict_hold,
     verdict_release,
     verdict_t,
 )
+from fastpath.http1.compose cimport upgrade_allowed
 from fastpath.table.table cimport http_t
+from fastpath.tls.peer cimport peer_certificate
 
 
 # The request as keys of verdicts see it. False = its vip is in no table any more.
@@ -51,6 +53,7 @@ cdef bint question_pose(conns_t* w, exchange_t* x, asked_t* a) noexcept nogil:
     a.head = x.head
     a.bytes = input_bytes(x.conn)
     a.client = &x.conn.client
+    a.ssl = x.conn.down.ssl
     return True
 
 
@@ -69,7 +72,7 @@ cdef STEP question_obey(conns_t* w, exchange_t* x) noexcept nogil:
             x.conn.keep = 0
         return exchange_reply(w, x)
     x.upgrade = x.head.upgrade and x.minor == 1 and (
-        upgrade_allowed(x.head, input_bytes(x.conn), v)
+        upgrade_allowed(x.head, input_bytes(x.conn), &v.edits)
     )
     return STEP_FORWARD
 
@@ -80,7 +83,7 @@ cdef STEP question_decide(conns_t* w, exchange_t* x) noexcept nogil:
 
     if not question_pose(w, x, &a):
         return question_orphaned(w, x)
-    v = memory_find(&w.memory, &a, acquire_u64(w.epoch), w.c.now_ms)
+    v = memory_find(&w.memory, &a, w.c.now_ms)
     if v == NULL:
         return STEP_UNKNOWN
     verdict_hold(v)
@@ -101,10 +104,13 @@ cdef void question_fill(conns_t* w, exchange_t* x, question_t* q) noexcept nogil
     q.client = x.conn.client
     q.size = x.head_size
     memcpy(q.head, input_bytes(x.conn), x.head_size)
+    if q.certificate_size > 0:
+        peer_certificate(x.conn.down.ssl, <unsigned char*>q.head + x.head_size)
 
 
 cdef STEP question_ask(conns_t* w, exchange_t* x) noexcept nogil:
     cdef http_t* http = http_of(w, x.conn)
+    cdef uint32_t certificate
     cdef question_t* q
     cdef letter_t letter
 
@@ -113,10 +119,12 @@ cdef STEP question_ask(conns_t* w, exchange_t* x) noexcept nogil:
     x.verdict = NULL
     if http == NULL:
         return question_orphaned(w, x)
-    q = <question_t*>malloc(sizeof(question_t) + x.head_size)
+    certificate = peer_certificate(x.conn.down.ssl, NULL)
+    q = <question_t*>malloc(sizeof(question_t) + x.head_size + certificate)
     if q == NULL:
         return exchange_say(w, x, 503, b"out of memory")
     x.conn.asks += 1
+    q.certificate_size = certificate
     question_fill(w, x, q)
     x.refused = 0
     memset(&letter, 0, sizeof(letter))
@@ -153,7 +161,7 @@ cdef STEP question_expired(conns_t* w, exchange_t* x) noexcept nogil:
 cdef STEP question_settle(conns_t* w, exchange_t* x, const answer_t* a) noexcept nogil:
     cdef asked_t asked
 
-    if acquire_u64(w.epoch) != a.epoch:
+    if a.stale or not epochs_allow(w.epochs, a.moment, a.tag):
         # Decided under what was withdrawn meanwhile.
         verdict_release(a.verdict)
         return STEP_UNKNOWN
@@ -165,7 +173,8 @@ cdef STEP question_settle(conns_t* w, exchange_t* x, const answer_t* a) noexcept
         return question_orphaned(w, x)
     if a.ttl_ms > 0:
         memory_keep(
-            &w.memory, &asked, a.parts, a.verdict, a.epoch, w.c.now_ms + a.ttl_ms
+            &w.memory, &asked, a.mask, a.verdict, a.tag, a.moment,
+            w.c.now_ms + a.ttl_ms, w.c.now_ms,
         )
     x.verdict = a.verdict
     return question_obey(w, x)

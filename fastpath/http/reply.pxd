@@ -1,7 +1,7 @@
 # Replies of our own, and what all heads for the client are written with.
 from libc.stdint cimport uint16_t
-from fastpath.http.compose cimport out_t
 from fastpath.http.state cimport STEP, conns_t, exchange_t
+from fastpath.http1.compose cimport out_t
 
 # Begin a head in the worker's buffer; send it. False = the client is gone.
 cdef void out_begin(conns_t* w, out_t* o) noexcept nogil

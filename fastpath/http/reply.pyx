@@ -3,10 +3,10 @@
 from libc.string cimport strlen
 
 from fastpath.http.body cimport pending_send
-from fastpath.http.compose cimport compose_reply, compose_text
 from fastpath.http.conn cimport input_drop
 from fastpath.http.state cimport OUT_BYTES, STEP_ANSWERED, STEP_CLIENT_FAILED, http_of
-from fastpath.http.verdict cimport verdict_t
+from fastpath.http.verdict cimport verdict_t, verdict_text
+from fastpath.http1.compose cimport compose_reply, compose_text
 from fastpath.table.table cimport http_t
 
 
@@ -57,7 +57,10 @@ cdef STEP exchange_reply(conns_t* w, exchange_t* x) noexcept nogil:
 
     reply_begin(w, x, v.status, v.body.size)
     out_begin(w, &o)
-    compose_reply(&o, v, x.minor, x.conn.keep, x.is_head or apart)
+    compose_reply(
+        &o, verdict_text(v, v.head), v.head.size, verdict_text(v, v.body), v.body.size,
+        x.minor, x.conn.keep, x.is_head or apart,
+    )
     if not out_send(w, x, &o):
         return STEP_CLIENT_FAILED
     # A body that is larger than our buffer goes out of the verdict itself.

@@ -31,7 +31,6 @@ from fastpath.http.body cimport (
     pending_drop,
     pending_send,
 )
-from fastpath.http.compose cimport compose_request, out_put, out_t
 from fastpath.http.conn cimport (
     exchange_new,
     head_lend,
@@ -60,6 +59,7 @@ from fastpath.http.state cimport (
     input_bytes,
 )
 from fastpath.http.upconn cimport exchange_repeats
+from fastpath.http1.compose cimport compose_request, out_put, out_t
 from fastpath.http1.framing cimport BODY_SIZED, FAULT, fault_status, fault_text, head_t
 from fastpath.http1.head cimport head_parse_request
 from fastpath.tls.transport cimport transport_read
@@ -207,7 +207,9 @@ cdef STEP request_send(conns_t* w, exchange_t* x) noexcept nogil:
         return STEP_NO_MEMORY
     bytes = input_bytes(x.conn)
     out_begin(w, &o)
-    compose_request(&o, x.head, bytes, x.verdict, &x.conn.client, x.upgrade)
+    compose_request(
+        &o, x.head, bytes, &x.verdict.edits, &x.conn.client, x.upgrade
+    )
     out_put(&o, bytes + x.head_size, x.held - x.head_size)
     head_return(w, x.head)
     x.head = NULL

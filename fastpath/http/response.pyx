@@ -21,7 +21,6 @@ from fastpath.http.body cimport (
     body_take,
     pending_flush,
 )
-from fastpath.http.compose cimport compose_response, out_put, out_t
 from fastpath.http.idle cimport upconn_leave
 from fastpath.http.reply cimport exchange_fail, out_begin, out_send
 from fastpath.http.state cimport (
@@ -38,6 +37,7 @@ from fastpath.http.state cimport (
     STEP_WAIT,
     upconn_t,
 )
+from fastpath.http1.compose cimport compose_response, out_put, out_t
 from fastpath.http1.framing cimport BODY_CHUNKED, BODY_TO_EOF, head_t
 from fastpath.http1.head cimport head_parse_response
 from fastpath.tls.transport cimport transport_read, transport_why

@@ -18,7 +18,8 @@ from fastpath.base.mailbox cimport mailbox_t
 from fastpath.base.slab cimport slab_t, slot_t
 from fastpath.base.spill cimport SCRATCH_BYTES, spill_t
 from fastpath.base.timer cimport timer_t
-from fastpath.http.verdict cimport memory_t, verdict_t
+from fastpath.http.key cimport mask_t
+from fastpath.http.verdict cimport epochs_t, memory_t, verdict_t
 from fastpath.http1.chunks cimport chunks_t
 from fastpath.http1.framing cimport head_t
 from fastpath.table.dialler cimport WHY_BYTES, dial_t
@@ -199,7 +200,7 @@ cdef struct idle_set_t:
 cdef struct conns_t:
     context_t*   c                # borrowed
     mailbox_t*   questions        # borrowed; to Python
-    uint64_t*    epoch            # atomic, borrowed; Python's
+    const epochs_t* epochs        # borrowed; what Python has withdrawn
     slab_t       conns
     slab_t       exchanges
     slab_t       upconns
@@ -223,17 +224,20 @@ cdef struct question_t:
     uint16_t  refused
     addr_t    client
     uint32_t  size
+    uint32_t  certificate_size    # of the client's, in DER, behind the head; 0 = none
     char      head[1]
 
 # Python's answer on its way to a worker; the letter owns it.
 cdef struct answer_t:
     verdict_t* verdict            # held
-    uint64_t   epoch              # when the question was read
+    uint64_t   moment             # of the answer; what was withdrawn later is void
     uint64_t   ttl_ms             # 0 = only this once
     uint32_t   index
     uint32_t   generation
     uint32_t   asks
-    uint16_t   parts
+    uint32_t   tag                # its slot; 0 = none
+    mask_t     mask
+    uint8_t    stale              # withdrawn between the question and this: ask anew
 
 # ---- Small readers of these structs.
 

@@ -1,26 +1,35 @@
 """Remembered verdicts: a cache of fixed size, by parts of the request.
 
 A key is made of the parts that Python named for the verdict. Each way of naming parts
-that is in use is tried, usually one or two. Within a set the entry that expires first
-makes room. Withdrawing everything is one number: the epoch.
+that is in use for the vip is tried, usually one or two. Withdrawing costs one store of
+Python's: an entry says when it was answered, and counts no more if that was before its
+tag, or everything, was withdrawn. What is void or over goes when its set is written to
+or swept: with each answer that is remembered, one more set is.
+
+Memories of workers are apart, without a lock: each asks for itself. Their bytes are
+counted together. Within a set the entry that expires first makes room; if the bytes are
+used up, entries of the sets that are swept next do.
 """
 
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
 
-from fastpath.base.linux.atomic cimport add_u32, sub_u32_acq
-from fastpath.http1.field cimport same, span_t
-from fastpath.http1.framing cimport header_t
-from fastpath.table.table cimport (
-    PART_BODY,
-    PART_HOST,
-    PART_METHOD,
-    PART_PATH,
-    PART_QUERY,
-    PART_SEGMENT,
-    PART_SOURCE,
-    PART_UPGRADE,
+from fastpath.base.linux.atomic cimport (
+    add_u32,
+    add_u64,
+    load_u32,
+    store_u32,
+    sub_u32_acq,
+    sub_u64,
 )
+from fastpath.http.key cimport key_bytes, key_hash, key_write, secret_init
+
+cdef enum:
+    BYTES_OF_ENTRY = 256     # a usual one; there are twice as many ways as fit
+    SETS_MOST = 1 << 24
+    SWEPT_MOST = 4096        # sets looked at for room, when the budget is used up
+    GIVEN_MOST = 64          # sets looked at to give room to another worker
+    OVERHEAD = 16            # of malloc(3)
 
 
 cdef void verdict_hold(verdict_t* v) noexcept nogil:
@@ -32,265 +41,322 @@ cdef void verdict_release(verdict_t* v) noexcept nogil:
         free(v)
 
 
-cdef void memory_init(memory_t* m, uint64_t seed) noexcept nogil:
-    m.ways = NULL
-    m.seed = seed
-    m.epoch = 0
-    m.mask_count = 0
+# ---- The budget.
+
+cdef void budget_init(budget_t* b, uint64_t most, uint32_t workers) noexcept nogil:
+    b.most = most
+    b.share = most // workers
+    b.used = 0
+    b.wanted = 0
+
+
+cdef bint budget_take(budget_t* b, uint64_t bytes) noexcept nogil:
+    if add_u64(&b.used, bytes) <= b.most:
+        return True
+    sub_u64(&b.used, bytes)
+    return False
+
+
+cdef void budget_give(budget_t* b, uint64_t bytes) noexcept nogil:
+    sub_u64(&b.used, bytes)
+
+
+# ---- Open and close.
+
+cdef void memory_init(
+    memory_t* m, budget_t* budget, const epochs_t* epochs
+) noexcept nogil:
+    memset(m, 0, sizeof(memory_t))
+    m.budget = budget
+    m.epochs = epochs
+    m.sets = 8
+    while m.sets < SETS_MOST and (
+        <uint64_t>m.sets * MEMORY_WAYS * BYTES_OF_ENTRY < budget.share
+    ):
+        m.sets *= 2
+    secret_init(&m.secret)
+
+
+cdef inline uint64_t ways_bytes(const memory_t* m) noexcept nogil:
+    return <uint64_t>m.sets * MEMORY_WAYS * sizeof(remembered_t*)
+
+
+# Pages of the array that no key has fallen into yet are counted, but not there.
+cdef bint memory_ready(memory_t* m) noexcept nogil:
+    if m.ways != NULL:
+        return True
+    if not budget_take(m.budget, ways_bytes(m)):
+        return False
+    m.ways = <remembered_t**>calloc(m.sets * MEMORY_WAYS, sizeof(remembered_t*))
+    if m.ways == NULL:
+        budget_give(m.budget, ways_bytes(m))
+        return False
+    m.bytes += ways_bytes(m)
+    return True
 
 
 cdef void memory_fini(memory_t* m) noexcept nogil:
     cdef uint32_t i
 
-    if m.ways == NULL:
-        return
-    for i in range(MEMORY_SETS * MEMORY_WAYS):
-        memory_drop(&m.ways[i])
-    free(m.ways)
-    m.ways = NULL
+    if m.ways != NULL:
+        for i in range(m.sets * MEMORY_WAYS):
+            if m.count == 0:
+                break
+            memory_drop(m, &m.ways[i])
+        free(m.ways)
+        m.ways = NULL
+        budget_give(m.budget, ways_bytes(m))
+    for i in range(m.mask_room):
+        free(m.masks[i])
+    free(m.masks)
+    m.masks = NULL
+    m.mask_room = 0
 
 
-cdef void memory_drop(remembered_t** at) noexcept nogil:
-    if at[0] != NULL:
-        verdict_release(at[0].verdict)
-        free(at[0])
-        at[0] = NULL
+# ---- Entries.
+
+cdef inline uint64_t entry_bytes(uint32_t size) noexcept nogil:
+    return sizeof(remembered_t) + key_bytes(size) + OVERHEAD
 
 
-# ---- Keys.
-
-cdef struct writer_t:
-    char*  into
-    size_t size
-    bint   full
-
-
-cdef void put(writer_t* w, const char* bytes, size_t size) noexcept nogil:
-    if w.size + size > KEY_BYTES_MOST:
-        w.full = True
-        return
-    memcpy(w.into + w.size, bytes, size)
-    w.size += size
-
-
-# A part with its length in front: no two keys run into each other.
-cdef void put_part(writer_t* w, const char* bytes, uint32_t size) noexcept nogil:
-    put(w, <const char*>&size, sizeof(size))
-    put(w, bytes, size)
-
-
-# All values of a header, or that there is none.
-cdef void put_header(writer_t* w, const asked_t* a, const part_t* part) noexcept nogil:
-    cdef const header_t* h
-    cdef uint32_t i
-    cdef uint32_t none = 0xffffffff
-
-    for i in range(a.head.count):
-        h = &a.head.headers[i]
-        if h.name.size == part.size and same(
-            a.bytes + h.name.at, part.size, part.name
-        ):
-            put_part(w, a.bytes + h.value.at, h.value.size)
-    put(w, <const char*>&none, sizeof(none))
-
-
-cdef void put_span(writer_t* w, const asked_t* a, span_t s) noexcept nogil:
-    put_part(w, a.bytes + s.at, s.size)
-
-
-# "/api/" of "/api/v1/pods", "/healthz" of itself; of a path that somebody may read in
-# another way (escapes, empty segments, ones that begin with a dot) the whole of it.
-cdef span_t first_segment(const char* bytes, span_t path) noexcept nogil:
-    cdef const char* text = bytes + path.at
-    cdef uint32_t end = path.size
-    cdef uint32_t i
-
-    if path.size == 0 or text[0] != b"/":
-        return path
-    for i in range(1, path.size):
-        if text[i] == b"%":
-            return path
-        if text[i - 1] == b"/" and (text[i] == b"/" or text[i] == b"."):
-            return path
-        if text[i] == b"/" and end == path.size:
-            end = i + 1
-    path.size = end
-    return path
-
-
-cdef void put_request_part(
-    writer_t* w, const asked_t* a, const part_t* part
+cdef inline bint entry_counts(
+    const memory_t* m, const remembered_t* r, uint64_t now_ms
 ) noexcept nogil:
-    cdef char has
-
-    if part.kind == PART_METHOD:
-        put_span(w, a, a.head.method)
-    elif part.kind == PART_HOST:
-        put_span(w, a, a.head.host)
-    elif part.kind == PART_PATH:
-        put_span(w, a, a.head.path)
-    elif part.kind == PART_SEGMENT:
-        put_span(w, a, first_segment(a.bytes, a.head.path))
-    elif part.kind == PART_QUERY:
-        put_span(w, a, a.head.query)
-    elif part.kind == PART_SOURCE:
-        put_part(w, <const char*>a.client.ip, sizeof(a.client.ip))
-    elif part.kind == PART_BODY:
-        has = a.head.body != 0
-        put_part(w, &has, 1)
-    elif part.kind == PART_UPGRADE and not a.head.upgrade:
-        put_part(w, b"", 0)
-    else:  # PART_HEADER, and PART_UPGRADE named like its header
-        put_header(w, a, part)
+    return r.expires_ms > now_ms and epochs_allow(m.epochs, r.moment, r.tag)
 
 
-# Bytes of the key in m.key; -1 = too long.
-cdef ssize_t memory_key(memory_t* m, const asked_t* a, uint16_t parts) noexcept nogil:
-    cdef writer_t w
+# The verdict's own bytes are counted once, however many entries have it: taken with
+# each, and given back at once if somebody had it already.
+cdef remembered_t* entry_new(
+    memory_t* m, verdict_t* v, uint32_t size, uint64_t now_ms
+) noexcept nogil:
+    cdef uint64_t bytes = entry_bytes(size)
+    cdef remembered_t* r
+
+    if not memory_afford(m, bytes + v.size, now_ms):
+        return NULL
+    r = <remembered_t*>malloc(sizeof(remembered_t) + key_bytes(size))
+    if r == NULL:
+        budget_give(m.budget, bytes + v.size)
+        return NULL
+    if add_u32(&v.kept, 1) > 1:
+        budget_give(m.budget, v.size)
+    verdict_hold(v)
+    r.verdict = v
+    r.size = size
+    memcpy(r.key, m.key, key_bytes(size))
+    m.bytes += bytes
+    m.count += 1
+    return r
+
+
+cdef void memory_drop(memory_t* m, remembered_t** at) noexcept nogil:
+    cdef remembered_t* r = at[0]
+    cdef uint64_t bytes
+
+    if r == NULL:
+        return
+    at[0] = NULL
+    bytes = entry_bytes(r.size)
+    m.bytes -= bytes
+    m.count -= 1
+    if sub_u32_acq(&r.verdict.kept, 1) == 0:
+        bytes += r.verdict.size
+    budget_give(m.budget, bytes)
+    verdict_release(r.verdict)
+    free(r)
+
+
+# ---- Making room.
+
+# The next set: drop what is void or over. With `evict`, and if nothing is, drop the
+# entry that expires first. Whether something was dropped.
+cdef bint memory_sweep(memory_t* m, bint evict, uint64_t now_ms) noexcept nogil:
+    cdef remembered_t** ways = &m.ways[<size_t>m.hand * MEMORY_WAYS]
+    cdef remembered_t** first = NULL
+    cdef bint dropped = False
     cdef uint32_t i
 
-    w.into = m.key
-    w.size = 0
-    w.full = False
-    put(&w, <const char*>&a.vip, sizeof(a.vip))
-    put(&w, <const char*>&parts, sizeof(parts))
-    for i in range(a.part_count):
-        if parts >> i & 1:
-            put_request_part(&w, a, &a.parts[i])
-    return -1 if w.full else <ssize_t>w.size
+    m.hand = (m.hand + 1) & (m.sets - 1)
+    for i in range(MEMORY_WAYS):
+        if ways[i] == NULL:
+            continue
+        if not entry_counts(m, ways[i], now_ms):
+            memory_drop(m, &ways[i])
+            dropped = True
+        elif first == NULL or ways[i].expires_ms < first[0].expires_ms:
+            first = &ways[i]
+    if evict and not dropped and first != NULL:
+        memory_drop(m, first)
+        m.evicted += 1
+        dropped = True
+    return dropped
 
 
-# Eight bytes at a time, multiply and fold; seeded, so sets cannot be aimed at.
-cdef uint64_t memory_hash(const memory_t* m, size_t size) noexcept nogil:
-    cdef uint64_t hash = m.seed ^ size
-    cdef uint64_t word
-    cdef size_t at = 0
+cdef bint memory_afford(
+    memory_t* m, uint64_t bytes, uint64_t now_ms
+) noexcept nogil:
+    cdef uint32_t _i
 
-    while at < size:
-        word = 0
-        memcpy(&word, m.key + at, 8 if size - at >= 8 else size - at)
-        hash = (hash ^ word) * <uint64_t>0x9E3779B97F4A7C15
-        hash ^= hash >> 32
-        at += 8
-    return hash
+    if budget_take(m.budget, bytes):
+        return True
+    for _i in range(SWEPT_MOST):
+        if m.count == 0:
+            break
+        if memory_sweep(m, True, now_ms) and budget_take(m.budget, bytes):
+            return True
+    # Others have it all.
+    store_u32(&m.budget.wanted, 1)
+    return False
+
+
+# Another worker has no room, and this one has more than its share.
+cdef void memory_relieve(memory_t* m, uint64_t now_ms) noexcept nogil:
+    cdef uint32_t _i
+
+    for _i in range(GIVEN_MOST):
+        if m.bytes <= m.budget.share or m.count == 0:
+            break
+        memory_sweep(m, True, now_ms)
+    store_u32(&m.budget.wanted, 0)
+
+
+# ---- Masks.
+
+cdef inline masks_t* masks_of(const memory_t* m, uint32_t vip) noexcept nogil:
+    return m.masks[vip] if vip < m.mask_room else NULL
+
+
+cdef masks_t* masks_make(memory_t* m, uint32_t vip) noexcept nogil:
+    cdef uint32_t room = vip + 1
+    cdef masks_t** grown
+
+    if vip >= m.mask_room:
+        grown = <masks_t**>realloc(m.masks, room * sizeof(masks_t*))
+        if grown == NULL:
+            return NULL
+        memset(&grown[m.mask_room], 0, (room - m.mask_room) * sizeof(masks_t*))
+        m.masks = grown
+        m.mask_room = room
+    if m.masks[vip] == NULL:
+        m.masks[vip] = <masks_t*>calloc(1, sizeof(masks_t))
+    return m.masks[vip]
+
+
+# A mask that gives way takes its entries along: they are not found, and expire.
+cdef bint memory_learn_mask(
+    memory_t* m, uint32_t vip, mask_t mask, uint64_t moment
+) noexcept nogil:
+    cdef masks_t* known = masks_make(m, vip)
+    cdef uint32_t i
+
+    if known == NULL:
+        return False
+    if known.moment < acquire_u64(&m.epochs.all):
+        known.count = 0
+        known.next = 0
+    if known.count == 0:
+        known.moment = moment
+    for i in range(known.count):
+        if known.list[i] == mask:
+            return True
+    if known.count < MASKS_MOST:
+        known.list[known.count] = mask
+        known.count += 1
+        return True
+    known.list[known.next] = mask
+    known.next = (known.next + 1) % MASKS_MOST
+    return True
 
 
 # ---- Finding and keeping.
 
 cdef inline remembered_t** memory_set(memory_t* m, uint64_t hash) noexcept nogil:
-    return &m.ways[(hash & (MEMORY_SETS - 1)) * MEMORY_WAYS]
+    return &m.ways[(hash & (m.sets - 1)) * MEMORY_WAYS]
 
 
-cdef remembered_t* memory_look(
-    memory_t* m, uint64_t hash, size_t size, uint64_t epoch, uint64_t now_ms
+# Where the key in m.key stands in its set; NULL = nowhere.
+cdef inline remembered_t** memory_look(
+    memory_t* m, uint64_t hash, uint32_t size
 ) noexcept nogil:
     cdef remembered_t** ways = memory_set(m, hash)
-    cdef remembered_t* r
-    cdef uint32_t i
-
-    for i in range(MEMORY_WAYS):
-        r = ways[i]
-        if r == NULL or r.hash != hash or r.size != size:
-            continue
-        if r.epoch == epoch and r.expires_ms > now_ms and (
-            memcmp(r.key, m.key, size) == 0
-        ):
-            return r
-    return NULL
-
-
-cdef verdict_t* memory_find(
-    memory_t* m, const asked_t* a, uint64_t epoch, uint64_t now_ms
-) noexcept nogil:
-    cdef remembered_t* found
-    cdef ssize_t size
-    cdef uint32_t i
-
-    if m.ways == NULL or m.epoch != epoch:
-        return NULL
-    for i in range(m.mask_count):
-        if m.masks[i].vip != a.vip:
-            continue
-        size = memory_key(m, a, m.masks[i].parts)
-        if size < 0:
-            continue
-        found = memory_look(m, memory_hash(m, size), size, epoch, now_ms)
-        if found != NULL:
-            return found.verdict
-    return NULL
-
-
-cdef bint memory_learn_mask(memory_t* m, uint32_t vip, uint16_t parts) noexcept nogil:
-    cdef uint32_t i
-
-    for i in range(m.mask_count):
-        if m.masks[i].vip == vip and m.masks[i].parts == parts:
-            return True
-    if m.mask_count == MEMORY_MASKS:
-        return False
-    m.masks[m.mask_count].vip = vip
-    m.masks[m.mask_count].parts = parts
-    m.mask_count += 1
-    return True
-
-
-# The way to write to: this key's own, a free or outdated one, or who expires first.
-cdef remembered_t** memory_place(
-    memory_t* m, uint64_t hash, size_t size, uint64_t epoch
-) noexcept nogil:
-    cdef remembered_t** ways = memory_set(m, hash)
-    cdef remembered_t** place = NULL
     cdef remembered_t* r
     cdef uint32_t i
 
     for i in range(MEMORY_WAYS):
         r = ways[i]
         if r != NULL and r.hash == hash and r.size == size and (
-            memcmp(r.key, m.key, size) == 0
+            memcmp(r.key, m.key, key_bytes(size)) == 0
         ):
             return &ways[i]
+    return NULL
+
+
+cdef verdict_t* memory_find(
+    memory_t* m, const asked_t* a, uint64_t now_ms
+) noexcept nogil:
+    cdef masks_t* masks = masks_of(m, a.vip)
+    cdef remembered_t** found
+    cdef uint32_t size
+    cdef uint32_t i
+
+    if load_u32(&m.budget.wanted) and m.bytes > m.budget.share:
+        memory_relieve(m, now_ms)
+    if masks == NULL or m.ways == NULL or masks.moment < acquire_u64(&m.epochs.all):
+        return NULL
+    for i in range(masks.count):
+        size = key_write(m.key, a, masks.list[i], &m.secret)
+        if size == 0:
+            continue
+        found = memory_look(m, key_hash(m.key, size, &m.secret), size)
+        if found != NULL and entry_counts(m, found[0], now_ms):
+            return found[0].verdict
+    return NULL
+
+
+# The way to write to: this key's own, a free or void one, or the first to expire.
+cdef remembered_t** memory_place(
+    memory_t* m, uint64_t hash, uint32_t size, uint64_t now_ms
+) noexcept nogil:
+    cdef remembered_t** ways = memory_set(m, hash)
+    cdef remembered_t** place = memory_look(m, hash, size)
+    cdef uint32_t i
+
+    if place != NULL:
+        return place
     for i in range(MEMORY_WAYS):
-        r = ways[i]
-        if r == NULL or r.epoch != epoch:
+        if ways[i] == NULL or not entry_counts(m, ways[i], now_ms):
             return &ways[i]
-        if place == NULL or r.expires_ms < place[0].expires_ms:
+        if place == NULL or ways[i].expires_ms < place[0].expires_ms:
             place = &ways[i]
+    m.evicted += 1
     return place
 
 
 cdef void memory_keep(
-    memory_t* m, const asked_t* a, uint16_t parts, verdict_t* v,
-    uint64_t epoch, uint64_t expires_ms,
+    memory_t* m, const asked_t* a, mask_t mask, verdict_t* v, uint32_t tag,
+    uint64_t moment, uint64_t expires_ms, uint64_t now_ms,
 ) noexcept nogil:
     cdef remembered_t** place
     cdef remembered_t* r
-    cdef ssize_t size = memory_key(m, a, parts)
+    cdef uint32_t size = key_write(m.key, a, mask, &m.secret)
     cdef uint64_t hash
 
-    if size < 0:
+    if size == 0 or not memory_ready(m) or (
+        not memory_learn_mask(m, a.vip, mask, moment)
+    ):
+        m.unkept += 1
         return
-    if m.ways == NULL:
-        m.ways = <remembered_t**>calloc(MEMORY_SETS * MEMORY_WAYS, sizeof(void*))
-        if m.ways == NULL:
-            return
-    if m.epoch != epoch:
-        m.epoch = epoch
-        m.mask_count = 0
-    r = <remembered_t*>malloc(sizeof(remembered_t) + size)
+    memory_sweep(m, False, now_ms)
+    hash = key_hash(m.key, size, &m.secret)
+    place = memory_place(m, hash, size, now_ms)
+    memory_drop(m, place)
+    r = entry_new(m, v, size, now_ms)
     if r == NULL:
+        m.unkept += 1
         return
-    if not memory_learn_mask(m, a.vip, parts):
-        free(r)
-        return
-    hash = memory_hash(m, size)
-    place = memory_place(m, hash, size, epoch)
-    memory_drop(place)
     r.hash = hash
-    r.epoch = epoch
+    r.moment = moment
     r.expires_ms = expires_ms
-    r.verdict = v
-    r.vip = a.vip
-    r.size = <uint32_t>size
-    memcpy(r.key, m.key, size)
-    verdict_hold(v)
+    r.tag = tag
     place[0] = r

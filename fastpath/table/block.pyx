@@ -30,6 +30,7 @@ from fastpath.table.table cimport (
     BALANCE_ROUND_ROBIN,
     BALANCE_TWO_CHOICES,
     PART_BODY,
+    PART_CERTIFICATE,
     PART_HEADER,
     PART_HOST,
     PART_METHOD,
@@ -66,6 +67,7 @@ PARTS = {
     ":upgrade": PART_UPGRADE,
     ":source": PART_SOURCE,
     ":body": PART_BODY,
+    ":certificate": PART_CERTIFICATE,
 }
 
 

@@ -69,11 +69,12 @@ cdef enum PART:
     PART_METHOD
     PART_HOST
     PART_PATH
-    PART_SEGMENT             # what a path begins with, see Http.key
+    PART_SEGMENT             # the path up to its first segment, see Http.key
     PART_QUERY
     PART_UPGRADE
     PART_SOURCE
     PART_BODY
+    PART_CERTIFICATE         # of the client: its fingerprint
     PART_HEADER
 
 cdef struct part_t:

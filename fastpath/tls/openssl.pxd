@@ -1,6 +1,7 @@
 # OpenSSL 3: ssl(7), crypto(7), bio(7). Declarations only; macros stand as functions.
 # `get0` lends, `get1` gives a reference; `set1` takes its own, `add0` takes ours.
 from libc.stdint cimport uint64_t
+from libc.time cimport tm
 
 cdef extern from "<openssl/crypto.h>" nogil:
     ctypedef struct CRYPTO_EX_DATA:
@@ -8,6 +9,7 @@ cdef extern from "<openssl/crypto.h>" nogil:
     ctypedef void (*CRYPTO_EX_free)(
         void* parent, void* value, CRYPTO_EX_DATA* data, int index, long l, void* p
     ) noexcept nogil
+    void* OPENSSL_malloc(size_t size)
     void OPENSSL_free(void* p)
     void OPENSSL_cleanse(void* p, size_t size)
 
@@ -35,6 +37,8 @@ cdef extern from "<openssl/bio.h>" nogil:
     BIO* BIO_new(const BIO_METHOD* method)
     BIO* BIO_new_mem_buf(const void* data, int size)
     int BIO_free(BIO* b)
+    const BIO_METHOD* BIO_s_mem()
+    long BIO_get_mem_data(BIO* b, char** data)
     void BIO_set_data(BIO* b, void* data)
     void* BIO_get_data(BIO* b)
     void BIO_set_flags(BIO* b, int flags)
@@ -58,8 +62,16 @@ cdef extern from "<openssl/bio.h>" nogil:
 cdef extern from "<openssl/asn1.h>" nogil:
     ctypedef struct ASN1_STRING:
         pass
+    ctypedef struct ASN1_OBJECT:
+        pass
+    ctypedef struct ASN1_TIME:
+        pass
+    enum:
+        ASN1_STRFLGS_ESC_MSB
     int ASN1_STRING_length(const ASN1_STRING* s)
     const unsigned char* ASN1_STRING_get0_data(const ASN1_STRING* s)
+    int ASN1_STRING_to_UTF8(unsigned char** into, const ASN1_STRING* s)
+    int ASN1_TIME_to_tm(const ASN1_TIME* t, tm* into)
 
 cdef extern from "<openssl/x509v3.h>" nogil:
     ctypedef struct EVP_PKEY:
@@ -76,9 +88,17 @@ cdef extern from "<openssl/x509v3.h>" nogil:
         pass
     ctypedef struct GENERAL_NAMES:
         pass
+    ctypedef struct X509_NAME:
+        pass
+    ctypedef struct X509_NAME_ENTRY:
+        pass
+    ctypedef struct EVP_MD:
+        pass
     enum:
         GEN_DNS
         GEN_IPADD
+        NID_commonName
+        NID_organizationName
         NID_subject_alt_name
         X509_CHECK_FLAG_NEVER_CHECK_SUBJECT
         X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS
@@ -86,6 +106,9 @@ cdef extern from "<openssl/x509v3.h>" nogil:
         X509_V_ERR_HOSTNAME_MISMATCH
         X509_V_ERR_IP_ADDRESS_MISMATCH
         X509_V_FLAG_PARTIAL_CHAIN
+        X509_V_OK
+        XN_FLAG_RFC2253
+    const EVP_MD* EVP_sha256()
     void EVP_PKEY_free(EVP_PKEY* key)
     void X509_free(X509* certificate)
     int X509_up_ref(X509* certificate)
@@ -94,6 +117,21 @@ cdef extern from "<openssl/x509v3.h>" nogil:
         X509* certificate, const char* name, size_t n, unsigned int flags, char** peer
     )
     int i2d_X509(const X509* certificate, unsigned char** into)
+    X509* d2i_X509(X509** x, const unsigned char** from_, long size)
+    int X509_digest(
+        const X509* certificate, const EVP_MD* kind, unsigned char* into,
+        unsigned int* size,
+    )
+    X509_NAME* X509_get_subject_name(const X509* certificate)
+    const ASN1_TIME* X509_get0_notAfter(const X509* certificate)
+    int X509_NAME_entry_count(const X509_NAME* name)
+    X509_NAME_ENTRY* X509_NAME_get_entry(const X509_NAME* name, int i)
+    ASN1_OBJECT* X509_NAME_ENTRY_get_object(const X509_NAME_ENTRY* e)
+    ASN1_STRING* X509_NAME_ENTRY_get_data(const X509_NAME_ENTRY* e)
+    int X509_NAME_print_ex(
+        BIO* into, const X509_NAME* name, int indent, unsigned long flags
+    )
+    int OBJ_obj2nid(const ASN1_OBJECT* o)
     void* X509_get_ext_d2i(const X509* certificate, int nid, int* critical, int* index)
     X509_STORE* X509_STORE_new()
     void X509_STORE_free(X509_STORE* store)
@@ -255,6 +293,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
     int SSL_shutdown(SSL* s)
     int SSL_get_error(const SSL* s, int result)
     long SSL_get_verify_result(const SSL* s)
+    X509* SSL_get0_peer_certificate(const SSL* s)
     X509* SSL_get1_peer_certificate(const SSL* s)
     void SSL_get0_alpn_selected(
         const SSL* s, const unsigned char** name, unsigned int* size

@@ -3,6 +3,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from fastpath.base.context cimport context_t
 from fastpath.base.mailbox cimport letter_t, mailbox_t
 from fastpath.http.state cimport conns_t
+from fastpath.http.verdict cimport budget_t, epochs_t
 from fastpath.table.listener cimport listen_change_t, listener_t
 from fastpath.tcp.batch cimport batch_t
 from fastpath.tcp.relay cimport relays_t
@@ -32,7 +33,8 @@ cdef struct fleet_t:
     listen_change_t changes             # head of the list; itself no change
     mailbox_t   notices
     mailbox_t   questions               # of requests whose verdict nobody remembers
-    uint64_t    epoch                   # atomic; of verdicts in force, Python writes
+    epochs_t    epochs                  # of verdicts in force, Python writes
+    budget_t    budget                  # of memories of verdicts
 
 cdef struct worker_t:
     fleet_t*     fleet           # borrowed

@@ -120,7 +120,9 @@ cdef worker_t* worker_new(
         or poller_add(
             &w.context.poller, w.mailbox.wake_fd, EPOLLIN, tag_make(TAG_MAILBOX, 0, 0)
         ) < 0
-        or conns_init(&w.http, &w.context, &fleet.questions, &fleet.epoch) < 0
+        or conns_init(
+            &w.http, &w.context, &fleet.questions, &fleet.epochs, &fleet.budget
+        ) < 0
     ):
         worker_free(w)
         return NULL

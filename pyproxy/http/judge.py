@@ -82,6 +82,8 @@ class Judge:
         return decide(question, self._settings, known)
 
     async def _answer_later(self, question: Question, need: Need) -> None:
+        # Decided once more: what was read to see the need is no part of that.
+        question = question.again()
         try:
             verdict = await self._decide_later(question, need)
         except PyproxyError as error:
@@ -103,7 +105,6 @@ class Judge:
         if credential.ttl_s > 0:
             ends_at = asyncio.get_running_loop().time() + credential.ttl_s
             self._known[need.context] = (credential, ends_at)
-        question = question._replace(refused=0)
         verdict = decide(question, self._settings, {need.context: credential})
         return Verdict(replies.NOT_FOUND) if isinstance(verdict, Need) else verdict
 

@@ -17,10 +17,12 @@ from pyproxy.http.filter import Filter, is_cross_site, is_safe
 from pyproxy.http.route import (
     CONTEXTS,
     Api,
+    Asterisk,
     ContextList,
     Malformed,
     Missing,
     Redirect,
+    Route,
     Router,
     Static,
 )
@@ -101,10 +103,10 @@ def decide(
     question: Question, settings: Settings, credentials: Mapping[str, Credential]
 ) -> Verdict | Need:
     """Say what becomes of a request, or which credential is missing to say it."""
-    if question.target == "*":
-        return Verdict(replies.of_asterisk(question.method))
-    route = settings.router.route(question.path)
+    route = _route(question, settings)
     match route:
+        case Asterisk():
+            return Verdict(replies.of_asterisk(question.method))
         case Malformed():
             return Verdict(replies.BAD_REQUEST, (":path",), REMEMBER_S)
         case Redirect(path):
@@ -117,6 +119,17 @@ def decide(
             return _static(question, strip, settings)
         case ContextList():
             return _context_list(question, settings)
+
+
+def _route(question: Question, settings: Settings) -> Route:
+    """Find whose a request is, by no more of its path than that takes."""
+    if settings.router.is_shallow:
+        route = settings.router.route(question.path_to(1))
+        # A filter reads the whole path; the name of a context is its second segment.
+        filtered = isinstance(route, Api) and settings.filter is not None
+        if not filtered and not isinstance(route, ContextList):
+            return route
+    return settings.router.route(question.path)
 
 
 def _api(
@@ -136,12 +149,13 @@ def _api(
     credential = Credential()
     if target.takes_credential:
         known = credentials.get(route.context)
-        own = question.header(AUTHORIZATION)
+        own = False
+        if known is None or known.renewable or question.refused:
+            key += (AUTHORIZATION,)
+            own = bool(question.header(AUTHORIZATION))
         if not own and (known is None or question.refused):
             return Need(route.context, rejected=bool(question.refused))
-        if known is None or known.renewable:
-            # A 401 for a client's own token is no reason to renew ours.
-            key += (AUTHORIZATION,)
+        # A 401 for a client's own token is no reason to renew ours.
         if known is not None and not (own and known.renewable):
             credential = known
     impersonate: Pairs = ()
@@ -158,7 +172,7 @@ def _api(
         prefix=target.path,
         set=impersonate,
         default=default,
-        forwarded_for=bool(question.source),
+        forwarded_for=True,
         upgrades=_upgrades(question.upgrade),
         ask_on=401 if credential.renewable else 0,
     )
@@ -169,7 +183,6 @@ def _refusal(
     question: Question, route: Api, settings: Settings
 ) -> tuple[Reply | None, Key]:
     """Return why a request may not pass, if so, and what that and the route hang on."""
-    # A filter reads the whole path, and the name of a context is its second segment.
     whole = settings.filter is not None or bool(route.context)
     where = ":path" if whole else _place(settings)
     key: Key = (where, ":method", ":upgrade")

@@ -53,11 +53,16 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
+class Asterisk:
+    """The server as such: `OPTIONS *`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Malformed:
     """Not a path."""
 
 
-Route = Api | Static | ContextList | Redirect | Missing | Malformed
+Route = Api | Static | ContextList | Redirect | Missing | Asterisk | Malformed
 
 
 def with_slash(prefix: str) -> str:
@@ -92,6 +97,8 @@ class Router:
 
     def route(self, path: str) -> Route:
         """Find whose a path is; it comes as sent, Latin-1 for bytes."""
+        if path == "*":
+            return Asterisk()
         if _BAD_ESCAPE.search(path) or (path and not path.startswith("/")):
             return Malformed()
         clean = clean_path(path)

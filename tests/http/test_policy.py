@@ -81,10 +81,6 @@ def test_request_accepted_is_forwarded_with_our_credential() -> None:
     )
 
 
-def test_request_of_unix_socket_has_no_address_to_append() -> None:
-    assert not forward(judge(ask("/api", source=""))).forwarded_for
-
-
 def test_server_path_is_put_before_what_the_prefix_leaves() -> None:
     target = Target("main", "h", path="/k8s/clusters/c-1")
     sent = forward(judge(ask("/custom/api/v1"), settings(target, Router("/custom/"))))

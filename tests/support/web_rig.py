@@ -154,13 +154,15 @@ class Web:
         pool: dict[str, Any] | None = None,
         uplink: dict[str, Any] | None = None,
         workers: int = 1,
+        engine: dict[str, Any] | None = None,
+        tag: Callable[[Question], str] = lambda _: "",
         **http: Any,
     ) -> None:
         self.upstreams = Upstreams()
         self.asked: list[Question] = []
-        self._decide, self._ttl_s, self._key = decide, ttl_s, key
+        self._decide, self._ttl_s, self.key, self._tag = decide, ttl_s, key, tag
         self._clients: list[Peer] = []
-        self.engine = Engine(workers=workers)
+        self.engine = Engine(workers=workers, **(engine or {}))
         wanted = backends if backends is not None else [self.upstreams.address]
         to = Pool([Backend(*where) for where in wanted], **(pool or {}))
         self.vip = Vip(*AT, "tcp", http=Http(key=parts, **http), **(vip or {}))
@@ -175,10 +177,15 @@ class Web:
         while not self._stopping.wait(0.001):
             for question in self.engine.questions():
                 self.asked.append(question)
-                verdict = self._decide(question)
+                # Tests decide by more than their key says, to see what is shared.
+                verdict = self._decide(question.aside)
                 if verdict is not None:
                     self.engine.answer(
-                        question, verdict, ttl_s=self._ttl_s, key=self._key
+                        question,
+                        verdict,
+                        ttl_s=self._ttl_s,
+                        key=self.key,
+                        tag=self._tag(question.aside),
                     )
 
     def changed_upstream(self) -> Upstream:

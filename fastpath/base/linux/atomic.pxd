@@ -8,6 +8,8 @@ cdef extern from * nogil:
     #define fp_store_u32(p, v)  __atomic_store_n((p), (v), __ATOMIC_RELAXED)
     #define fp_load_u64(p)      __atomic_load_n((p), __ATOMIC_RELAXED)
     #define fp_store_u64(p, v)  __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+    #define fp_add_u64(p, v)    __atomic_add_fetch((p), (v), __ATOMIC_RELAXED)
+    #define fp_sub_u64(p, v)    __atomic_sub_fetch((p), (v), __ATOMIC_RELAXED)
     #define fp_add_u32(p, v)    __atomic_add_fetch((p), (v), __ATOMIC_RELAXED)
     /* A thread that lets go of a thing has done with it: see vip_leave. */
     #define fp_sub_u32(p, v)    __atomic_sub_fetch((p), (v), __ATOMIC_RELEASE)
@@ -35,6 +37,8 @@ cdef extern from * nogil:
     void store_u32 "fp_store_u32"(uint32_t* p, uint32_t value)
     uint64_t load_u64 "fp_load_u64"(const uint64_t* p)
     void store_u64 "fp_store_u64"(uint64_t* p, uint64_t value)
+    uint64_t add_u64 "fp_add_u64"(uint64_t* p, uint64_t value)  # the new value
+    uint64_t sub_u64 "fp_sub_u64"(uint64_t* p, uint64_t value)  # the new value
     uint32_t add_u32 "fp_add_u32"(uint32_t* p, uint32_t value)  # the new value
     uint32_t sub_u32 "fp_sub_u32"(uint32_t* p, uint32_t value)  # the new value
     uint32_t sub_u32_acq "fp_sub_u32_acq"(uint32_t* p, uint32_t value)  # likewise

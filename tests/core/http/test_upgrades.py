@@ -87,6 +87,7 @@ def test_megabytes_go_through_both_ways_at_once() -> None:
             thread.join()
         assert got == [data]
 
+
 def spliced(web: Web) -> int:
     """Bytes that passed by splice(2)."""
     return sum(worker.bytes_spliced for worker in web.engine.stats().workers)

@@ -7,13 +7,9 @@ from libc.string cimport memcpy, strlen
 
 from fastpath.base.linux.clock cimport http_date
 from fastpath.base.linux.socket cimport AF_INET, AF_INET6, inet_ntop
-from fastpath.http.verdict cimport edit_t, verdict_text
 from fastpath.http1.field cimport (
     DOT,
-    H_CONNECTION,
-    H_CONTENT_LENGTH,
     H_HOST,
-    H_TRAILER,
     H_UPGRADE,
     H_X_FORWARDED_FOR,
     ZERO,
@@ -23,7 +19,7 @@ from fastpath.http1.field cimport (
 from fastpath.http1.framing cimport BODY_CHUNKED, header_t
 
 cdef enum:
-    SIZES = 63              # names this long share a bit of edit_sizes
+    SIZES = 63              # names this long share a bit of headers_t.sizes
 
 
 cdef void out_put(out_t* o, const char* bytes, size_t size) noexcept nogil:
@@ -60,46 +56,45 @@ cdef void put_header(out_t* o, const char* bytes, const header_t* h) noexcept no
     o.size += size
 
 
-# Index of the edit about this header, or -1.
 cdef int edit_of(
-    const verdict_t* v, const char* bytes, const header_t* h
+    const headers_t* e, const char* text, const char* bytes, const header_t* h
 ) noexcept nogil:
     cdef uint32_t bit = h.name.size if h.name.size < SIZES else SIZES
-    cdef const edit_t* e
+    cdef const edit_t* edit
     cdef uint32_t i
 
-    if not v.edit_sizes >> bit & 1:
+    if not e.sizes >> bit & 1:
         return -1
-    for i in range(v.edit_count):
-        e = &v.edits[i]
-        if h.name.size == e.name.size and same(
-            bytes + h.name.at, h.name.size, verdict_text(v, e.name)
+    for i in range(e.count):
+        edit = &e.list[i]
+        if h.name.size == edit.name.size and same(
+            bytes + h.name.at, h.name.size, text + edit.name.at
         ):
             return <int>i
     return -1
 
 
 cdef void put_request_line(
-    out_t* o, const head_t* h, const char* bytes, const verdict_t* v
+    out_t* o, const head_t* h, const char* bytes, const edits_t* e
 ) noexcept nogil:
     cdef span_t path = h.path
-    cdef uint32_t strip = v.strip if v.strip < path.size else path.size
+    cdef uint32_t strip = e.strip if e.strip < path.size else path.size
 
     put_span(o, bytes, h.method)
     out_put(o, b" ", 1)
     if path.size == 1 and bytes[path.at] == b"*":
         strip = 0
     else:
-        out_put(o, verdict_text(v, v.prefix), v.prefix.size)
+        out_put(o, e.text + e.prefix.at, e.prefix.size)
     path.at += strip
     path.size -= strip
-    if path.size + v.prefix.size == 0:
+    if path.size + e.prefix.size == 0:
         out_put(o, b"/", 1)
     put_span(o, bytes, path)
     put_span(o, bytes, h.query)
     out_put(o, b" HTTP/1.1\r\nHost: ", 17)
-    if v.host.size > 0:
-        out_put(o, verdict_text(v, v.host), v.host.size)
+    if e.host.size > 0:
+        out_put(o, e.text + e.host.at, e.host.size)
     else:
         put_span(o, bytes, h.host)
     out_put(o, b"\r\n", 2)
@@ -145,58 +140,69 @@ cdef void put_forwarded_for(
     out_put(o, b"\r\n", 2)
 
 
-cdef bint upgrade_allowed(
-    const head_t* h, const char* bytes, const verdict_t* v
+# Whether `asked` is one of the protocols that the edits allow.
+cdef bint upgrade_listed(
+    const edits_t* e, const char* asked, uint32_t size
 ) noexcept nogil:
-    cdef const char* allowed = verdict_text(v, v.upgrades)
-    cdef span_t asked
+    cdef const char* allowed = e.text + e.upgrades.at
     cdef uint32_t at = 1
-    cdef uint32_t end, i
+    cdef uint32_t end
 
-    if v.any_upgrade:
-        return True
-    for i in range(h.count):
-        if h.headers[i].known == H_UPGRADE:
-            break
-    else:
-        return False
-    asked = h.headers[i].value
-    while at < v.upgrades.size:
+    while at < e.upgrades.size:
         end = at
         while allowed[end] != b",":
             end += 1
-        if asked.size == end - at and same(
-            bytes + asked.at, asked.size, allowed + at
-        ):
+        if size == end - at and same(asked, size, allowed + at):
             return True
         at = end + 1
     return False
 
 
-cdef void put_edits(out_t* o, const verdict_t* v, uint64_t seen) noexcept nogil:
-    cdef const edit_t* e
+cdef bint upgrade_allowed(
+    const head_t* h, const char* bytes, const edits_t* e
+) noexcept nogil:
+    cdef const header_t* header
+    cdef bint asked = False
     cdef uint32_t i
 
-    for i in range(v.edit_count):
-        e = &v.edits[i]
-        if not e.only_absent or not seen >> i & 1:
-            out_put(o, verdict_text(v, e.line), e.line.size)
+    if e.any_upgrade:
+        return True
+    # All lines are sent on, so that each has to be allowed.
+    for i in range(h.count):
+        header = &h.headers[i]
+        if header.known == H_UPGRADE:
+            asked = True
+            if not upgrade_listed(e, bytes + header.value.at, header.value.size):
+                return False
+    return asked
+
+
+cdef void put_edits(
+    out_t* o, const headers_t* e, const char* text, uint64_t seen
+) noexcept nogil:
+    cdef const edit_t* edit
+    cdef uint32_t i
+
+    for i in range(e.count):
+        edit = &e.list[i]
+        if not edit.only_absent or not seen >> i & 1:
+            out_put(o, text + edit.line.at, edit.line.size)
 
 
 cdef void compose_request(
-    out_t* o, const head_t* h, const char* bytes, const verdict_t* v,
+    out_t* o, const head_t* h, const char* bytes, const edits_t* e,
     const addr_t* client, bint upgrade,
 ) noexcept nogil:
-    cdef bint forwarded = v.forwarded_for and (
+    cdef bint forwarded = e.forwarded_for and (
         client.family == AF_INET or client.family == AF_INET6
     )
-    cdef bint fold = True  # what the client says; unless the verdict takes it away
+    cdef bint fold = True  # what the client says; unless the edits take it away
     cdef const header_t* header
     cdef uint64_t seen = 0
     cdef uint32_t i
     cdef int edit
 
-    put_request_line(o, h, bytes, v)
+    put_request_line(o, h, bytes, e)
     for i in range(h.count):
         header = &h.headers[i]
         if header.known == H_HOST:
@@ -205,17 +211,17 @@ cdef void compose_request(
             if upgrade and header.known == H_UPGRADE:
                 put_header(o, bytes, header)
             continue
-        edit = edit_of(v, bytes, header)
-        if edit >= 0 and v.edits[edit].only_absent and header.value.size == 0:
+        edit = edit_of(&e.headers, e.text, bytes, header)
+        if edit >= 0 and header.value.size == 0 and e.headers.list[edit].only_absent:
             continue  # says nothing: as good as absent
         if edit >= 0:
             seen |= <uint64_t>1 << edit
-            if not v.edits[edit].only_absent:
+            if not e.headers.list[edit].only_absent:
                 fold &= header.known != H_X_FORWARDED_FOR
                 continue
         if not forwarded or header.known != H_X_FORWARDED_FOR:
             put_header(o, bytes, header)
-    put_edits(o, v, seen)
+    put_edits(o, &e.headers, e.text, seen)
     if forwarded:
         put_forwarded_for(o, h, bytes, client, fold)
     if h.body == BODY_CHUNKED:
@@ -232,14 +238,7 @@ cdef void put_connection(out_t* o, uint16_t minor, bint keep) noexcept nogil:
         out_put(o, b"Connection: keep-alive\r\n", 24)
 
 
-cdef void compose_response(
-    out_t* o, const head_t* h, const char* bytes, uint16_t minor, bint keep,
-    bint unchunk,
-) noexcept nogil:
-    cdef const header_t* header
-    cdef bint chunked = h.body == BODY_CHUNKED and not unchunk
-    cdef bint upgraded = h.status == 101
-    cdef uint32_t i
+cdef void compose_status(out_t* o, const head_t* h, const char* bytes) noexcept nogil:
     cdef char digits[4]
 
     out_put(o, b"HTTP/1.1 ", 9)
@@ -250,22 +249,30 @@ cdef void compose_response(
     out_put(o, digits, sizeof(digits))
     put_span(o, bytes, h.reason)
     out_put(o, b"\r\n", 2)
-    for i in range(h.count):
-        header = &h.headers[i]
-        if h.status == 204 and header.known == H_CONTENT_LENGTH:
-            continue  # RFC 9110, 8.6; some clients would wait for that body
-        # Trailers are passed on, so is their announcement.
-        if not header.hop or (chunked and header.known == H_TRAILER) or (
-            upgraded and (
-                header.known == H_UPGRADE or header.known == H_CONNECTION
-            )
-        ):
-            put_header(o, bytes, header)
-    if chunked:
+
+
+cdef void compose_end(
+    out_t* o, const head_t* h, uint16_t minor, bint keep, bint unchunk
+) noexcept nogil:
+    if h.body == BODY_CHUNKED and not unchunk:
         out_put(o, b"Transfer-Encoding: chunked\r\n", 28)
-    if not upgraded and h.status >= 200:
+    if h.status >= 200:
         put_connection(o, minor, keep)
     out_put(o, b"\r\n", 2)
+
+
+cdef void compose_response(
+    out_t* o, const head_t* h, const char* bytes, uint16_t minor, bint keep,
+    bint unchunk,
+) noexcept nogil:
+    cdef bint chunked = h.body == BODY_CHUNKED and not unchunk
+    cdef uint32_t i
+
+    compose_status(o, h, bytes)
+    for i in range(h.count):
+        if compose_passes(h, &h.headers[i], chunked):
+            put_header(o, bytes, &h.headers[i])
+    compose_end(o, h, minor, keep, unchunk)
 
 
 # ---- Replies of our own.
@@ -308,12 +315,13 @@ cdef void put_end(out_t* o, uint16_t minor, bint keep) noexcept nogil:
 
 
 cdef void compose_reply(
-    out_t* o, const verdict_t* v, uint16_t minor, bint keep, bint to_head
+    out_t* o, const char* head, uint32_t head_size, const char* body,
+    uint32_t body_size, uint16_t minor, bint keep, bint to_head,
 ) noexcept nogil:
-    out_put(o, verdict_text(v, v.head), v.head.size)
+    out_put(o, head, head_size)
     put_end(o, minor, keep)
     if not to_head:
-        out_put(o, verdict_text(v, v.body), v.body.size)
+        out_put(o, body, body_size)
 
 
 cdef void compose_text(
