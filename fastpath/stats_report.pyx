@@ -149,6 +149,7 @@ cdef tally_web(fleet_t* fleet, uint32_t slot):
         total.replayed += one.replayed
         total.reused += one.reused
         total.resumed += one.resumed
+        total.unreached += one.unreached
         total.took_us += one.took_us
         for k in range(2):
             total.bytes[k] += one.bytes[k]
@@ -175,6 +176,7 @@ cdef tally_web(fleet_t* fleet, uint32_t slot):
         replayed=total.replayed,
         reused=total.reused,
         resumed=total.resumed,
+        unreached=total.unreached,
     )
 
 

@@ -27,8 +27,8 @@ PACKAGES = {
     "tcp": "proxyhead half relay dial naming batch",
     "udp": "",
     "http": """
-        key verdict web carry keepset upstream respond client decide request
-        tunnel exchange events
+        key location filter verdict web carry keepset upstream respond client decide
+        request tunnel exchange events
     """,
     "worker": "fleet coalesce accept worker",
     "": "verdict_block verdict_tags verdict_api stats_report engine",

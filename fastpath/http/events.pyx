@@ -175,7 +175,7 @@ cdef void web_reset_backend(web_t* w, uint32_t slot) noexcept nogil:
 
     for i in range(slab_count(&w.servers)):
         s = server_at(w, i)
-        if not s.slot.live or s.backend.slot != slot:
+        if not s.slot.live or s.backend == NULL or s.backend.slot != slot:
             continue
         x = s.exchange
         if x == NULL:

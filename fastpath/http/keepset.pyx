@@ -77,7 +77,7 @@ cdef void upstream_keep(web_t* w, exchange_t* x) noexcept nogil:
     x.up = NULL
     s.exchange = NULL
     if v == NULL or v.uplink == NULL or v.uplink.stamp != s.stamp or s.link.wary or (
-        w.keepsets[v.state.slot].count >= v.uplink.keepalive
+        v.uplink.keepalive == 0
     ) or (
         # The last read was full. What it left brings no event, and would be taken for
         # the response to whatever is asked next.
@@ -85,6 +85,10 @@ cdef void upstream_keep(web_t* w, exchange_t* x) noexcept nogil:
     ):
         server_close(w, s, False)
         return
+    # The oldest makes room: addresses that nobody asks for any more must not keep out
+    # the others.
+    if w.keepsets[v.state.slot].count >= v.uplink.keepalive:
+        server_close(w, server_at(w, w.keepsets[v.state.slot].oldest), False)
     s.used = 1
     keepset_put(w, s)
     s.idle_ms = w.c.now_ms

@@ -23,6 +23,7 @@ from fastpath.http.carry cimport (
     pending_flush,
     pending_send,
 )
+from fastpath.http.filter cimport filter_response
 from fastpath.http.verdict cimport verdict_text
 from fastpath.http.web cimport INFORMATIONAL_MOST, OUT_BYTES, server_t
 from fastpath.http1.compose cimport (
@@ -161,6 +162,20 @@ cdef bint respond_keeps(const exchange_t* x, const head_t* h) noexcept nogil:
     return not (h.body == BODY_CHUNKED and x.minor == 0)
 
 
+cdef inline void respond_compose(
+    web_t* w, exchange_t* x, out_t* o, const char* bytes
+) noexcept nogil:
+    cdef const verdict_t* v = x.verdict
+
+    if v.filter.any:
+        filter_response(
+            o, &w.head, bytes, x.minor, x.keep, x.response.unchunk, &v.filter,
+            &v.edits, &x.up.address,
+        )
+    else:
+        compose_response(o, &w.head, bytes, x.minor, x.keep, x.response.unchunk)
+
+
 # Send a whole head and what came behind it.
 cdef RESPOND respond_head(
     web_t* w, exchange_t* x, const char* bytes, uint32_t size
@@ -178,7 +193,7 @@ cdef RESPOND respond_head(
     x.status = h.status
     x.up.keep = h.keep_alive and h.body != BODY_TO_EOF
     out_begin(w, &o)
-    compose_response(&o, h, bytes, x.minor, x.keep, x.response.unchunk)
+    respond_compose(w, x, &o, bytes)
     if o.full:
         snprintf(w.why, sizeof(w.why), b"response head is too large")
         return RESPOND_FAILED
@@ -229,7 +244,10 @@ cdef RESPOND respond_upgraded(
     cdef out_t o
 
     out_begin(w, &o)
-    compose_response(&o, &w.head, bytes, x.minor, True, False)
+    if x.verdict.filter.upgraded:
+        respond_compose(w, x, &o, bytes)
+    else:
+        compose_response(&o, &w.head, bytes, x.minor, True, False)
     out_put(&o, bytes + w.head.size, size - w.head.size)
     x.status = 101
     x.answering = 1

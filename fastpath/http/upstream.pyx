@@ -8,8 +8,9 @@ is asked first.
 from libc.errno cimport EAGAIN, EBADMSG, EINPROGRESS, EMFILE, EPROTO, errno
 from libc.stdint cimport uint32_t
 from libc.stdio cimport snprintf
-from libc.string cimport strlen
+from libc.string cimport memcmp, memset, strlen
 
+from fastpath.base.addr cimport addr_is_loopback, addr_t
 from fastpath.base.linux.atomic cimport add_u32
 from fastpath.base.linux.clock cimport clock_us
 from fastpath.base.linux.file cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, close
@@ -40,13 +41,8 @@ from fastpath.base.socket cimport socket_keepalive
 from fastpath.base.stats cimport vip_stats, web_stats
 from fastpath.base.timer cimport TIMER_SERVER, timer_arm, timer_disarm
 from fastpath.http.keepset cimport keepset_take, server_at, server_close, upstream_leave
-from fastpath.http.web cimport (
-    SV_BUSY,
-    SV_CONNECTING,
-    SV_HANDSHAKE,
-    TRIES_MOST,
-    keepset_t,
-)
+from fastpath.http.verdict cimport verdict_t
+from fastpath.http.web cimport SV_BUSY, SV_CONNECTING, SV_HANDSHAKE, TRIES_MOST
 from fastpath.table.balancer cimport balancer_pick, pick_t
 from fastpath.table.dialler cimport dial_note_failure, dial_note_success
 from fastpath.table.registry cimport backend_state_t
@@ -93,7 +89,7 @@ cdef backend_t* upstream_pick(web_t* w, exchange_t* x, vip_t* v) noexcept nogil:
 
 # Say what went wrong as Go's net package does: users and scripts know those texts.
 cdef void say_dial(
-    web_t* w, const backend_t* b, const char* what, int error
+    web_t* w, const addr_t* a, const char* path, const char* what, int error
 ) noexcept nogil:
     cdef char ip[64]
     cdef char why[128]
@@ -101,22 +97,36 @@ cdef void say_dial(
     why[0] = 0
     if error != 0:
         error_text(error, why, sizeof(why))
-    if b.addr.family == AF_INET or b.addr.family == AF_INET6:
-        inet_ntop(b.addr.family, b.addr.ip, ip, sizeof(ip))
+    if a.family == AF_INET or a.family == AF_INET6:
+        inet_ntop(a.family, a.ip, ip, sizeof(ip))
         snprintf(
             w.why, sizeof(w.why),
-            b"dial tcp [%s]:%u: %s%s" if b.addr.family == AF_INET6 else
+            b"dial tcp [%s]:%u: %s%s" if a.family == AF_INET6 else
             b"dial tcp %s:%u: %s%s",
-            ip, <unsigned int>b.addr.port, what, why,
+            ip, <unsigned int>a.port, what, why,
         )
     else:
-        snprintf(w.why, sizeof(w.why), b"dial unix %s: %s%s", b.path, what, why)
+        snprintf(w.why, sizeof(w.why), b"dial unix %s: %s%s", path, what, why)
 
 
-# The backend did not answer: count it, and remember not to try it again.
+cdef void server_say(
+    web_t* w, const server_t* s, vip_t* v, const char* what, int error
+) noexcept nogil:
+    cdef const backend_t* b = backend_of(v, s)
+
+    if s.addressed or b != NULL:
+        say_dial(w, &s.address, b.path if b != NULL else NULL, what, error)
+
+
+# The backend did not answer: count it, and remember not to try it again. An address has
+# no counters of its own: there are thousands of them.
 cdef void server_failed(web_t* w, exchange_t* x, server_t* s) noexcept nogil:
     cdef backend_state_t* b = s.backend
 
+    if s.addressed:
+        web_stats(&w.c.stats, s.upstream.slot).unreached += 1
+        upstream_leave(w, x, False)
+        return
     if x.tries < TRIES_MOST:
         x.tried[x.tries] = b.slot
         x.tries += 1
@@ -135,8 +145,11 @@ cdef server_t* server_new(web_t* w, vip_t* v, backend_t* b, int fd) noexcept nog
     s.stamp = v.uplink.stamp
     s.upstream = v.state
     s.backend = b.state
+    s.address = b.addr
+    s.addressed = b.state == NULL
     add_u32(&v.state.active, 1)
-    add_u32(&b.state.active, 1)
+    if b.state != NULL:
+        add_u32(&b.state.active, 1)
     s.began_us = clock_us()
     s.state = SV_CONNECTING
     return s
@@ -153,7 +166,7 @@ cdef REACH server_dial(web_t* w, exchange_t* x, vip_t* v, backend_t* b) noexcept
 
     x.up = NULL
     if fd == -1:
-        say_dial(w, b, b"socket: ", errno)
+        say_dial(w, &b.addr, b.path, b"socket: ", errno)
         return REACH_FAILED
     s = server_new(w, v, b, fd)
     if s == NULL:
@@ -163,13 +176,13 @@ cdef REACH server_dial(web_t* w, exchange_t* x, vip_t* v, backend_t* b) noexcept
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
     socket_keepalive(fd, KEEPALIVE_S, 0)
     if connect(fd, <sockaddr*>&name, size) == -1 and errno != EINPROGRESS:
-        say_dial(w, b, b"connect: ", errno)
+        say_dial(w, &b.addr, b.path, b"connect: ", errno)
         return REACH_FAILED
     if poller_add(
         &w.c.poller, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
         tag_make(TAG_SERVER, s.slot.index, s.slot.generation),
     ) < 0:
-        say_dial(w, b, b"epoll: ", EMFILE)
+        say_dial(w, &b.addr, b.path, b"epoll: ", EMFILE)
         return REACH_FAILED
     timer_arm(&w.c.wheel, &s.timer, w.c.now_ms + v.pool.connect_ms)
     # On the same host the handshake has ended when connect(2) returns, or its accept
@@ -182,16 +195,34 @@ cdef REACH server_dial(web_t* w, exchange_t* x, vip_t* v, backend_t* b) noexcept
 cdef backend_t* backend_of(vip_t* v, const server_t* s) noexcept nogil:
     cdef uint32_t i
 
+    if s.addressed:
+        return NULL
     for i in range(v.pool.count):
         if v.pool.backends[i].state == s.backend:
             return &v.pool.backends[i]
     return NULL
 
 
+# To where the verdict says, and nowhere else.
+cdef REACH address_dial(web_t* w, exchange_t* x, vip_t* v) noexcept nogil:
+    cdef backend_t here
+    cdef REACH reach
+
+    memset(&here, 0, sizeof(here))
+    here.addr = x.verdict.address
+    here.loopback = addr_is_loopback(&here.addr)
+    reach = server_dial(w, x, v, &here)
+    if reach == REACH_FAILED and x.up != NULL:
+        server_failed(w, x, x.up)
+    return reach
+
+
 cdef REACH upstream_dial(web_t* w, exchange_t* x, vip_t* v) noexcept nogil:
     cdef backend_t* b
     cdef REACH reach
 
+    if x.verdict.address.family != 0:
+        return address_dial(w, x, v)
     while True:
         b = upstream_pick(w, x, v)
         if b == NULL:
@@ -206,12 +237,22 @@ cdef REACH upstream_dial(web_t* w, exchange_t* x, vip_t* v) noexcept nogil:
         server_failed(w, x, x.up)
 
 
+# Whether the connection leads to where the verdict wants to go.
+cdef inline bint server_suits(const server_t* s, const verdict_t* v) noexcept nogil:
+    if v.address.family == 0:
+        return not s.addressed
+    return s.addressed and memcmp(&s.address, &v.address, sizeof(addr_t)) == 0
+
+
 cdef server_t* upstream_kept(web_t* w, exchange_t* x, vip_t* v) noexcept nogil:
-    cdef keepset_t* k = &w.keepsets[v.state.slot]
+    cdef uint32_t at = w.keepsets[v.state.slot].newest
     cdef server_t* s
 
-    while k.newest != SLAB_NONE:
-        s = server_at(w, k.newest)
+    while at != SLAB_NONE:
+        s = server_at(w, at)
+        at = s.older
+        if not server_suits(s, x.verdict):
+            continue
         if s.stamp == v.uplink.stamp and (
             upstream_repeats(x) or transport_idle_ok(&s.link)
         ):
@@ -248,9 +289,10 @@ cdef REACH server_connected(
     if u.tls == NULL:
         return server_ready(w, s)
     s.state = SV_HANDSHAKE
+    # Sessions are kept by upstream: one of an address is not shown to the next one.
     failed = transport_start_client(
         &s.link, u.tls[w.c.worker], &w.buffers, u.server_name,
-        tls_session(u.tls[w.c.worker]),
+        NULL if s.addressed else tls_session(u.tls[w.c.worker]),
     )
     if failed < 0:
         snprintf(w.why, sizeof(w.why), b"tls: no memory")
@@ -283,7 +325,8 @@ cdef REACH server_handshake(web_t* w, server_t* s) noexcept nogil:
 
 
 cdef REACH server_ready(web_t* w, server_t* s) noexcept nogil:
-    dial_note_success(w.c, s.backend, s.began_us)
+    if s.backend != NULL:
+        dial_note_success(w.c, s.backend, s.began_us)
     timer_disarm(&s.timer)
     s.state = SV_BUSY
     return REACH_READY
@@ -298,8 +341,7 @@ cdef REACH server_step(web_t* w, server_t* s, vip_t* v) noexcept nogil:
     if s.state == SV_CONNECTING:
         getsockopt(s.link.fd, SOL_SOCKET, SO_ERROR, &error, &size)
         if error != 0:
-            if b != NULL:
-                say_dial(w, b, b"connect: ", error)
+            server_say(w, s, v, b"connect: ", error)
             return REACH_FAILED
         return server_connected(w, s, v.uplink, b)
     s.link.readable = 1
@@ -311,9 +353,12 @@ cdef REACH server_step(web_t* w, server_t* s, vip_t* v) noexcept nogil:
 cdef REACH upstream_next(
     web_t* w, exchange_t* x, vip_t* v, REACH failed
 ) noexcept nogil:
+    cdef bint addressed = x.up.addressed
     cdef REACH reach
 
     server_failed(w, x, x.up)
+    if addressed:
+        return failed
     reach = upstream_dial(w, x, v)
     return failed if reach == REACH_FAILED else reach
 
@@ -332,13 +377,11 @@ cdef REACH upstream_go_on(web_t* w, server_t* s) noexcept nogil:
 cdef REACH upstream_late(web_t* w, server_t* s) noexcept nogil:
     cdef exchange_t* x = s.exchange
     cdef vip_t* v = upstream_of(w, x)
-    cdef backend_t* b
 
     if v == NULL:
         return REACH_GONE
-    b = backend_of(v, s)
     if s.state == SV_HANDSHAKE:
         snprintf(w.why, sizeof(w.why), b"net/http: TLS handshake timeout")
-    elif b != NULL:
-        say_dial(w, b, b"i/o timeout", 0)
+    else:
+        server_say(w, s, v, b"i/o timeout", 0)
     return upstream_next(w, x, v, REACH_TIMEOUT)

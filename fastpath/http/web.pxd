@@ -89,6 +89,8 @@ cdef struct server_t:
     backend_state_t*  backend     # borrowed
     vip_state_t*      upstream    # borrowed
     uint64_t          stamp       # of the uplink that it was made for
+    addr_t            address     # that it was made to; family 0 = a unix socket
+    uint8_t           addressed   # by a verdict, not by the pool: backend is NULL
     uint64_t          began_us    # to connect
     uint64_t          idle_ms     # since when, SV_IDLE
     spill_t*          input       # owned; a response head that is not whole yet

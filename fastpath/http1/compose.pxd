@@ -85,6 +85,11 @@ cdef int edit_of(
     const headers_t* e, const char* text, const char* bytes, const header_t* h
 ) noexcept nogil
 
+# Whether a word, in any case, is in a list like ",one,two,", which is in lower case.
+cdef bint is_listed(
+    const char* list_, uint32_t list_size, const char* word, uint32_t size
+) noexcept nogil
+
 # The lines that the edits set, or give because `seen` (by index) lacks that header.
 cdef void put_edits(
     out_t* o, const headers_t* e, const char* text, uint64_t seen

@@ -140,19 +140,17 @@ cdef void put_forwarded_for(
     out_put(o, b"\r\n", 2)
 
 
-# Whether `asked` is one of the protocols that the edits allow.
-cdef bint upgrade_listed(
-    const edits_t* e, const char* asked, uint32_t size
+cdef bint is_listed(
+    const char* list_, uint32_t list_size, const char* word, uint32_t size
 ) noexcept nogil:
-    cdef const char* allowed = e.text + e.upgrades.at
     cdef uint32_t at = 1
     cdef uint32_t end
 
-    while at < e.upgrades.size:
+    while at < list_size:
         end = at
-        while allowed[end] != b",":
+        while list_[end] != b",":
             end += 1
-        if size == end - at and same(asked, size, allowed + at):
+        if size == end - at and same(word, size, list_ + at):
             return True
         at = end + 1
     return False
@@ -172,7 +170,10 @@ cdef bint upgrade_allowed(
         header = &h.headers[i]
         if header.known == H_UPGRADE:
             asked = True
-            if not upgrade_listed(e, bytes + header.value.at, header.value.size):
+            if not is_listed(
+                e.text + e.upgrades.at, e.upgrades.size,
+                bytes + header.value.at, header.value.size,
+            ):
                 return False
     return asked
 
