@@ -10,7 +10,7 @@ from fastpath.base.addr cimport addr_parse, addr_t
 from fastpath.http.filter cimport filter_response
 from fastpath.http.location cimport filter_t, mapping_t
 from fastpath.http.verdict cimport verdict_release
-from fastpath.http1.compose cimport edit_t, edits_t, out_t, text_t
+from fastpath.http1.compose cimport SIZES, edit_t, edits_t, out_t, text_t
 from fastpath.http1.framing cimport head_t
 from fastpath.http1.head cimport head_parse_response
 
@@ -117,7 +117,7 @@ cdef class VerdictBlock:
             e.name = place(name)
             e.line = place(line)
             e.only_absent = absent
-            headers.sizes |= <uint64_t>1 << <int>min(63, e.name.size)
+            headers.sizes |= <uint64_t>1 << <int>min(SIZES, e.name.size)
             headers.count += 1
             e += 1
         self.unused = <char*>e

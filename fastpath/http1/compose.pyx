@@ -18,10 +18,6 @@ from fastpath.http1.field cimport (
 )
 from fastpath.http1.framing cimport BODY_CHUNKED, header_t
 
-cdef enum:
-    SIZES = 63              # names this long share a bit of headers_t.sizes
-
-
 cdef void out_put(out_t* o, const char* bytes, size_t size) noexcept nogil:
     if o.size + size > o.room:
         o.full = True
@@ -56,15 +52,12 @@ cdef void put_header(out_t* o, const char* bytes, const header_t* h) noexcept no
     o.size += size
 
 
-cdef int edit_of(
+cdef int edit_find(
     const headers_t* e, const char* text, const char* bytes, const header_t* h
 ) noexcept nogil:
-    cdef uint32_t bit = h.name.size if h.name.size < SIZES else SIZES
     cdef const edit_t* edit
     cdef uint32_t i
 
-    if not e.sizes >> bit & 1:
-        return -1
     for i in range(e.count):
         edit = &e.list[i]
         if h.name.size == edit.name.size and same(
