@@ -20,7 +20,14 @@ the GIL.
 """
 
 from fastpath.api.errors import EngineError, TableError
-from fastpath.api.policy import Certificate, Forward, Http, Question, Reply
+from fastpath.api.policy import (
+    Certificate,
+    Forward,
+    Http,
+    Question,
+    Reply,
+    ResponseEdits,
+)
 from fastpath.api.snapshot import (
     BackendStats,
     Histogram,
@@ -52,6 +59,7 @@ __all__ = [
     "Pool",
     "Question",
     "Reply",
+    "ResponseEdits",
     "ServerTls",
     "Stats",
     "Table",

@@ -173,6 +173,7 @@ cdef report_web(fleet_t* fleet, uint32_t slot, bint upstream):
         total.replayed += one.replayed
         total.reused += one.reused
         total.resumed += one.resumed
+        total.unreached += one.unreached
         total.took_us += one.took_us
         for k in range(2):
             total.bytes[k] += one.bytes[k]
@@ -195,6 +196,7 @@ cdef report_web(fleet_t* fleet, uint32_t slot, bint upstream):
         replayed=total.replayed,
         reused=total.reused,
         resumed=total.resumed,
+        unreached=total.unreached,
     )
 
 

@@ -4,25 +4,32 @@ from http import HTTPStatus
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
+from fastpath.base.addr cimport addr_parse, addr_t
+from fastpath.http.filter cimport filter_response
+from fastpath.http.location cimport filter_t, mapping_t
 from fastpath.http.verdict cimport verdict_release
-from fastpath.http1.compose cimport edits_t, text_t
+from fastpath.http1.compose cimport SIZES, edit_t, edits_t, out_t, text_t
+from fastpath.http1.framing cimport head_t
+from fastpath.http1.head cimport head_parse_response
 
-from fastpath.api.policy import Reply
+from fastpath.api.policy import Reply, ResponseEdits, split_address
+
+NOTHING = ResponseEdits()
 
 
 class Text:
     """The text of a verdict, growing; each part is named by where it begins."""
 
     def __init__(self):
-        self.bytes = bytearray()
+        self.data = bytearray()
 
     def add(self, part):
         """Append text or bytes; return (place, size)."""
         data = part.encode("latin-1") if isinstance(part, str) else part
-        at = len(self.bytes)
-        self.bytes += data
+        at = len(self.data)
+        self.data += data
         return at, len(data)
 
 
@@ -61,74 +68,140 @@ cdef list edits_of(spec):
     return list(edits.values())
 
 
+cdef list add_edits(text, spec):
+    """Add the text of header edits; return what _fill_edits takes."""
+    return [
+        (text.add(name), text.add(line), absent)
+        for name, line, absent in edits_of(spec)
+    ]
+
+
+cdef str listed(words):
+    """As is_listed of http1/compose reads it."""
+    return "".join([f",{word.lower()}" for word in words]) + ","
+
+
 cdef class VerdictBlock:
     """Compiled from a Forward or Reply; `upstream` is the slot of its upstream."""
 
     def __cinit__(self, spec, uint32_t upstream=0, uint64_t stamp=0):
-        text = Text()
-        edits = [] if isinstance(spec, Reply) else [
-            (text.add(name), text.add(line), absent)
-            for name, line, absent in edits_of(spec)
-        ]
         if isinstance(spec, Reply):
-            parts = [reply_head(spec), spec.body]
+            self._make_reply(spec)
         else:
-            allowed = "".join(f",{name.lower()}" for name in spec.upgrades or ())
-            parts = [spec.host, spec.prefix, allowed + ","]
-        places = [text.add(part) for part in parts]
-        self._allocate(bytes(text.bytes), len(edits))
-        self._fill_edits(&self.verdict.edits.headers, edits)
-        if isinstance(spec, Reply):
-            self._fill_reply(spec, places)
-        else:
-            self._fill_forward(spec, places)
+            self._make_forward(spec)
             self.verdict.upstream = upstream
             self.verdict.stamp = stamp
 
     def __dealloc__(self):
         verdict_release(self.verdict)
 
-    def _allocate(self, bytes text, size_t edits):
+    def _allocate(self, bytes text, size_t edits=0, size_t mappings=0):
         cdef size_t size = sizeof(verdict_t) + len(text)
+        cdef size_t lists = edits * sizeof(edit_t) + mappings * sizeof(mapping_t)
 
         size += -size % 16
-        self.verdict = <verdict_t*>calloc(1, size + edits * sizeof(edit_t))
+        self.verdict = <verdict_t*>calloc(1, size + lists)
         if self.verdict == NULL:
             raise MemoryError
         self.verdict.refs = 1
-        self.verdict.size = size + edits * sizeof(edit_t)
+        self.verdict.size = size + lists
         self.verdict.edits.text = self.verdict.bytes
-        self.unused = <edit_t*>(<char*>self.verdict + size)
+        self.unused = <char*>self.verdict + size
         memcpy(self.verdict.bytes, <const char*>text, len(text))
 
     cdef _fill_edits(self, headers_t* headers, edits):
-        cdef edit_t* e
+        cdef edit_t* e = <edit_t*>self.unused
 
-        headers.list = self.unused
+        headers.list = e
         for name, line, absent in edits:
-            e = self.unused
             e.name = place(name)
             e.line = place(line)
             e.only_absent = absent
-            headers.sizes |= <uint64_t>1 << <int>min(63, e.name.size)
+            headers.sizes |= <uint64_t>1 << <int>min(SIZES, e.name.size)
             headers.count += 1
-            self.unused += 1
+            e += 1
+        self.unused = <char*>e
 
-    def _fill_reply(self, spec, places):
+    cdef _fill_mappings(self, filter_t* f, mappings):
+        cdef mapping_t* m = <mapping_t*>self.unused
+
+        f.mappings = m
+        for old, new in mappings:
+            m.from_ = place(old)
+            m.to = place(new)
+            f.mapping_count += 1
+            m += 1
+        self.unused = <char*>m
+
+    def _make_reply(self, spec):
+        text = Text()
+        head, body = text.add(reply_head(spec)), text.add(spec.body)
+        self._allocate(bytes(text.data))
         self.verdict.is_reply = True
         self.verdict.status = spec.status
         self.verdict.close = spec.close
-        self.verdict.head = place(places[0])
-        self.verdict.body = place(places[1])
+        self.verdict.head = place(head)
+        self.verdict.body = place(body)
 
-    def _fill_forward(self, spec, places):
-        cdef edits_t* edits = &self.verdict.edits
+    def _make_forward(self, spec):
+        cdef edits_t* edits
 
-        self.verdict.ask_on = spec.ask_on
-        self.verdict.replay = spec.replay
+        text = Text()
+        response = spec.response or NOTHING
+        headers, others = add_edits(text, spec), add_edits(text, response)
+        mappings = [
+            (text.add(old.rstrip("/")), text.add(new.rstrip("/")))
+            for old, new in response.location
+        ]
+        parts = (spec.host, spec.prefix, listed(spec.upgrades or ()))
+        places = [text.add(part) for part in parts]
+        hosts = text.add(listed(response.hosts))
+        cookie_path = text.add(response.cookie_path.rstrip("/"))
+        self._allocate(bytes(text.data), len(headers) + len(others), len(mappings))
+        edits = &self.verdict.edits
+        self._fill_edits(&edits.headers, headers)
+        self._fill_edits(&self.verdict.filter.headers, others)
+        self._fill_mappings(&self.verdict.filter, mappings)
+        self.verdict.filter.hosts = place(hosts)
+        self.verdict.filter.cookie_path = place(cookie_path)
+        self.verdict.filter.cookies = response.cookie_path != ""
+        self.verdict.filter.any = response != NOTHING
+        self.verdict.filter.upgraded = response.upgrades
         edits.strip = spec.strip
         edits.forwarded_for = spec.forwarded_for
         edits.any_upgrade = spec.upgrades is None
         edits.host = place(places[0])
         edits.prefix = place(places[1])
         edits.upgrades = place(places[2])
+        if spec.address:
+            ip, port = split_address(spec.address)
+            addr_parse(&self.verdict.address, ip.encode(), port)
+        self.verdict.ask_on = spec.ask_on
+        self.verdict.replay = spec.replay
+
+
+# ---- The door for tests.
+
+def filter_head(bytes head, forward, str upstream=""):
+    """What becomes of the head of a response; `upstream` as Forward.address."""
+    cdef VerdictBlock block = VerdictBlock(forward)
+    cdef addr_t address
+    cdef head_t h
+    cdef out_t o
+
+    memset(&address, 0, sizeof(address))
+    if upstream:
+        ip, port = split_address(upstream)
+        addr_parse(&address, ip.encode(), port)
+    if head_parse_response(&h, head, len(head), 0, False) != 1:
+        raise ValueError("not a head")
+    into = bytearray(4 * len(head) + 65536)
+    o.bytes = into
+    o.room = len(into)
+    o.size = 0
+    o.full = False
+    filter_response(
+        &o, &h, head, 1, True, False, &block.verdict.filter, &block.verdict.edits,
+        &address,
+    )
+    return None if o.full else bytes(into[:o.size])

@@ -6,11 +6,13 @@ which parts of the request it depended on: requests that agree in those need no 
 until `ttl_s` is over. All of these are frozen values, checked when they are made.
 """
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from fastpath.api.checks import check, check_count, check_seconds, check_text
+from fastpath.api.errors import TableError
 from fastpath.api.question import Certificate, Pairs, Question
 
 __all__ = [
@@ -20,10 +22,14 @@ __all__ = [
     "Question",
     "Record",
     "Reply",
+    "ResponseEdits",
 ]
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
+PATH_TEXT = re.compile(r"/(?:[!$&-;=@-Z_a-z~]|%[0-9A-Fa-f]{2})*")  # RFC 3986, 3.3
+AUTHORITY = re.compile(r"(?:[!$&-+\-.0-9;=A-Z_a-z~]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 
 # Parts of a request that a verdict may depend on, beside headers by name. ":path/n" of
 # an answer's key, with n = 1 to 15, is the path up to its n-th segment and the slash
@@ -45,6 +51,8 @@ MAX_KEY_PARTS = 16
 MAX_REPLY_BYTES = 1 << 20
 MAX_EDITS = 64  # of a verdict; the core keeps one bit for each
 MAX_EDITS_BYTES = 1 << 16
+MAX_LOCATIONS = 16
+MAX_PATH = 4096  # bytes of one that URLs are mapped to
 
 # How long a message is and whom it is for is not said by edits.
 FRAMING = {
@@ -76,6 +84,44 @@ def _check_pairs(what: str, pairs: Pairs) -> None:
         check(valued, f"{what}: the value of {name} has characters that it cannot")
 
 
+def split_address(text: str) -> tuple[str, int]:
+    """Return (ip, port) of "IP:PORT" or "[IP]:PORT"; TableError if it is neither."""
+    found = ADDRESS.fullmatch(text) if isinstance(text, str) else None
+    check(found is not None, f"address {text!r} is neither IP:PORT nor [IP]:PORT")
+    assert found is not None
+    try:
+        ip = ipaddress.ip_address(found[1] or found[2])
+    except ValueError:
+        raise TableError(f"address {text!r} has no IP address") from None
+    mapped = ip.version == 6 and (ip.ipv4_mapped or ip.scope_id)
+    plain = (ip.version == 6) == bool(found[1]) and not mapped
+    check(plain, f"address {text!r} is an IPv6 address without [ ], or an odd one")
+    check(not ip.is_unspecified, f"address {text!r} is no place")
+    check_count("port", int(found[3]), 1, 65535)
+    return str(ip), int(found[3])
+
+
+def _check_edits(remove: tuple[str, ...], pairs: Pairs, default: Pairs) -> None:
+    for name in remove:
+        check(bool(TOKEN.fullmatch(name)), f"{name!r} is no header name")
+        check(name.lower() not in FRAMING, f"remove: {name} is not for edits")
+    _check_pairs("set", pairs)
+    _check_pairs("default", default)
+    edits = [*remove, *pairs, *default]
+    check(len(edits) <= MAX_EDITS, f"more than {MAX_EDITS} headers to edit")
+    size = sum(len(n) + len(v) + 4 for n, v in (*pairs, *default))
+    check(size <= MAX_EDITS_BYTES, f"headers of {size} bytes to set")
+
+
+def _check_path(what: str, path: object) -> None:
+    plain = isinstance(path, str) and bool(PATH_TEXT.fullmatch(path))
+    check(plain, f"{what}: {path!r} is no path as URLs have it")
+    size = len(str(path))
+    check(size <= MAX_PATH, f"{what} of {size} bytes, more than {MAX_PATH}")
+    clean = not re.search(r"//|/\.\.?(/|\Z)", str(path))
+    check(clean, f"{what}: {path!r} has empty or dot segments")
+
+
 @dataclass(frozen=True, slots=True)
 class Http:
     """How a vip speaks HTTP/1.1 with its clients."""
@@ -102,6 +148,41 @@ class Http:
 
 
 @dataclass(frozen=True, slots=True)
+class ResponseEdits:
+    """What becomes of the head of a response. 1xx are passed on as they are.
+
+    A URL of Location or Content-Location is mapped if it is an absolute path, or if its
+    authority is the upstream's (the address that was dialled, or `Forward.host`; it
+    goes then, and its scheme) or one of `hosts` (it stays). The first pair of
+    `location` whose path it begins with counts; a URL that is under the new path
+    already stays. Paths match by whole segments, as bytes.
+    """
+
+    remove: tuple[str, ...] = ()  # by name; framing headers are not for edits
+    set: Pairs = ()  # replace or add
+    default: Pairs = ()  # add where there is none of that name, or an empty one
+    location: Pairs = ()  # (path of the upstream, path that stands for it here)
+    hosts: tuple[str, ...] = ()  # authorities by which clients call us
+    cookie_path: str = ""  # put before the Path of every Set-Cookie, or for it
+    upgrades: bool = False  # a 101 is edited, too
+
+    def __post_init__(self) -> None:
+        _check_edits(self.remove, self.set, self.default)
+        check(len(self.location) <= MAX_LOCATIONS, f"over {MAX_LOCATIONS} locations")
+        for pair in self.location:
+            check(len(pair) == 2, f"location {pair!r} is no pair of paths")
+            for path in pair:
+                _check_path("location", path)
+        for host in self.hosts:
+            named = isinstance(host, str) and bool(AUTHORITY.fullmatch(host))
+            check(named, f"{host!r} is no authority")
+        check(len(self.hosts) <= MAX_LOCATIONS, f"more than {MAX_LOCATIONS} hosts")
+        if self.cookie_path:
+            _check_path("cookie_path", self.cookie_path)
+            check(";" not in self.cookie_path, "cookie_path with a semicolon")
+
+
+@dataclass(frozen=True, slots=True)
 class Forward:
     """Send the request on. Edits apply in the order of the fields."""
 
@@ -116,24 +197,20 @@ class Forward:
     upgrades: tuple[str, ...] | None = ()  # protocols; None = any; others are ignored
     ask_on: int = 0  # 401: drop such an answer and ask Python again, once
     replay: bool = True  # once, on another connection, if a kept one was stale
+    response: ResponseEdits | None = None
+    address: str = ""  # "IP:PORT" to dial instead of the upstream's pool; IPv6 in [ ]
 
     def __post_init__(self) -> None:
         check_text("upstream", self.upstream)
+        if self.address:
+            split_address(self.address)
         _check_pairs("host", (("value", self.host),))
         check_count("strip", self.strip, 0, 32768)
         _check_pairs("prefix", (("prefix", self.prefix),))
         check(" " not in self.prefix, "prefix with a space")
-        for name in self.remove:
-            check(bool(TOKEN.fullmatch(name)), f"{name!r} is no header name")
-            check(name.lower() not in FRAMING, f"remove: {name} is not for edits")
-        _check_pairs("set", self.set)
-        _check_pairs("default", self.default)
+        _check_edits(self.remove, self.set, self.default)
         for name in self.upgrades or ():
             check(bool(VALUE.fullmatch(name)) and "," not in name, f"upgrade {name!r}")
-        edits = [*self.remove, *self.set, *self.default]
-        check(len(edits) <= MAX_EDITS, f"more than {MAX_EDITS} headers to edit")
-        size = sum(len(n) + len(v) + 4 for n, v in (*self.set, *self.default))
-        check(size <= MAX_EDITS_BYTES, f"headers of {size} bytes to set")
         check(self.ask_on in (0, 401), f"ask_on {self.ask_on} is neither 0 nor 401")
 
 

@@ -70,6 +70,7 @@ class WebStats(NamedTuple):
     replayed: int  # requests sent again, because a kept connection had ended
     reused: int  # upstreams: kept connections used again
     resumed: int  # TLS sessions
+    unreached: int  # upstreams: failed dials to an address that a verdict named
 
 
 class VerdictStats(NamedTuple):

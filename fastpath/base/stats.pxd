@@ -74,6 +74,7 @@ cdef struct web_stats_t:
     uint64_t retries          # further dials after a failed one; upstreams
     uint64_t reused           # kept connections used again; upstreams
     uint64_t resumed          # TLS sessions; upstreams
+    uint64_t unreached        # dials to addresses of verdicts that failed; upstreams
     uint64_t bytes[2]         # of bodies: up, down
     uint64_t took_us          # sum
     uint64_t took_in[HISTOGRAM_BUCKETS]

@@ -148,7 +148,7 @@ cdef void conns_reset_backend(conns_t* w, uint32_t slot) noexcept nogil:
 
     for i in range(slab_count(&w.upconns)):
         u = upconn_at(w, i)
-        if not u.slot.live or u.backend.slot != slot:
+        if not u.slot.live or u.backend == NULL or u.backend.slot != slot:
             continue
         if u.exchange == NULL:
             upconn_close(w, u, True)

@@ -2,6 +2,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 from fastpath.base.slab cimport slab_at
 from fastpath.http.state cimport conns_t, exchange_t, upconn_t
+from fastpath.http.verdict cimport verdict_t
 from fastpath.table.table cimport table_upstream, upstream_t
 
 cdef inline upconn_t* upconn_at(conns_t* w, uint32_t index) noexcept nogil:
@@ -14,10 +15,11 @@ cdef inline upstream_t* upstream_in(
     cdef upstream_t* v = table_upstream(w.c, slot)
     return v if v != NULL and v.stamp == stamp else NULL
 
-# An idle connection to `v`, no longer in its set, or NULL. Unless `unchecked` its
-# socket is asked first whether the other side has closed it.
+# An idle connection to `v`, or to the address that the verdict names, no longer in its
+# set, or NULL. Unless `unchecked` its socket is asked first whether the other side has
+# closed it.
 cdef upconn_t* idle_take(
-    conns_t* w, const upstream_t* v, bint unchecked
+    conns_t* w, const upstream_t* v, const verdict_t* verdict, bint unchecked
 ) noexcept nogil
 
 # The one way out of a connection that no exchange has.

@@ -6,7 +6,9 @@ upstream with the same stamp, that is, with the same TLS and the same names.
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
+from libc.string cimport memcmp
 
+from fastpath.base.addr cimport addr_t
 from fastpath.base.linux.atomic cimport sub_u32
 from fastpath.base.slab cimport slab_count, slab_give
 from fastpath.base.spill cimport spill_put
@@ -67,24 +69,33 @@ cdef bint idle_make_room(conns_t* w, uint32_t slots) noexcept nogil:
     return True
 
 
+# Whether a connection leads to where the verdict wants to go.
+cdef inline bint idle_suits(const upconn_t* u, const verdict_t* verdict) noexcept nogil:
+    if verdict.address.family == 0:
+        return not u.addressed
+    return u.addressed and memcmp(
+        &u.address, &verdict.address, sizeof(addr_t)
+    ) == 0
+
+
 cdef upconn_t* idle_take(
-    conns_t* w, const upstream_t* v, bint unchecked
+    conns_t* w, const upstream_t* v, const verdict_t* verdict, bint unchecked
 ) noexcept nogil:
-    cdef idle_set_t* set
+    cdef upconn_t* next
     cdef upconn_t* u
 
     if v.state.slot >= w.idle_room:
-        return NULL  # none of that upstream was ever idle
-    set = &w.idle_sets[v.state.slot]
-    while set.newest != NULL:
-        u = set.newest
-        if u.stamp == v.stamp and (
-            unchecked or transport_idle_ok(&u.link)
-        ):
-            idle_unlink(w, u)
-            return u
-        # It has ended, or speaks with names and keys that are out of date.
-        upconn_close(w, u, False)
+        return NULL
+    u = w.idle_sets[v.state.slot].newest
+    while u != NULL:
+        next = u.older
+        if idle_suits(u, verdict):
+            if u.stamp == v.stamp and (unchecked or transport_idle_ok(&u.link)):
+                idle_unlink(w, u)
+                return u
+            # It has ended, or speaks with names and keys that are out of date.
+            upconn_close(w, u, False)
+        u = next
     return NULL
 
 
@@ -125,8 +136,7 @@ cdef void upconn_keep(conns_t* w, exchange_t* x) noexcept nogil:
     x.up = NULL
     u.exchange = NULL
     if v == NULL or u.link.end.rdhup_seen or (
-        not idle_make_room(w, v.state.slot + 1)
-        or w.idle_sets[v.state.slot].count >= v.keepalive
+        v.keepalive == 0 or not idle_make_room(w, v.state.slot + 1)
     ) or (
         # The last read was full. What it left brings no event, and would be taken for
         # the response to whatever is asked next.
@@ -134,6 +144,10 @@ cdef void upconn_keep(conns_t* w, exchange_t* x) noexcept nogil:
     ):
         upconn_close(w, u, False)
         return
+    # The oldest makes room: addresses that no verdict names any more must not keep out
+    # the others.
+    if w.idle_sets[v.state.slot].count >= v.keepalive:
+        upconn_close(w, w.idle_sets[v.state.slot].oldest, False)
     u.used = 1
     idle_link(w, u)
     u.idle_ms = w.c.now_ms

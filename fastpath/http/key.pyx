@@ -41,25 +41,23 @@ cdef struct writer_t:
     bint     full
 
 
-cdef void put(writer_t* w, const char* bytes, uint32_t size) noexcept nogil:
-    if w.size + size > KEY_BYTES_MOST:
+# A part with its length in front: no two keys run into each other.
+cdef inline void put_part(writer_t* w, const char* bytes, uint32_t size) noexcept nogil:
+    cdef char* to = w.into + w.size
+
+    if size > KEY_BYTES_MOST or w.size + size + sizeof(size) > KEY_BYTES_MOST:
         w.full = True
         return
-    memcpy(w.into + w.size, bytes, size)
-    w.size += size
-
-
-# A part with its length in front: no two keys run into each other.
-cdef void put_part(writer_t* w, const char* bytes, uint32_t size) noexcept nogil:
-    put(w, <const char*>&size, sizeof(size))
-    put(w, bytes, size)
+    memcpy(to, &size, sizeof(size))
+    memcpy(to + sizeof(size), bytes, size)
+    w.size += size + <uint32_t>sizeof(size)
 
 
 # All values of a header, or that there is none.
 cdef void put_header(writer_t* w, const asked_t* a, const part_t* part) noexcept nogil:
     cdef const header_t* h
     cdef uint32_t i
-    cdef uint32_t none = 0xffffffff
+    cdef uint32_t none = 0xffffffff  # which no value has as its length
 
     for i in range(a.head.count):
         h = &a.head.headers[i]
@@ -67,7 +65,11 @@ cdef void put_header(writer_t* w, const asked_t* a, const part_t* part) noexcept
             a.bytes + h.name.at, part.size, part.name
         ):
             put_part(w, a.bytes + h.value.at, h.value.size)
-    put(w, <const char*>&none, sizeof(none))
+    if w.size + sizeof(none) > KEY_BYTES_MOST:
+        w.full = True
+        return
+    memcpy(w.into + w.size, &none, sizeof(none))
+    w.size += <uint32_t>sizeof(none)
 
 
 cdef void put_span(writer_t* w, const asked_t* a, span_t s) noexcept nogil:
@@ -142,11 +144,11 @@ cdef uint32_t key_write(
     cdef writer_t w
     cdef uint32_t i
 
+    memcpy(into, &a.vip, sizeof(a.vip))
+    memcpy(into + sizeof(a.vip), &mask, sizeof(mask))
     w.into = into
-    w.size = 0
+    w.size = sizeof(a.vip) + sizeof(mask)
     w.full = False
-    put(&w, <const char*>&a.vip, sizeof(a.vip))
-    put(&w, <const char*>&mask, sizeof(mask))
     for i in range(a.part_count):
         if mask >> i & 1:
             put_request_part(&w, a, &a.parts[i], mask >> DEPTH_SHIFT)

@@ -21,6 +21,7 @@ from fastpath.http.body cimport (
     body_take,
     pending_flush,
 )
+from fastpath.http.filter cimport filter_response
 from fastpath.http.idle cimport upconn_leave
 from fastpath.http.reply cimport exchange_fail, out_begin, out_send
 from fastpath.http.state cimport (
@@ -37,6 +38,7 @@ from fastpath.http.state cimport (
     STEP_WAIT,
     upconn_t,
 )
+from fastpath.http.verdict cimport verdict_t
 from fastpath.http1.compose cimport compose_response, out_put, out_t
 from fastpath.http1.framing cimport BODY_CHUNKED, BODY_TO_EOF, head_t
 from fastpath.http1.head cimport head_parse_response
@@ -111,6 +113,23 @@ cdef bint response_keeps(const exchange_t* x, const head_t* h) noexcept nogil:
     return not (h.body == BODY_CHUNKED and x.minor == 0)
 
 
+# The head at hand, with the edits of the verdict.
+cdef inline void response_compose(
+    conns_t* w, exchange_t* x, out_t* o, const char* bytes
+) noexcept nogil:
+    cdef const verdict_t* v = x.verdict
+
+    if v.filter.any:
+        filter_response(
+            o, &w.answer, bytes, x.minor, x.conn.keep, x.response.unchunk, &v.filter,
+            &v.edits, &x.up.address,
+        )
+    else:
+        compose_response(
+            o, &w.answer, bytes, x.minor, x.conn.keep, x.response.unchunk
+        )
+
+
 # Send a whole head and what came behind it.
 cdef STEP response_head(
     conns_t* w, exchange_t* x, const char* bytes, uint32_t size
@@ -128,7 +147,7 @@ cdef STEP response_head(
     x.status = h.status
     x.up.keep = h.keep_alive and h.body != BODY_TO_EOF
     out_begin(w, &o)
-    compose_response(&o, h, bytes, x.minor, x.conn.keep, x.response.unchunk)
+    response_compose(w, x, &o, bytes)
     if o.full:
         snprintf(w.why, sizeof(w.why), b"response head is too large")
         return STEP_UPSTREAM_FAILED
@@ -179,7 +198,10 @@ cdef STEP response_upgraded(
     cdef out_t o
 
     out_begin(w, &o)
-    compose_response(&o, &w.answer, bytes, x.minor, True, False)
+    if x.verdict.filter.upgraded:
+        response_compose(w, x, &o, bytes)
+    else:
+        compose_response(&o, &w.answer, bytes, x.minor, True, False)
     out_put(&o, bytes + w.answer.size, size - w.answer.size)
     x.status = 101
     x.answering = 1

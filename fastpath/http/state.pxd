@@ -147,6 +147,7 @@ cdef struct upconn_t:
     backend_state_t*  backend     # borrowed
     upstream_state_t* upstream    # borrowed
     uint64_t          stamp       # of the upstream that it was made for
+    addr_t            address     # that it was made to; family 0 = a unix socket
     uint64_t          idle_ms     # since when, UPCONN_IDLE
     spill_t*          input       # owned; a response head that is not whole yet
     upconn_t*         older       # borrowed; in the idle set: the one used before this
@@ -156,6 +157,7 @@ cdef struct upconn_t:
     uint8_t           used        # has carried an exchange before
     uint8_t           keep        # may be used again after this exchange
     uint8_t           connect_timed_out
+    uint8_t           addressed   # by a verdict, not by the pool: backend is NULL
 
 # A request and its response. It exists from the last byte of the head to the last byte
 # of the response, or of the tunnel that the response opened.

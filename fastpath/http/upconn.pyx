@@ -12,8 +12,9 @@ that does not answer costs no more than another dial.
 from libc.errno cimport EAGAIN, EBADMSG, EMFILE, EPROTO
 from libc.stdint cimport uint16_t
 from libc.stdio cimport snprintf
-from libc.string cimport strlen
+from libc.string cimport memset, strlen
 
+from fastpath.base.addr cimport addr_is_loopback
 from fastpath.base.end cimport (
     END_FULL,
     END_KEPT_ALIVE,
@@ -52,11 +53,13 @@ from fastpath.http.state cimport (
 )
 from fastpath.table.dialler cimport (
     DIAL,
+    DIAL_HOPED,
     DIAL_NO_BACKEND,
     DIAL_NO_DESCRIPTORS,
     DIAL_WAIT,
     attempt_t,
     dialler_backend,
+    dialler_connect,
     dialler_failed,
     dialler_next,
     dialler_say,
@@ -84,7 +87,8 @@ cdef upconn_t* upconn_new(
 
     if u == NULL:
         close(a.fd)
-        sub_u32(&a.backend.state.active, 1)
+        if a.backend.state != NULL:
+            sub_u32(&a.backend.state.active, 1)
         return NULL
     transport_open(&u.link, a.fd)
     u.link.end.writable = END_FULL  # until it is connected
@@ -92,6 +96,8 @@ cdef upconn_t* upconn_new(
     u.stamp = v.stamp
     u.upstream = v.state
     u.backend = a.backend.state
+    u.address = a.backend.addr
+    u.addressed = a.backend.state == NULL
     add_u32(&v.state.active, 1)
     u.state = UPCONN_CONNECTING
     u.exchange = x
@@ -125,6 +131,33 @@ cdef STEP upconn_start(
     return upconn_go_on(w, u, v)
 
 
+# Dial where the verdict says, once, and nowhere else.
+cdef STEP upconn_dial_address(
+    conns_t* w, exchange_t* x, const upstream_t* v, uint16_t failed
+) noexcept nogil:
+    cdef backend_t here
+    cdef attempt_t a
+    cdef STEP step
+
+    if x.dial.tries > 0:
+        return exchange_fail(w, x, failed, w.why)
+    memset(&here, 0, sizeof(here))
+    here.addr = x.verdict.address
+    here.loopback = addr_is_loopback(&here.addr)
+    memset(&a, 0, sizeof(a))
+    a.kept_alive = True
+    a.why = w.why
+    a.backend = &here
+    if dialler_connect(&x.dial, &a) < 0:
+        upstream_stats(&w.c.stats, v.state.slot).unreached += 1
+        return exchange_fail(w, x, failed, w.why)
+    step = upconn_start(w, x, v, &a, DIAL_HOPED if here.loopback else DIAL_WAIT)
+    if step != STEP_UNREACHED:
+        return step
+    upconn_failed(w, x)
+    return exchange_fail(w, x, failed, w.why)
+
+
 # Dial until a backend may answer. `failed` is the status of the last one that did not.
 cdef STEP upconn_dial(
     conns_t* w, exchange_t* x, const upstream_t* v, uint16_t failed
@@ -133,6 +166,8 @@ cdef STEP upconn_dial(
     cdef DIAL dial
     cdef STEP step
 
+    if x.verdict.address.family != 0:
+        return upconn_dial_address(w, x, v, failed)
     a.hash = x.conn.source
     a.retries = &upstream_stats(&w.c.stats, v.state.slot).retries
     a.lazy_ack = False
@@ -154,10 +189,32 @@ cdef STEP upconn_dial(
 cdef void upconn_failed(conns_t* w, exchange_t* x) noexcept nogil:
     cdef const upstream_t* v = table_upstream(w.c, x.up.upstream.slot)
 
-    dialler_failed(
-        w.c, &x.dial, table_pool(w.c, v.pool) if v != NULL else NULL, x.up.backend
-    )
+    if x.up.addressed:
+        # An address has no counters of its own: there are thousands of them.
+        upstream_stats(&w.c.stats, x.up.upstream.slot).unreached += 1
+        x.dial.tries += 1
+    else:
+        dialler_failed(
+            w.c, &x.dial, table_pool(w.c, v.pool) if v != NULL else NULL, x.up.backend
+        )
     upconn_leave(w, x, False)
+
+
+# Say what went wrong with where `u` leads.
+cdef void upconn_say(
+    conns_t* w, const upconn_t* u, const upstream_t* v, const char* what, int error
+) noexcept nogil:
+    cdef const backend_t* b
+    cdef backend_t here
+
+    if u.addressed:
+        memset(&here, 0, sizeof(here))
+        here.addr = u.address
+        dialler_say(w.why, &here, what, error)
+        return
+    b = dialler_backend(table_pool(w.c, v.pool), u.backend)
+    if b != NULL:
+        dialler_say(w.why, b, what, error)
 
 
 # ---- Steps of a connection that is being made.
@@ -173,7 +230,8 @@ cdef STEP upconn_connected(conns_t* w, upconn_t* u, const upstream_t* v) noexcep
     u.state = UPCONN_HANDSHAKE
     failed = transport_start_client(
         &u.link, v.tls[w.c.worker], &w.buffers, v.server_name,
-        tls_session(v.tls[w.c.worker]),
+        # Sessions are kept by upstream: one of an address is not shown to the next.
+        NULL if u.addressed else tls_session(v.tls[w.c.worker]),
     )
     if failed < 0:
         snprintf(w.why, sizeof(w.why), b"tls: no memory")
@@ -208,7 +266,8 @@ cdef STEP upconn_handshake(conns_t* w, upconn_t* u) noexcept nogil:
 
 
 cdef STEP upconn_ready(conns_t* w, upconn_t* u) noexcept nogil:
-    dialler_succeeded(w.c, &u.exchange.dial, u.backend)
+    if u.backend != NULL:
+        dialler_succeeded(w.c, &u.exchange.dial, u.backend)
     timer_disarm(&u.timer)
     u.state = UPCONN_BUSY
     return STEP_CONNECTED
@@ -216,7 +275,6 @@ cdef STEP upconn_ready(conns_t* w, upconn_t* u) noexcept nogil:
 
 # One step of it, without another try.
 cdef STEP upconn_go_on(conns_t* w, upconn_t* u, const upstream_t* v) noexcept nogil:
-    cdef const backend_t* b
     cdef int error = 0
     cdef socklen_t size = sizeof(error)
 
@@ -227,9 +285,7 @@ cdef STEP upconn_go_on(conns_t* w, upconn_t* u, const upstream_t* v) noexcept no
     getsockopt(u.link.end.fd, SOL_SOCKET, SO_ERROR, &error, &size)
     if error == 0:
         return upconn_connected(w, u, v)
-    b = dialler_backend(table_pool(w.c, v.pool), u.backend)
-    if b != NULL:
-        dialler_say(w.why, b, b"connect: ", error)
+    upconn_say(w, u, v, b"connect: ", error)
     return STEP_UNREACHED
 
 
@@ -237,12 +293,10 @@ cdef STEP upconn_go_on(conns_t* w, upconn_t* u, const upstream_t* v) noexcept no
 cdef void upconn_say_late(
     conns_t* w, const upconn_t* u, const upstream_t* v
 ) noexcept nogil:
-    cdef const backend_t* b = dialler_backend(table_pool(w.c, v.pool), u.backend)
-
     if u.state == UPCONN_HANDSHAKE:
         snprintf(w.why, sizeof(w.why), b"net/http: TLS handshake timeout")
-    elif b != NULL:
-        dialler_say(w.why, b, b"i/o timeout", 0)
+    else:
+        upconn_say(w, u, v, b"i/o timeout", 0)
 
 
 # ---- The step of an exchange.
@@ -259,7 +313,7 @@ cdef STEP upconn_reach(conns_t* w, exchange_t* x) noexcept nogil:
         return STEP_UNKNOWN
     if x.up == NULL:
         if not x.idle_ended:
-            x.up = idle_take(w, v, exchange_repeats(x))
+            x.up = idle_take(w, v, x.verdict, exchange_repeats(x))
         x.idle_ended = 0
         if x.up == NULL:
             return upconn_dial(w, x, v, failed)

@@ -4,8 +4,10 @@
 # whoever remembers or carries it out. A memory belongs to one worker; all memories of
 # an engine draw on one budget.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from fastpath.base.addr cimport addr_t
 from fastpath.base.linux.atomic cimport acquire_u64
 from fastpath.http.key cimport KEY_BYTES_MOST, asked_t, mask_t, secret_t
+from fastpath.http.location cimport filter_t
 from fastpath.http1.compose cimport edits_t, text_t
 
 cdef enum:
@@ -24,7 +26,9 @@ cdef struct verdict_t:
     uint16_t  status         # of a reply
     uint32_t  upstream       # slot ...
     uint64_t  stamp          # ... and the one that was meant
+    addr_t    address        # to dial instead of its pool; family 0 = none
     edits_t   edits          # of the request; their text is `bytes`
+    filter_t  filter         # edits of the response
     text_t    head           # of a reply: status line and headers
     text_t    body
     char      bytes[1]       # text, and lists of edits behind it

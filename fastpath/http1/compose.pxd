@@ -5,6 +5,9 @@ from fastpath.base.addr cimport addr_t
 from fastpath.http1.field cimport H_CONNECTION, H_CONTENT_LENGTH, H_TRAILER, H_UPGRADE
 from fastpath.http1.framing cimport head_t, header_t
 
+cdef enum:
+    SIZES = 63               # names this long share a bit of headers_t.sizes
+
 # Text inside of edits_t.text.
 cdef struct text_t:
     uint32_t at
@@ -18,7 +21,7 @@ cdef struct edit_t:
 
 # Edits of the headers of one head, at most 64.
 cdef struct headers_t:
-    uint64_t       sizes     # bit n: the name of an edit has n bytes; 63 = more
+    uint64_t       sizes     # bit n: the name of an edit has n bytes, see SIZES
     uint32_t       count
     const edit_t*  list      # borrowed
 
@@ -81,8 +84,21 @@ cdef inline bint compose_passes(
 cdef void put_header(out_t* o, const char* bytes, const header_t* h) noexcept nogil
 
 # Index of the edit about a header, or -1.
-cdef int edit_of(
+cdef int edit_find(
     const headers_t* e, const char* text, const char* bytes, const header_t* h
+) noexcept nogil
+
+cdef inline int edit_of(
+    const headers_t* e, const char* text, const char* bytes, const header_t* h
+) noexcept nogil:
+    # Most names have a length that no edit's name has.
+    if not e.sizes >> (h.name.size if h.name.size < SIZES else SIZES) & 1:
+        return -1
+    return edit_find(e, text, bytes, h)
+
+# Whether a word, in any case, is in a list like ",one,two,", which is in lower case.
+cdef bint is_listed(
+    const char* list_, uint32_t list_size, const char* word, uint32_t size
 ) noexcept nogil
 
 # The lines that the edits set, or give because `seen` (by index) lacks that header.

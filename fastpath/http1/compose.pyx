@@ -18,10 +18,6 @@ from fastpath.http1.field cimport (
 )
 from fastpath.http1.framing cimport BODY_CHUNKED, header_t
 
-cdef enum:
-    SIZES = 63              # names this long share a bit of headers_t.sizes
-
-
 cdef void out_put(out_t* o, const char* bytes, size_t size) noexcept nogil:
     if o.size + size > o.room:
         o.full = True
@@ -56,15 +52,12 @@ cdef void put_header(out_t* o, const char* bytes, const header_t* h) noexcept no
     o.size += size
 
 
-cdef int edit_of(
+cdef int edit_find(
     const headers_t* e, const char* text, const char* bytes, const header_t* h
 ) noexcept nogil:
-    cdef uint32_t bit = h.name.size if h.name.size < SIZES else SIZES
     cdef const edit_t* edit
     cdef uint32_t i
 
-    if not e.sizes >> bit & 1:
-        return -1
     for i in range(e.count):
         edit = &e.list[i]
         if h.name.size == edit.name.size and same(
@@ -140,19 +133,17 @@ cdef void put_forwarded_for(
     out_put(o, b"\r\n", 2)
 
 
-# Whether `asked` is one of the protocols that the edits allow.
-cdef bint upgrade_listed(
-    const edits_t* e, const char* asked, uint32_t size
+cdef bint is_listed(
+    const char* list_, uint32_t list_size, const char* word, uint32_t size
 ) noexcept nogil:
-    cdef const char* allowed = e.text + e.upgrades.at
     cdef uint32_t at = 1
     cdef uint32_t end
 
-    while at < e.upgrades.size:
+    while at < list_size:
         end = at
-        while allowed[end] != b",":
+        while list_[end] != b",":
             end += 1
-        if size == end - at and same(asked, size, allowed + at):
+        if size == end - at and same(word, size, list_ + at):
             return True
         at = end + 1
     return False
@@ -172,7 +163,10 @@ cdef bint upgrade_allowed(
         header = &h.headers[i]
         if header.known == H_UPGRADE:
             asked = True
-            if not upgrade_listed(e, bytes + header.value.at, header.value.size):
+            if not is_listed(
+                e.text + e.upgrades.at, e.upgrades.size,
+                bytes + header.value.at, header.value.size,
+            ):
                 return False
     return asked
 

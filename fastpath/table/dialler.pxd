@@ -37,6 +37,10 @@ cdef DIAL dialler_next(
     context_t* c, dial_t* d, const pool_t* pool, attempt_t* a
 ) noexcept nogil
 
+# Connect to a.backend, which need not be of a table, with a socket of its own. Return
+# 0, or -errno: then nothing is left of it.
+cdef int dialler_connect(dial_t* d, attempt_t* a) noexcept nogil
+
 # A dial to `backend` failed, or stands since now: count it, and tell Python what that
 # changed. `pool` may be NULL.
 cdef void dialler_failed(

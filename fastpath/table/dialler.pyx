@@ -149,7 +149,6 @@ cdef backend_t* dialler_pick(
     return balancer_pick(pool, &ask, &c.seed)
 
 
-# Open a socket and start to connect. Return 0, or -errno: then nothing is left of it.
 cdef int dialler_connect(dial_t* d, attempt_t* a) noexcept nogil:
     cdef const char* what = b"socket: "
     cdef sockaddr_storage name

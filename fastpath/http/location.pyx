@@ -1,0 +1,268 @@
+"""Where a response says that something is.
+
+A URL of Location is mapped if it is an absolute path or names the upstream itself, by
+its address or by the Host that it was sent (scheme and authority go: they are not for
+clients), or us (they stay). Any other stays as it is: relative ones lead to where the
+client is anyway, those of other hosts are not ours, and what is no URL is not made one.
+A mapped path has no dot segments left, escaped or not, that would climb out of its new
+prefix, and no byte that a URL does not have.
+"""
+
+from libc.stdio cimport snprintf
+from libc.string cimport memcmp, memmove, strlen
+
+from fastpath.base.linux.socket cimport AF_INET, AF_INET6, inet_ntop
+from fastpath.http1.compose cimport is_listed, out_put
+from fastpath.http1.field cimport is_digit, lower, same
+
+cdef enum:
+    AUTHORITY_MOST = 64      # of an address as text
+
+
+cdef bint is_under(part_t p, part_t prefix) noexcept nogil:
+    if p.size < prefix.size or memcmp(p.at, prefix.at, prefix.size) != 0:
+        return False
+    return p.size == prefix.size or p.at[prefix.size] == b"/"
+
+
+# ---- Authorities.
+
+cdef enum SCHEME:
+    SCHEME_NONE              # "//host/path", or no authority
+    SCHEME_HTTP
+    SCHEME_HTTPS
+
+
+# Less a port that says nothing.
+cdef part_t without_port(part_t p, SCHEME scheme) noexcept nogil:
+    if scheme == SCHEME_HTTP and p.size > 3 and (
+        memcmp(p.at + p.size - 3, b":80", 3) == 0
+    ):
+        p.size -= 3
+    elif scheme == SCHEME_HTTPS and p.size > 4 and (
+        memcmp(p.at + p.size - 4, b":443", 4) == 0
+    ):
+        p.size -= 4
+    return p
+
+
+cdef bint is_authority(part_t one, part_t other, SCHEME scheme) noexcept nogil:
+    cdef uint32_t i
+
+    one = without_port(one, scheme)
+    other = without_port(other, scheme)
+    if one.size != other.size or one.size == 0:
+        return False
+    for i in range(one.size):
+        if lower(one.at[i]) != lower(other.at[i]):
+            return False
+    return True
+
+
+cdef bint is_address(part_t p, const addr_t* a, SCHEME scheme) noexcept nogil:
+    cdef char ip[AUTHORITY_MOST]
+    cdef char text[AUTHORITY_MOST]
+
+    if a.family != AF_INET and a.family != AF_INET6:
+        return False
+    inet_ntop(a.family, a.ip, ip, sizeof(ip))
+    snprintf(
+        text, sizeof(text), b"[%s]:%u" if a.family == AF_INET6 else b"%s:%u", ip,
+        <unsigned int>a.port,
+    )
+    return is_authority(p, part_of(text, text + strlen(text)), scheme)
+
+
+# ---- URLs.
+
+# A URL in three parts; what stands before the path is empty if it is to go.
+cdef struct url_t:
+    part_t before
+    part_t path
+    part_t after             # query and fragment
+
+
+cdef const char* find_any(
+    const char* p, const char* end, char one, char two, char three
+) noexcept nogil:
+    while p < end and p[0] != one and p[0] != two and p[0] != three:
+        p += 1
+    return p
+
+
+cdef inline bint is_hex(char c) noexcept nogil:
+    c = lower(c)
+    return is_digit(c) or (c >= b"a" and c <= b"f")
+
+
+cdef bint escapes_are_whole(part_t p) noexcept nogil:
+    cdef uint32_t i
+
+    for i in range(p.size):
+        if p.at[i] == b"%" and (
+            p.size - i < 3 or not is_hex(p.at[i + 1]) or not is_hex(p.at[i + 2])
+        ):
+            return False
+    return True
+
+
+# Whether URLs of this authority are mapped; `stays` says if it goes on with them.
+cdef bint is_ours(
+    part_t host, SCHEME scheme, const filter_t* f, const edits_t* e,
+    const addr_t* upstream, bint* stays,
+) noexcept nogil:
+    stays[0] = False
+    if is_authority(host, text_part(e, e.host), scheme) or (
+        is_address(host, upstream, scheme)
+    ):
+        return True
+    stays[0] = True
+    return is_listed(e.text + f.hosts.at, f.hosts.size, host.at, host.size)
+
+
+# Split a value; False = it is not for us to map.
+cdef bint url_split(
+    url_t* u, part_t value, const filter_t* f, const edits_t* e, const addr_t* upstream
+) noexcept nogil:
+    cdef SCHEME scheme = SCHEME_NONE
+    cdef const char* end = value.at + value.size
+    cdef const char* p = value.at
+    cdef const char* path
+    cdef bint stays = False
+
+    if value.size > 7 and same(p, 7, b"http://"):
+        scheme = SCHEME_HTTP
+        p += 7
+    elif value.size > 8 and same(p, 8, b"https://"):
+        scheme = SCHEME_HTTPS
+        p += 8
+    elif value.size >= 2 and p[0] == b"/" and p[1] == b"/":
+        p += 2
+    elif value.size == 0 or p[0] != b"/":
+        return False
+    path = p
+    if p != value.at:
+        path = find_any(p, end, b"/", b"?", b"#")
+        if not is_ours(part_of(p, path), scheme, f, e, upstream, &stays):
+            return False
+    u.before = part_of(value.at, path if stays else value.at)
+    p = find_any(path, end, b"?", b"#", b"#")
+    u.path = part_of(path, p)
+    u.after = part_of(p, end)
+    return escapes_are_whole(u.path)
+
+
+# How many dots a segment is, 0 if it is something else. Browsers read %2e as a dot.
+cdef int dots_of(part_t p) noexcept nogil:
+    cdef uint32_t i = 0
+    cdef int dots = 0
+
+    while i < p.size:
+        if p.at[i] == b".":
+            i += 1
+        elif p.size - i >= 3 and same(p.at + i, 3, b"%2e"):
+            i += 3
+        else:
+            return 0
+        dots += 1
+    return dots if dots <= 2 else 0
+
+
+# What a path may have, RFC 3986 3.3; escapes were looked at before.
+cdef inline bint is_pchar(char c) noexcept nogil:
+    cdef char l = lower(c)
+
+    return (l >= b"a" and l <= b"z") or is_digit(c) or c == b"%" or c == b"-" or (
+        c == b"." or c == b"_" or c == b"~" or c == b"!" or c == b"$" or c == b"&"
+    ) or (
+        c == b"'" or c == b"(" or c == b")" or c == b"*" or c == b"+" or c == b","
+    ) or c == b";" or c == b"=" or c == b":" or c == b"@"
+
+
+cdef void put_segment(out_t* o, part_t p) noexcept nogil:
+    cdef const char* digits = b"0123456789ABCDEF"
+    cdef char escape[3]
+    cdef uint32_t i
+
+    out_put(o, b"/", 1)
+    for i in range(p.size):
+        if is_pchar(p.at[i]):
+            out_put(o, p.at + i, 1)
+        else:
+            escape[0] = b"%"
+            escape[1] = digits[<uint8_t>p.at[i] >> 4]
+            escape[2] = digits[<uint8_t>p.at[i] & 15]
+            out_put(o, escape, 3)
+
+
+# A path without empty and dot segments, with the slash at its end, if it has one.
+cdef void put_clean(out_t* o, part_t path) noexcept nogil:
+    cdef size_t start = o.size
+    cdef const char* p = path.at
+    cdef const char* end = p + path.size
+    cdef const char* next_
+    cdef bint slash = True
+    cdef int dots
+
+    while p < end:
+        p += 1  # its slash
+        next_ = find_any(p, end, b"/", b"/", b"/")
+        dots = dots_of(part_of(p, next_))
+        slash = dots > 0 or next_ == p
+        if dots == 2:
+            while o.size > start and o.bytes[o.size - 1] != b"/":
+                o.size -= 1
+            if o.size > start:
+                o.size -= 1
+        elif not slash:
+            put_segment(o, part_of(p, next_))
+        p = next_
+    if slash:
+        out_put(o, b"/", 1)
+
+
+# Map the path that was written at `start`; False = no mapping is about it.
+cdef bint map_path(
+    out_t* o, size_t start, const filter_t* f, const edits_t* e
+) noexcept nogil:
+    cdef part_t path = part_of(o.bytes + start, o.bytes + o.size)
+    cdef part_t old, new
+    cdef uint32_t i, rest
+
+    for i in range(f.mapping_count):
+        old = text_part(e, f.mappings[i].from_)
+        if not is_under(path, old):
+            continue
+        new = text_part(e, f.mappings[i].to)
+        if is_under(new, old) and is_under(path, new):
+            return True  # it is one of ours already
+        rest = path.size - old.size
+        if start + new.size + rest + 1 > o.room:
+            o.full = True
+            return True
+        memmove(o.bytes + start + new.size, path.at + old.size, rest)
+        o.size = start
+        out_put(o, new.at, new.size)
+        o.size += rest
+        if o.size == start:
+            out_put(o, b"/", 1)
+        return True
+    return False
+
+
+cdef void put_url(
+    out_t* o, part_t value, const filter_t* f, const edits_t* e, const addr_t* upstream
+) noexcept nogil:
+    cdef size_t start = o.size
+    cdef size_t path
+    cdef url_t u
+
+    if url_split(&u, value, f, e, upstream):
+        put_part(o, u.before)
+        path = o.size
+        put_clean(o, u.path)
+        if not o.full and map_path(o, path, f, e):
+            put_part(o, u.after)
+            return
+    o.size = start
+    put_part(o, value)

@@ -1,0 +1,17 @@
+from typing import final
+
+from fastpath.api.policy import Forward, Reply, ResponseEdits
+
+NOTHING: ResponseEdits
+
+@final
+class VerdictBlock:
+    def __init__(
+        self, spec: Forward | Reply, upstream: int = 0, stamp: int = 0
+    ) -> None: ...
+
+class Text:
+    data: bytearray
+    def add(self, part: str | bytes) -> tuple[int, int]: ...
+
+def filter_head(head: bytes, forward: Forward, upstream: str = "") -> bytes | None: ...
