@@ -54,6 +54,7 @@ cdef class Numbers:
     cdef char** chunks         # owned, and the chunks of states in it
     cdef uint32_t chunk_count
     cdef dict retired          # ordered set: keys that no block names
+    cdef uint64_t dropped      # keys that retired since the last collect
     cdef list unused           # slots
     cdef uint32_t most
 

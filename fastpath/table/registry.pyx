@@ -23,7 +23,7 @@ cdef enum:
     CHUNK = 64                # states in a chunk; a chunk never moves
     MOST_BACKENDS = 1048576   # SLOTS_MOST of base/stats
     MOST_VIPS = 131072
-    COLLECT_MOST = 256        # retired keys looked at in one go
+    COLLECT_LEAST = 256       # retired keys looked at in one go
 
 HEALTHS = {"ready": HEALTH_READY, "draining": HEALTH_DRAINING, "dead": HEALTH_DEAD}
 
@@ -102,6 +102,7 @@ cdef class Numbers:
         """One block less names the key of `slot`."""
         self.users[slot] -= 1
         if self.users[slot] == 0:
+            self.dropped += 1
             self.retired[self.keys[slot]] = None
 
     def named(self, key):
@@ -115,13 +116,16 @@ cdef class Numbers:
     def collect(self):
         """Free slots that nothing uses any more; return them.
 
-        Looks at a bounded number, the longest retired first: those that still have
-        relays go to the end of the line.
+        Looks at the longest retired first, at twice as many as retired since the last
+        time: so those that wait grow fewer, and this costs what the changes did. Those
+        that still have relays go to the end of the line.
         """
         freed = []
         if not self.retired:
             return freed
-        for key in list(islice(self.retired, COLLECT_MOST)):
+        look = COLLECT_LEAST + 2 * self.dropped
+        self.dropped = 0
+        for key in list(islice(self.retired, look)):
             slot = self.slots[key]
             del self.retired[key]
             if load_u32(&(<state_t*>self.state(slot)).active) > 0:
