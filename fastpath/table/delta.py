@@ -33,8 +33,8 @@ class Table:
     """All vips that an engine serves, and the pools and upstreams that they name.
 
     Raises:
-        TableError: two vips or listeners have one address or two upstreams one name, or a vip or
-            upstream names a pool that is not there.
+        TableError: two vips or listeners have one address or two upstreams one name, or
+            a vip or upstream names a pool that is not there.
     """
 
     __slots__ = ("listeners", "pools", "upstreams", "vips")

@@ -7,9 +7,10 @@ nothing has changed. A draft that stands is committed in a step that cannot fail
 """
 
 import os
-from collections.abc import Container, Hashable, Sequence
+from collections import Counter
+from collections.abc import Container, Hashable, Mapping, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastpath.api.checks import UNIX
 from fastpath.api.errors import TableError
@@ -30,7 +31,6 @@ from fastpath.table.listener import close_listeners, open_listeners, share_liste
 from fastpath.tls.context import ClientContext, ServerContext
 
 K = TypeVar("K")
-V = TypeVar("V")
 
 
 class Draft:
@@ -131,12 +131,16 @@ class Draft:
         if one.key in self._sockets:
             address, fds = share_listeners(one, self._sockets[one.key], workers)
         else:
-            mine = (listening.address[1] for listening in self.opened.values())
+            mine = [listening.address[1] for listening in self.opened.values()]
             beside = one.port > 0 and (
                 self.state.ports[one.port] > 0 or one.port in mine
             )
             address, fds = open_listeners(one, workers, beside)
-        self.opened[one.key] = Listening(address, fds)
+        try:
+            self.opened[one.key] = Listening(address, fds)
+        except MemoryError:
+            close_listeners(fds)
+            raise
 
     # ---- Building.
 
@@ -225,36 +229,64 @@ class Draft:
     # ---- Keeping.
 
     def commit(self) -> None:
-        """Make this the state. Cannot fail, but for want of memory before it began."""
+        """Make this the state, or raise MemoryError and leave it as it was."""
         state = self.state
-        _keep(state.pools, self.pools)
-        if self.vips:
-            _keep(state.vips, self.vips)
-        if self._addresses:
-            _keep(state.addresses, self._addresses)
-        if self.upstreams:
-            _keep(state.upstreams, self.upstreams)
-        for name, more in self._users.items():
-            state.users[name] += more
-            if state.users[name] == 0:  # names come and go
-                del state.users[name]
-        for key in self.delta.remove_listeners:
-            del state.transparent[key]
-        for one in self.delta.listeners:
-            state.transparent[one.key] = one
+        come = [
+            (state.pools, self.pools),
+            (state.vips, self.vips),
+            (state.addresses, self._addresses),
+            (state.upstreams, self.upstreams),
+            (state.transparent, self._transparent()),
+            (state.listening, {**dict.fromkeys(self.closed), **self.opened}),
+            (state.ports, self._counts(state.ports, self._ports())),
+            (state.users, self._counts(state.users, self._users)),
+        ]
+        keep([(all_, changes) for all_, changes in come if changes])
+
+    def _transparent(self) -> dict[ListenerKey, Listener | None]:
+        d = self.delta
+        gone: dict[ListenerKey, Listener | None] = dict.fromkeys(d.remove_listeners)
+        return {**gone, **{one.key: one for one in d.listeners}}
+
+    def _ports(self) -> dict[int, int]:
+        """What is added to the number of those that listen on a port."""
+        more: Counter[int] = Counter()
         for key in self.closed:
-            state.ports[state.listening.pop(key).address[1]] -= 1
-        for key, listening in self.opened.items():
-            state.listening[key] = listening
-            state.ports[listening.address[1]] += 1
+            more[self.state.listening[key].address[1]] -= 1
+        for listening in self.opened.values():
+            more[listening.address[1]] += 1
+        return more
+
+    @staticmethod
+    def _counts(old: Mapping[K, int], more: Mapping[K, int]) -> dict[K, int | None]:
+        """Counts as they will be; 0 is none, as names come and go."""
+        return {key: (old.get(key, 0) + add) or None for key, add in more.items()}
 
 
-def _keep(all_: dict[K, V], changes: dict[K, V | None]) -> None:
-    for key, value in changes.items():
-        if value is None:
-            all_.pop(key, None)
-        else:
-            all_[key] = value
+def keep(all_: Sequence[tuple[Any, Any]]) -> None:
+    """Bring changes into dicts, all or none: a value by key, None for what goes.
+
+    What may need memory comes first, and is undone if there is none: to take a key out
+    or to give it another value needs none.
+    """
+    olds = [{key: of.get(key) for key in changes} for of, changes in all_]
+    try:
+        for of, changes in all_:
+            for key, value in changes.items():
+                if value is not None:
+                    of[key] = value
+    except MemoryError:
+        for (of, _), old in zip(all_, olds, strict=True):
+            for key, value in old.items():
+                if value is not None:
+                    of[key] = value
+                else:
+                    of.pop(key, None)
+        raise
+    for of, changes in all_:
+        for key, value in changes.items():
+            if value is None:
+                of.pop(key, None)
 
 
 def _check_keys(

@@ -64,10 +64,14 @@ cdef class Numbers:
             self.users[slot] += 1
             return slot
         slot = self._new_slot()
+        try:
+            self.slots[key] = slot
+        except MemoryError:
+            self.lost = True  # not in use, and not in `unused` either
+            raise
         state = <state_t*>self.state(slot)
         memset(state, 0, STATE_BYTES)
         state.slot = slot
-        self.slots[key] = slot
         self.keys[slot] = key
         self.users[slot] = 1
         return slot
@@ -81,8 +85,12 @@ cdef class Numbers:
             raise TableError(f"more than {self.most} of a kind in a table")
         if slot // CHUNK == self.chunk_count:
             self._grow()
-        self.keys.append(None)
         self.users.append(0)
+        try:
+            self.keys.append(None)  # the last: its length is the number of slots
+        except MemoryError:
+            self.users.pop()
+            raise
         return slot
 
     def _grow(self):
@@ -103,7 +111,7 @@ cdef class Numbers:
         self.users[slot] -= 1
         if self.users[slot] == 0:
             self.dropped += 1
-            self.retired[self.keys[slot]] = None
+            self._retire(slot)
 
     def named(self, key):
         """Return whether a block names the key."""
@@ -121,21 +129,45 @@ cdef class Numbers:
         that still have relays go to the end of the line.
         """
         freed = []
+        if self.lost:
+            self._find_lost()
         if not self.retired:
             return freed
         look = COLLECT_LEAST + 2 * self.dropped
         self.dropped = 0
-        for key in list(islice(self.retired, look)):
-            slot = self.slots[key]
-            del self.retired[key]
-            if load_u32(&(<state_t*>self.state(slot)).active) > 0:
-                self.retired[key] = None
-                continue
-            del self.slots[key]
-            self.keys[slot] = None
-            self.unused.append(slot)
-            freed.append(slot)
+        try:
+            for key in list(islice(self.retired, look)):
+                slot = self.slots[key]
+                if load_u32(&(<state_t*>self.state(slot)).active) > 0:
+                    del self.retired[key]
+                    self._retire(slot)
+                    continue
+                freed.append(slot)
+                del self.retired[key]
+                del self.slots[key]
+                self.keys[slot] = None
+                self.unused.append(slot)
+        except MemoryError:  # the caller must hear of those that were freed
+            self.lost = True
         return freed
+
+    cdef void _retire(self, uint32_t slot):
+        try:
+            self.retired[self.keys[slot]] = None
+        except MemoryError:  # blocks are freed where nothing may be raised
+            self.lost = True
+
+    def _find_lost(self):
+        """Look through all slots for those that went astray for want of memory."""
+        unused = set(self.unused)
+        retired = dict(self.retired)
+        for slot, key in enumerate(self.keys):
+            if key is None:
+                unused.add(slot)
+            elif self.users[slot] == 0:
+                retired[key] = None
+        self.unused, self.retired = list(unused), retired
+        self.lost = False
 
 
 cdef class Registry:

@@ -236,7 +236,9 @@ CLASHES = [
 
 
 @pytest.mark.root
-@pytest.mark.parametrize(("first", "second"), CLASHES)
+@pytest.mark.parametrize(
+    ("first", "second"), CLASHES, ids=["listener", "vip", "found", "spelt"]
+)
 def test_listener_and_what_else_has_its_address_are_refused(
     first: Delta, second: Delta
 ) -> None:
