@@ -266,8 +266,8 @@ class Draft:
 def keep(all_: Sequence[tuple[Any, Any]]) -> None:
     """Bring changes into dicts, all or none: a value by key, None for what goes.
 
-    What may need memory comes first, and is undone if there is none: to take a key out
-    or to give it another value needs none.
+    What may need memory comes first: undoing takes keys out or gives them their old
+    values. Only a key that was taken out has to find room again.
     """
     olds = [{key: of.get(key) for key in changes} for of, changes in all_]
     try:
@@ -275,6 +275,10 @@ def keep(all_: Sequence[tuple[Any, Any]]) -> None:
             for key, value in changes.items():
                 if value is not None:
                     of[key] = value
+        for of, changes in all_:
+            for key, value in changes.items():
+                if value is None:
+                    of.pop(key, None)
     except MemoryError:
         for (of, _), old in zip(all_, olds, strict=True):
             for key, value in old.items():
@@ -283,10 +287,6 @@ def keep(all_: Sequence[tuple[Any, Any]]) -> None:
                 else:
                     of.pop(key, None)
         raise
-    for of, changes in all_:
-        for key, value in changes.items():
-            if value is None:
-                of.pop(key, None)
 
 
 def _check_keys(
