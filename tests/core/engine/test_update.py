@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -59,6 +60,11 @@ def worker_threads(before: Holdings) -> list[int]:
     return sorted(set(Holdings.now().threads) - set(before.threads))
 
 
+def say(name: bytes, client: socket.socket) -> None:
+    """Be a backend that says its name."""
+    client.sendall(name)
+
+
 def said(address: tuple[str, int]) -> bytes:
     """What the backend says."""
     with socket.create_connection(address, scaled(10)) as client:
@@ -69,8 +75,7 @@ def test_pool_of_two_vips_changes_and_takes_turns_for_both() -> None:
     with contextlib.ExitStack() as stack:
         names = [b"a", b"b", b"c"]
         servers = [
-            stack.enter_context(ScriptedServer(lambda c, n=name: c.sendall(n)))
-            for name in names
+            stack.enter_context(ScriptedServer(partial(say, name))) for name in names
         ]
         engine = stack.enter_context(Engine(workers=1))
         backends = [Backend(*server.address) for server in servers]
@@ -130,7 +135,8 @@ def test_updates_that_wait_for_nobody_hold_no_memory_and_no_descriptors() -> Non
         gc.collect()
         assert memory("self", "RssAnon") - before < 2_000_000
         assert held.new_in(Holdings.now()) == []
-        assert engine.stats().vips == engine.stats().backends == {}
+        stats = engine.stats()
+        assert (stats.vips, stats.backends) == ({}, {})
 
 
 @pytest.mark.slow

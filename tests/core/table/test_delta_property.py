@@ -63,16 +63,18 @@ class Model:
         new.vips = self._next(self.vips, {v.key: v for v in delta.vips})
         new.pools = self._next(self.pools, delta.pools)
         new.upstreams = self._next(self.upstreams, {u.name: u for u in delta.upstreams})
-        for of, come, go in (
+        kinds: list[tuple[Any, Any, Any]] = [
             (new.vips, {v.key for v in delta.vips}, delta.remove_vips),
             (new.pools, set(delta.pools), delta.remove_pools),
             (new.upstreams, {u.name for u in delta.upstreams}, delta.remove_upstreams),
-        ):
+        ]
+        for of, come, go in kinds:
             for key in go:
                 if key in come or key not in of:
                     return None
-                del of[key]  # type: ignore[attr-defined]
-        used = [one.pool for one in (*new.vips.values(), *new.upstreams.values())]
+                del of[key]
+        specs: list[Vip | Upstream] = [*new.vips.values(), *new.upstreams.values()]
+        used = [one.pool for one in specs]
         known = all(not isinstance(p, str) or p in new.pools for p in used)
         return new if known else None
 
@@ -99,7 +101,7 @@ class Core:
         state = self.state
         gone = [state.vips[key] for key in draft.vips if key in state.vips]
         come = [block for block in draft.vips.values() if block is not None]
-        changes = []
+        changes: list[Any] = []
         kinds: list[tuple[Any, Any]] = [
             (draft.vips, state.vips),
             (draft.pools, state.pools),
@@ -113,7 +115,9 @@ class Core:
                     if block is not None or key in old
                 }
             )
-        self.table = TableBlock(self.table, *changes, (gone, come))
+        self.table = TableBlock(
+            self.table, changes[0], changes[1], changes[2], (gone, come)
+        )
         draft.commit()
         del draft, gone, come, changes
         state.registry.collect()
