@@ -14,7 +14,7 @@ cdef class Publisher:
     cdef Changes changes         # of listeners
 
     cdef begin(self, fleet_t* fleet)
-    cdef _publish(self, TableBlock table, ChangeBatch changes)
+    cdef _publish(self, TableBlock table, ChangeBatch changes, list replaced)
     cdef _reap(self)
     cdef bint _is_read(self, TableBlock block)
     cdef uint64_t _taken(self)

@@ -47,12 +47,9 @@ cdef dict _by_slot(dict changes, dict old):
     }
 
 
-cdef _check_health(Registry registry, health):
-    """Before anything is done, so that nothing has to be undone."""
-    for key, how in health.items():
-        if how not in HEALTHS:
-            raise KeyError(how)
-        registry.named(key)
+cdef list _check_health(Registry registry, health):
+    """Slots and what to say of them: before anything is done that had to be undone."""
+    return [(registry.named(key), HEALTHS[how]) for key, how in health.items()]
 
 
 cdef class Publisher:
@@ -72,31 +69,36 @@ cdef class Publisher:
 
     def change(self, delta, health, sockets):
         """Check, build and publish. Return the VipBlocks that changed, by key."""
-        draft = Draft(self.state, delta, sockets)
         try:
-            _check_health(self.registry, health)
+            draft = Draft(self.state, delta, sockets)
+        except BaseException:
+            self._reap()  # of refusals before this one, else slots would run out
+            raise
+        try:
+            told = _check_health(self.registry, health)
             table = draft_table(self.current, draft)
             changes = self.changes.draft(table.generation, draft)
+            replaced = [*self.replaced, self.current]
+            draft.commit()
         except BaseException:
             draft.drop()
+            self._reap()
             raise
         # From here on nothing can fail.
-        for key, how in health.items():
-            self.registry.tell(
-                self.registry.named(key), HEALTHS[how], clock_us() // 1000
-            )
+        now_ms = clock_us() // 1000
+        for slot, how in told:
+            self.registry.tell(slot, how, now_ms)
         for spec in draft.changed:
             set_listeners(spec, self.state.listening[spec.key].fds)
-        draft.commit()
-        self._publish(table, changes)
+        self._publish(table, changes, replaced)
         return draft.vips
 
-    cdef _publish(self, TableBlock table, ChangeBatch changes):
+    cdef _publish(self, TableBlock table, ChangeBatch changes, list replaced):
         """Hand the table to the workers in one step."""
         cdef int i
 
         self.changes.append(&self.fleet.changes, changes)
-        self.replaced.append(self.current)
+        self.replaced = replaced
         self.current = table
         release_ptr(&self.fleet.table, &table.table)
         fence()  # see worker_claim
@@ -105,11 +107,17 @@ cdef class Publisher:
         self._reap()
 
     cdef _reap(self):
-        """Free tables that no worker reads, then slots that nothing uses."""
-        self.replaced = [table for table in self.replaced if self._is_read(table)]
-        self.changes.reap(self._taken())
-        backends, vips, upstreams = self.registry.collect()
-        report_forget(self.fleet, backends, vips, upstreams)
+        """Free tables that no worker reads, then slots that nothing uses.
+
+        What there is no memory for is done the next time: the table is published.
+        """
+        try:
+            self.replaced = [table for table in self.replaced if self._is_read(table)]
+            self.changes.reap(self._taken())
+            backends, vips, upstreams = self.registry.collect()
+            report_forget(self.fleet, backends, vips, upstreams)
+        except MemoryError:
+            pass
 
     cdef bint _is_read(self, TableBlock block):
         cdef const table_t* table = &block.table
@@ -140,8 +148,9 @@ cdef class Publisher:
         draft.closed = list(self.state.listening)
         table = draft_table(self.current, draft)
         changes = self.changes.draft(table.generation, draft)
+        replaced = [*self.replaced, self.current]
         draft.commit()
-        self._publish(table, changes)
+        self._publish(table, changes, replaced)
 
     def reap(self):
         """Free what has gone out of use since."""

@@ -286,10 +286,20 @@ class Delta:
     remove_listeners: Sequence[ListenerKey] = ()
 
     def __post_init__(self) -> None:
-        for name, kind in (("vips", Vip), ("upstreams", Upstream)):
-            check_items(getattr(self, name), kind)
+        for name in self.__slots__:
+            given = getattr(self, name)
+            if name == "pools":
+                object.__setattr__(self, name, dict(given))
+            elif type(given) is not tuple:
+                object.__setattr__(self, name, tuple(given))
+        check_items(self.vips, Vip)
+        check_items(self.upstreams, Upstream)
         check_items(self.listeners, Listener)
         check_items(self.pools.values(), Pool)
+        # The core knows a pool that a vip has to itself by a tuple: not to be reached.
+        for name in (*self.pools, *self.remove_pools):
+            named = isinstance(name, str) and name != ""
+            check(named, f"{name!r} is no name of a pool")
 
 
 def check_items(items: object, kind: type) -> None:

@@ -25,6 +25,7 @@ from fastpath.table.registry import Registry
 from fastpath.tls.context import ClientContext, ServerContext
 
 PoolName = str | tuple[str, str | VipKey]  # a name, or what has the pool to itself
+Holder = tuple[str, VipKey]  # of an address: "vip" or "listener", and which
 Sockets = Mapping[ListenerKey, Sequence[int]]
 
 
@@ -32,8 +33,8 @@ class Table:
     """All vips that an engine serves, and the pools and upstreams that they name.
 
     Raises:
-        TableError: two vips have one address or two upstreams one name, or a vip or
-            upstream names a pool that is not there.
+        TableError: two vips or listeners have one address or two upstreams one name, or
+            a vip or upstream names a pool that is not there.
     """
 
     __slots__ = ("listeners", "pools", "upstreams", "vips")
@@ -51,7 +52,7 @@ class Table:
         for items, kind in ((vips, Vip), (upstreams, Upstream), (listeners, Listener)):
             check_items(items, kind)
         check_items(pools.values(), Pool)
-        _check_addresses(vips)
+        _check_addresses((*vips, *listeners))
         _check_names(upstreams)
         self.vips = MappingProxyType({vip.key: vip for vip in vips})
         self.upstreams = MappingProxyType({u.name: u for u in upstreams})
@@ -67,13 +68,30 @@ class Table:
             _check_backends(pool)
 
 
-def _check_addresses(vips: Iterable[Vip]) -> None:
-    seen = set()
-    for vip in vips:
-        address = address_of(vip)
-        if address in seen:
-            raise TableError(f"two vips on {vip.host} port {vip.port}")
-        seen.add(address)
+def _check_addresses(all_: Iterable[Vip | Listener]) -> None:
+    holders: dict[tuple[str, str | bytes], Holder] = {}
+    for one in all_:
+        address = address_of(one)
+        if address in holders:
+            holder = holders[address]
+            raise TableError(_clash(holder[0], one))
+        holders[address] = holder_of(one)
+
+
+def holder_of(one: Vip | Listener) -> Holder:
+    """Return what has an address: a vip or a listener of which key."""
+    return ("vip" if isinstance(one, Vip) else "listener"), one.key
+
+
+def check_holder(holder: Holder | None, one: Vip | Listener) -> None:
+    """Refuse `one` where its address is another's."""
+    if holder is not None and holder != holder_of(one):
+        raise TableError(_clash(holder[0], one))
+
+
+def _clash(kind: str, one: Vip | Listener) -> str:
+    both = f"two {kind}s" if holder_of(one)[0] == kind else "a vip and a listener"
+    return f"{both} on {one.host} port {one.port}"
 
 
 def _check_names(upstreams: Iterable[Upstream]) -> None:
@@ -126,7 +144,7 @@ class State:
     upstreams: dict[str, UpstreamBlock] = field(default_factory=dict)
     transparent: dict[ListenerKey, Listener] = field(default_factory=dict)
     listening: dict[ListenerKey, Listening] = field(default_factory=dict)
-    addresses: dict[tuple[str, str | bytes], VipKey] = field(default_factory=dict)
+    addresses: dict[tuple[str, str | bytes], Holder] = field(default_factory=dict)
     ports: Counter[int] = field(default_factory=Counter)  # listened on, by number
     users: Counter[str] = field(default_factory=Counter)  # of named pools
     client_contexts: WeakValueDictionary[ClientTls, ClientContext] = field(

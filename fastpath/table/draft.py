@@ -6,19 +6,31 @@ closes what it opened and drops its blocks, whose slots then go back to the regi
 nothing has changed. A draft that stands is committed in a step that cannot fail.
 """
 
-from collections.abc import Container, Hashable, Sequence
-from typing import TypeVar
+import os
+from collections import Counter
+from collections.abc import Container, Hashable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
 
+from fastpath.api.checks import UNIX
 from fastpath.api.errors import TableError
 from fastpath.api.spec import Delta, Listener, ListenerKey, Pool, Upstream, Vip, VipKey
 from fastpath.api.tlsspec import ClientTls, ServerTls
 from fastpath.table.block import PoolBlock, UpstreamBlock, VipBlock
-from fastpath.table.delta import Listening, PoolName, Sockets, State, address_of
+from fastpath.table.delta import (
+    Holder,
+    Listening,
+    PoolName,
+    Sockets,
+    State,
+    address_of,
+    check_holder,
+    holder_of,
+)
 from fastpath.table.listener import close_listeners, open_listeners, share_listeners
 from fastpath.tls.context import ClientContext, ServerContext
 
 K = TypeVar("K")
-V = TypeVar("V")
 
 
 class Draft:
@@ -33,6 +45,7 @@ class Draft:
     def __init__(self, state: State, delta: Delta, sockets: Sockets) -> None:
         self.state = state
         self.delta = delta
+        self._sockets = sockets
         self.vips: dict[VipKey, VipBlock | None] = {}
         self.pools: dict[PoolName, PoolBlock | None] = {}
         self.upstreams: dict[str, UpstreamBlock | None] = {}
@@ -40,11 +53,11 @@ class Draft:
         self.closed: list[ListenerKey] = []
         self.changed: list[Vip | Listener] = []  # listen already, with other options
         self._users: dict[str, int] = {}  # what is added to those of a named pool
-        self._addresses: dict[tuple[str, str | bytes], VipKey | None] = {}
+        self._addresses: dict[tuple[str, str | bytes], Holder | None] = {}
         self._check_keys()
         self._check_addresses()
         try:
-            self._open(sockets)
+            self._open()
             self._build()
             self._check_pools()
         except BaseException:
@@ -53,8 +66,12 @@ class Draft:
 
     def drop(self) -> None:
         """Close what was opened; blocks give their slots back by themselves."""
-        for listening in self.opened.values():
+        for key, listening in self.opened.items():
             close_listeners(listening.fds)
+            if key[1].startswith(UNIX) and key not in self._sockets:
+                # We made the file, and the next attempt would find its address in use.
+                with suppress(FileNotFoundError):
+                    os.unlink(key[1].removeprefix(UNIX))
 
     # ---- Checks.
 
@@ -72,15 +89,17 @@ class Draft:
             _check_keys("listener", keys, d.remove_listeners, state.transparent)
 
     def _check_addresses(self) -> None:
-        state, mine = self.state, self._addresses
-        for key in self.delta.remove_vips:
+        state, mine, d = self.state, self._addresses, self.delta
+        for key in d.remove_vips:
             mine[address_of(state.vips[key].spec)] = None
-        for vip in self.delta.vips:
-            address = address_of(vip)
+        for key in d.remove_listeners:
+            mine[address_of(state.transparent[key])] = None
+        both: tuple[Vip | Listener, ...] = (*d.vips, *d.listeners)
+        for one in both:
+            address = address_of(one)
             holder = mine.get(address, state.addresses.get(address))
-            if holder is not None and holder != vip.key:
-                raise TableError(f"two vips on {vip.host} port {vip.port}")
-            mine[address] = vip.key
+            check_holder(holder, one)
+            mine[address] = holder_of(one)
 
     def _check_pools(self) -> None:
         state = self.state
@@ -91,7 +110,7 @@ class Draft:
 
     # ---- Listening.
 
-    def _open(self, sockets: Sockets) -> None:
+    def _open(self) -> None:
         state, d = self.state, self.delta
         for key in (*d.remove_vips, *d.remove_listeners):
             if key in state.listening:
@@ -101,25 +120,27 @@ class Draft:
             bound = isinstance(one, Listener) or one.bind
             if one.key not in state.listening:
                 if bound:
-                    self._open_one(one, sockets)
+                    self._open_one(one)
             elif bound:
                 self.changed.append(one)
             else:
                 self.closed.append(one.key)
 
-    def _open_one(self, one: Vip | Listener, sockets: Sockets) -> None:
-        if one.key in self.opened:
-            raise TableError(f"a vip and a listener on {one.host} port {one.port}")
+    def _open_one(self, one: Vip | Listener) -> None:
         workers = self.state.workers
-        if one.key in sockets:
-            address, fds = share_listeners(one, sockets[one.key], workers)
+        if one.key in self._sockets:
+            address, fds = share_listeners(one, self._sockets[one.key], workers)
         else:
-            mine = (listening.address[1] for listening in self.opened.values())
+            mine = [listening.address[1] for listening in self.opened.values()]
             beside = one.port > 0 and (
                 self.state.ports[one.port] > 0 or one.port in mine
             )
             address, fds = open_listeners(one, workers, beside)
-        self.opened[one.key] = Listening(address, fds)
+        try:
+            self.opened[one.key] = Listening(address, fds)
+        except MemoryError:
+            close_listeners(fds)
+            raise
 
     # ---- Building.
 
@@ -208,33 +229,64 @@ class Draft:
     # ---- Keeping.
 
     def commit(self) -> None:
-        """Make this the state. Cannot fail, but for want of memory before it began."""
+        """Make this the state, or raise MemoryError and leave it as it was."""
         state = self.state
-        _keep(state.pools, self.pools)
-        if self.vips:
-            _keep(state.vips, self.vips)
-            _keep(state.addresses, self._addresses)
-        if self.upstreams:
-            _keep(state.upstreams, self.upstreams)
-        for name, more in self._users.items():
-            state.users[name] += more
-        for key in self.delta.remove_listeners:
-            del state.transparent[key]
-        for one in self.delta.listeners:
-            state.transparent[one.key] = one
+        come = [
+            (state.pools, self.pools),
+            (state.vips, self.vips),
+            (state.addresses, self._addresses),
+            (state.upstreams, self.upstreams),
+            (state.transparent, self._transparent()),
+            (state.listening, {**dict.fromkeys(self.closed), **self.opened}),
+            (state.ports, self._counts(state.ports, self._ports())),
+            (state.users, self._counts(state.users, self._users)),
+        ]
+        keep([(all_, changes) for all_, changes in come if changes])
+
+    def _transparent(self) -> dict[ListenerKey, Listener | None]:
+        d = self.delta
+        gone: dict[ListenerKey, Listener | None] = dict.fromkeys(d.remove_listeners)
+        return {**gone, **{one.key: one for one in d.listeners}}
+
+    def _ports(self) -> dict[int, int]:
+        """What is added to the number of those that listen on a port."""
+        more: Counter[int] = Counter()
         for key in self.closed:
-            state.ports[state.listening.pop(key).address[1]] -= 1
-        for key, listening in self.opened.items():
-            state.listening[key] = listening
-            state.ports[listening.address[1]] += 1
+            more[self.state.listening[key].address[1]] -= 1
+        for listening in self.opened.values():
+            more[listening.address[1]] += 1
+        return more
+
+    @staticmethod
+    def _counts(old: Mapping[K, int], more: Mapping[K, int]) -> dict[K, int | None]:
+        """Counts as they will be; 0 is none, as names come and go."""
+        return {key: (old.get(key, 0) + add) or None for key, add in more.items()}
 
 
-def _keep(all_: dict[K, V], changes: dict[K, V | None]) -> None:
-    for key, value in changes.items():
-        if value is None:
-            all_.pop(key, None)
-        else:
-            all_[key] = value
+def keep(all_: Sequence[tuple[Any, Any]]) -> None:
+    """Bring changes into dicts, all or none: a value by key, None for what goes.
+
+    What may need memory comes first: undoing takes keys out or gives them their old
+    values. Only a key that was taken out has to find room again.
+    """
+    olds = [{key: of.get(key) for key in changes} for of, changes in all_]
+    try:
+        for of, changes in all_:
+            for key, value in changes.items():
+                if value is not None:
+                    of[key] = value
+        for of, changes in all_:
+            for key, value in changes.items():
+                if value is None:
+                    of.pop(key, None)
+    except MemoryError:
+        for (of, _), old in zip(all_, olds, strict=True):
+            for key, value in old.items():
+                if value is not None:
+                    of[key] = value
+                else:
+                    of.pop(key, None)
+        raise
 
 
 def _check_keys(

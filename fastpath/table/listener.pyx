@@ -176,18 +176,25 @@ cdef tuple open_ip_listeners(vip, int count, bint beside):
     cdef addr_t at
     cdef listen_options_t options = listen_options(vip)
     cdef bint transparent = isinstance(vip, Listener)
-    cdef int fd, _i
+    cdef int fd, i
 
     addr_parse(&at, vip.host.encode(), vip.port)
-    fds = []
-    for _i in range(count):
-        fd = listener_open(&at, &options, beside or len(fds) > 0, transparent)
-        if fd < 0:
-            close_listeners(fds)
-            why = os.strerror(-fd)
-            raise OSError(-fd, f"cannot listen on {_shown(vip)}: {why}")
-        fds.append(fd)
-    return (addr_text(&at), at.port), fds
+    fds = [-1] * count  # before there are any, so that memory for it is there
+    try:
+        for i in range(count):
+            fd = listener_open(&at, &options, beside or i > 0, transparent)
+            if fd < 0:
+                why = os.strerror(-fd)
+                raise OSError(-fd, f"cannot listen on {_shown(vip)}: {why}")
+            try:
+                fds[i] = fd
+            except MemoryError:
+                close(fd)
+                raise
+        return (addr_text(&at), at.port), fds
+    except BaseException:
+        close_listeners(fds)
+        raise
 
 
 def share_listeners(vip, fds, int count):
@@ -209,8 +216,10 @@ def share_listeners(vip, fds, int count):
             failed = failed or listener_set(shared[i], &options)
         if failed < 0:
             raise OSError(-failed, os.strerror(-failed))
-    except OSError as error:
+    except BaseException as error:
         close_listeners(shared)
+        if not isinstance(error, OSError):
+            raise
         why = f"cannot take over {_shown(vip)}: {error.strerror}"
         raise OSError(error.errno, why) from None
     return bound, shared
@@ -239,7 +248,8 @@ def set_listeners(vip, fds):
 def close_listeners(fds):
     """Close sockets of open_ or share_listeners that no worker has got."""
     for fd in fds:
-        close(fd)
+        if fd != -1:
+            close(fd)
 
 
 def accept(int fd):

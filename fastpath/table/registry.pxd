@@ -54,12 +54,15 @@ cdef class Numbers:
     cdef char** chunks         # owned, and the chunks of states in it
     cdef uint32_t chunk_count
     cdef dict retired          # ordered set: keys that no block names
+    cdef uint64_t dropped      # keys that retired since the last collect
     cdef list unused           # slots
+    cdef bint lost             # some are in neither, for want of memory
     cdef uint32_t most
 
     cdef void* state(self, uint32_t slot)
     cdef uint32_t take(self, key) except? 0xffffffff
     cdef uint32_t _new_slot(self) except? 0xffffffff
+    cdef void _retire(self, uint32_t slot)
     cdef void drop(self, uint32_t slot)
     cdef object key(self, uint32_t slot)
 

@@ -23,7 +23,7 @@ cdef enum:
     CHUNK = 64                # states in a chunk; a chunk never moves
     MOST_BACKENDS = 1048576   # SLOTS_MOST of base/stats
     MOST_VIPS = 131072
-    COLLECT_MOST = 256        # retired keys looked at in one go
+    COLLECT_LEAST = 256       # retired keys looked at in one go
 
 HEALTHS = {"ready": HEALTH_READY, "draining": HEALTH_DRAINING, "dead": HEALTH_DEAD}
 
@@ -64,10 +64,14 @@ cdef class Numbers:
             self.users[slot] += 1
             return slot
         slot = self._new_slot()
+        try:
+            self.slots[key] = slot
+        except MemoryError:
+            self.lost = True  # not in use, and not in `unused` either
+            raise
         state = <state_t*>self.state(slot)
         memset(state, 0, STATE_BYTES)
         state.slot = slot
-        self.slots[key] = slot
         self.keys[slot] = key
         self.users[slot] = 1
         return slot
@@ -81,8 +85,12 @@ cdef class Numbers:
             raise TableError(f"more than {self.most} of a kind in a table")
         if slot // CHUNK == self.chunk_count:
             self._grow()
-        self.keys.append(None)
         self.users.append(0)
+        try:
+            self.keys.append(None)  # the last: its length is the number of slots
+        except MemoryError:
+            self.users.pop()
+            raise
         return slot
 
     def _grow(self):
@@ -102,7 +110,8 @@ cdef class Numbers:
         """One block less names the key of `slot`."""
         self.users[slot] -= 1
         if self.users[slot] == 0:
-            self.retired[self.keys[slot]] = None
+            self.dropped += 1
+            self._retire(slot)
 
     def named(self, key):
         """Return whether a block names the key."""
@@ -115,23 +124,50 @@ cdef class Numbers:
     def collect(self):
         """Free slots that nothing uses any more; return them.
 
-        Looks at a bounded number, the longest retired first: those that still have
-        relays go to the end of the line.
+        Looks at the longest retired first, at twice as many as retired since the last
+        time: so those that wait grow fewer, and this costs what the changes did. Those
+        that still have relays go to the end of the line.
         """
         freed = []
+        if self.lost:
+            self._find_lost()
         if not self.retired:
             return freed
-        for key in list(islice(self.retired, COLLECT_MOST)):
-            slot = self.slots[key]
-            del self.retired[key]
-            if load_u32(&(<state_t*>self.state(slot)).active) > 0:
-                self.retired[key] = None
-                continue
-            del self.slots[key]
-            self.keys[slot] = None
-            self.unused.append(slot)
-            freed.append(slot)
+        look = COLLECT_LEAST + 2 * self.dropped
+        self.dropped = 0
+        try:
+            for key in list(islice(self.retired, look)):
+                slot = self.slots[key]
+                if load_u32(&(<state_t*>self.state(slot)).active) > 0:
+                    del self.retired[key]
+                    self._retire(slot)
+                    continue
+                freed.append(slot)
+                del self.retired[key]
+                del self.slots[key]
+                self.keys[slot] = None
+                self.unused.append(slot)
+        except MemoryError:  # the caller must hear of those that were freed
+            self.lost = True
         return freed
+
+    cdef void _retire(self, uint32_t slot):
+        try:
+            self.retired[self.keys[slot]] = None
+        except MemoryError:  # blocks are freed where nothing may be raised
+            self.lost = True
+
+    def _find_lost(self):
+        """Look through all slots for those that went astray for want of memory."""
+        unused = set(self.unused)
+        retired = dict(self.retired)
+        for slot, key in enumerate(self.keys):
+            if key is None:
+                unused.add(slot)
+            elif self.users[slot] == 0:
+                retired[key] = None
+        self.unused, self.retired = list(unused), retired
+        self.lost = False
 
 
 cdef class Registry:

@@ -7,6 +7,7 @@ cdef class ChangeBatch:
     cdef listen_change_t* first   # owned until it is appended
     cdef listen_change_t* last
     cdef list freed               # slots of listeners that stop
+    cdef list unused              # Changes.unused once it is appended
     cdef uint32_t reused          # slots taken from Changes.unused
     cdef uint32_t fresh           # slots that no listener had before
 

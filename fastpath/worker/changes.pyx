@@ -90,14 +90,13 @@ cdef class Changes:
                 raise MemoryError
             for worker, fd in enumerate(listening.fds):
                 change.fds[worker] = fd
+        batch.unused = self.unused[:len(self.unused) - batch.reused] + batch.freed
         return batch
 
     cdef append(self, listen_change_t* head, ChangeBatch batch):
         if batch.first == NULL:
             return
-        if batch.reused > 0:
-            del self.unused[len(self.unused) - batch.reused:]
-        self.unused += batch.freed
+        self.unused = batch.unused
         self.slots += batch.fresh
         if self.last == NULL:
             self.oldest = batch.first
