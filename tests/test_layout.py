@@ -20,7 +20,7 @@ PACKAGES = {
     "base": """
         linux addr timer slab stats pipe poller mailbox limit spill socket context
     """,
-    "ring": "rendezvous matching rounds ring",
+    "ring": "rendezvous shortlist matching rounds ring",
     "tls": "openssl pem context refusal bio buffers transport endpoint",
     "http1": "field target framing chunks head",
     "table": "registry listener table assembly balancer dialler admission",

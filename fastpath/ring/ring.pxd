@@ -31,7 +31,9 @@ cdef struct ring_t:
 # Two sizes have no more in common than two random tables: give one where `n` may
 # cross from one to the next and that matters.
 # Return 0; -EINVAL (see above, or no weight at all) or -ENOMEM, `r` then finished.
-# Takes about 2 ns per slot and backend: for the applying thread, not for a worker.
+# Takes 0.06 to 0.6 us per slot, 10 ms for 1,000 backends in 65537 slots, so there is
+# nothing to gain from an older ring when a backend comes, goes or changes its weight.
+# For the applying thread, not for a worker.
 cdef int ring_init(
     ring_t* r,
     const uint64_t* ids,

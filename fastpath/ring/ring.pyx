@@ -1,8 +1,9 @@
 """Consistent hashing by a table: rendezvous hashing, filled in ahead, within bounds.
 
 A lookup is one load from a table of slots, as in Maglev; whose a slot is, is decided
-by rendezvous, so that far fewer slots move. The price is a slower build: a draw for
-each slot and backend, which is off every path that a connection takes.
+by rendezvous, so that far fewer slots move. A change of one backend builds the whole
+table again: that costs about as much as to look for the slots that must change, and the
+table cannot depend on the one before.
 
 The ring knows no address and no health: it is told ids and, for a rescore, who is up.
 """
