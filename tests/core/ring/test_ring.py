@@ -130,9 +130,13 @@ def test_backend_of_weight_0_owns_nothing_and_moves_nothing() -> None:
         (163, 16_381),
         (164, BIG),
         (1000, BIG),
+        (4096, BIG),
+        (4097, 262_139),
     ],
 )
-def test_size_is_the_smallest_with_100_slots_per_backend(count: int, size: int) -> None:
+def test_size_is_the_smallest_with_100_slots_each_or_else_16(
+    count: int, size: int
+) -> None:
     assert Ring(equal_items(count)).size == size
 
 
@@ -275,8 +279,8 @@ def test_time_of_lookups_is_a_positive_number() -> None:
 @pytest.mark.parametrize(
     ("items", "size", "complaint"),
     [
-        ([], 0, "1-4096 backends, not 0"),
-        ([(i, 1) for i in range(4097)], 0, "not 4097"),
+        ([], 0, "1-16384 backends, not 0"),
+        ([(i, 1) for i in range(16_385)], 0, "not 16385"),
         ([(1, 1), (1, 2)], 0, "twice"),
         ([(1, 0), (2, 0)], 0, "no backend has a weight"),
         ([(1, -1)], 0, "weight -1 of id 1"),
