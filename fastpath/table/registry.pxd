@@ -24,7 +24,7 @@ cdef struct backend_state_t:
 
 cdef struct vip_state_t:
     uint32_t  active           # atomic; live relays; workers
-    uint32_t  next             # atomic; round robin's; workers
+    uint32_t  next             # atomic; of round robin and of ties of least; workers
     uint64_t  recent           # atomic; see window_add; workers
     sketch_t* sketch           # owned; NULL until a table limits by source
     uint32_t  slot
