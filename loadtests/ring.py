@@ -7,6 +7,9 @@ Maglev's table is built in plain Python, so its build time says nothing and is n
 shown; its lookups run in the same loop in C as ours, with the division that finds its
 slot. *One more* lookup is one among many; *alone*, each waits for the one before it.
 
+An *update* is a build with one backend added, removed or given another weight, as a
+table that is applied does it: there is no cheaper way, so the time is that of a build.
+
     python -m loadtests.ring [--write]
 """
 
@@ -35,6 +38,7 @@ CASES = [
 ]
 LEAVERS = 10
 ROUNDS = 15
+UPDATES = 300
 LOOKUPS = 300_000
 HEAVIEST = 10
 
@@ -56,6 +60,7 @@ class Case(NamedTuple):
     backends: int
     build_ms: float
     weighted_build_ms: float
+    update_ms: tuple[float, float]  # median, 99th percentile
     lookup_ns: tuple[float, float]  # one more, one alone
     maglev_lookup_ns: tuple[float, float]
     ours: Moves
@@ -92,6 +97,26 @@ def build_ms(items: Items, size: int) -> float:
     return 1000 * min(times)
 
 
+def update_ms(items: Items, size: int) -> tuple[float, float]:
+    """Return the median and the 99th percentile of many changes in a row."""
+    rng = random.Random(3)
+    now = list(items)
+    times = []
+    for number in range(UPDATES):
+        index = rng.randrange(len(now))
+        if number % 3 == 0:
+            now.append((rng.getrandbits(64), rng.randint(1, HEAVIEST)))
+        elif number % 3 == 1:
+            del now[index]
+        else:
+            now[index] = (now[index][0], rng.randint(0, HEAVIEST))
+        began = time.thread_time()
+        Ring(now, size)
+        times.append(1000 * (time.thread_time() - began))
+    times.sort()
+    return times[len(times) // 2], times[len(times) * 99 // 100]
+
+
 def lookup_ns(owners: bytes, *, modulo: bool) -> tuple[float, float]:
     """Return the shortest times of independent and of chained lookups."""
     each, alone = (
@@ -126,6 +151,7 @@ def measured(size: int, count: int) -> Case:
         count,
         build_ms(equal, size),
         build_ms(weighted, size),
+        update_ms(weighted, size),
         lookup_ns(owners, modulo=False),
         lookup_ns(owners, modulo=True),
         moves(ring_table, keys, size),
@@ -143,6 +169,7 @@ def row(case: Case) -> str:
         f"{case.backends}",
         f"{case.build_ms:.2f}",
         f"{case.weighted_build_ms:.2f}",
+        "{:.2f} / {:.2f}".format(*case.update_ms),
         "{:.1f} / {:.1f}".format(*case.lookup_ns),
         "{:.1f} / {:.1f}".format(*case.maglev_lookup_ns),
         f"{ours.needless_percent:.3f}",
@@ -162,6 +189,7 @@ def report() -> str:
         "backends",
         "build, ms",
         f"build, weights 1-{HEAVIEST}, ms",
+        "update, median / 99 %, ms",
         "lookup, one more / alone, ns",
         "Maglev's",
         "needless moves, %",

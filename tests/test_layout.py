@@ -21,7 +21,7 @@ PACKAGES = {
         linux addr timer slab stats pipe poller mailbox limit spill socket end half
         context
     """,
-    "ring": "rendezvous matching rounds ring",
+    "ring": "rendezvous shortlist matching rounds ring",
     "tls": "openssl pem context refusal bio buffers transport peer endpoint",
     "http1": "field target framing chunks head compose",
     "table": "registry listener table block delta draft balancer dialler admission",

@@ -14,12 +14,21 @@ corrections, each of which touches as few slots as it can:
 
 from libc.errno cimport ENOMEM
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport calloc, free, malloc, qsort
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
 
-from fastpath.ring.rendezvous cimport choice_t, choose_next, choose_two, contender_score
+from fastpath.ring.rendezvous cimport choice_t, contender_score
+from fastpath.ring.shortlist cimport (
+    shortlist_fini,
+    shortlist_init,
+    shortlist_next,
+    shortlist_t,
+    shortlist_two,
+)
 
 cdef enum:
     SLACK_PERCENT = 6  # how far a share may be from what the weight asks for
+    NO_SLOT = 0xffffffff
 
 # The slots that a contender may have and has.
 cdef struct share_t:
@@ -42,9 +51,12 @@ cdef struct matching_t:
     uint32_t           size
     uint16_t*          owner    # borrowed; of each slot
     uint16_t*          second   # borrowed
-    uint16_t*          wanted   # owned; whom each slot would choose
+    uint16_t*          wanted   # owned; the first choice of each slot
+    uint32_t*          heirs    # owned; by place, the first slot with it as second
+    uint32_t*          chain    # owned; by slot, the next one with the same second
     share_t*           shares   # owned; one per place
     claim_t*           claims   # owned; of all places, one after another
+    shortlist_t        list
 
 
 # --- at most: stable matching ---
@@ -109,17 +121,26 @@ cdef void settle(matching_t* m, uint32_t slot, choice_t choice) noexcept nogil:
             return
         keep_the_best(m, choice.place, &claim)
         choice.score = claim.score
-        choose_next(m.all, m.n, claim.slot, &choice)
+        shortlist_next(&m.list, claim.slot, &choice)
 
 
 # --- at least: taking over ---
 
 
-cdef int claim_compare(const void* a, const void* b) noexcept nogil:
-    cdef const claim_t* one = <const claim_t*>a
-    cdef const claim_t* other = <const claim_t*>b
+# Enter `slot` into the heap of what `place` can take over, if its owner can spare it.
+# Upside down, so that the most narrowly lost slot is on top, of those the first.
+cdef inline uint32_t claim_loss(
+    matching_t* m, uint32_t place, uint32_t slot, uint32_t count
+) noexcept nogil:
+    cdef uint32_t owner = m.owner[slot]
 
-    return is_worse(one, other) - is_worse(other, one)
+    if owner == place or m.shares[owner].count <= m.shares[owner].least:
+        return count
+    m.claims[count].slot = ~slot
+    m.claims[count].score = ~(
+        contender_score(&m.all[place], slot) - contender_score(&m.all[owner], slot)
+    )
+    return count + 1
 
 
 # Move slots to `place` until it has its least, the most narrowly lost ones first,
@@ -128,28 +149,30 @@ cdef int claim_compare(const void* a, const void* b) noexcept nogil:
 cdef void take_over(matching_t* m, uint32_t place, bint anywhere) noexcept nogil:
     cdef share_t* share = &m.shares[place]
     cdef share_t* loser
-    cdef uint32_t slot, i
     cdef uint32_t count = 0
+    cdef uint32_t slot, i
 
     # The claims of the matching have done their work: their memory is free.
-    for slot in range(m.size):
-        if (anywhere or m.second[slot] == place) and m.owner[slot] != place:
-            m.claims[count].slot = slot
-            m.claims[count].score = (
-                contender_score(&m.all[place], slot)
-                - contender_score(&m.all[m.owner[slot]], slot)
-            )
-            count += 1
-    qsort(m.claims, count, sizeof(claim_t), claim_compare)
-    for i in range(count):
-        if share.count >= share.least:
-            return
-        slot = m.claims[i].slot
+    if anywhere:
+        for slot in range(m.size):
+            count = claim_loss(m, place, slot, count)
+    else:
+        slot = m.heirs[place]
+        while slot != NO_SLOT:
+            count = claim_loss(m, place, slot, count)
+            slot = m.chain[slot]
+    for i in range(count // 2, 0, -1):
+        sift_down(m.claims, count, i - 1)
+    while count > 0 and share.count < share.least:
+        slot = ~m.claims[0].slot
         loser = &m.shares[m.owner[slot]]
         if loser.count > loser.least:
             loser.count -= 1
             share.count += 1
             m.owner[slot] = place
+        count -= 1
+        m.claims[0] = m.claims[count]
+        sift_down(m.claims, count, 0)
 
 
 # --- the whole ---
@@ -184,46 +207,71 @@ cdef uint32_t share_out(matching_t* m) noexcept nogil:
     return max(claims, m.size)
 
 
-cdef void fill(matching_t* m) noexcept nogil:
+# Settle all slots, and chain those with the same second choice. Return 0 or -ENOMEM.
+cdef int settle_all(matching_t* m) noexcept nogil:
     cdef choice_t two[2]
-    cdef uint32_t slot, place
+    cdef uint32_t slot, second
+    cdef int result
 
+    memset(m.heirs, 0xff, m.n * sizeof(uint32_t))  # NO_SLOT
     for slot in range(m.size):
-        choose_two(m.all, m.n, slot, two)
+        result = shortlist_two(&m.list, slot, two)
+        if result < 0:
+            return result
+        second = two[1].place if m.n > 1 else two[0].place
         m.wanted[slot] = two[0].place
-        m.second[slot] = two[1].place if m.n > 1 else two[0].place
+        m.second[slot] = second
+        m.chain[slot] = m.heirs[second]
+        m.heirs[second] = slot
         settle(m, slot, two[0])
+    return 0
+
+
+cdef int fill(matching_t* m) noexcept nogil:
+    cdef uint32_t slot, place
+    cdef int result = settle_all(m)
+
+    if result < 0:
+        return result
     for place in range(m.n):
         if m.shares[place].count < m.shares[place].least:
             take_over(m, place, False)
         if m.shares[place].count < m.shares[place].least:
             take_over(m, place, True)
     for slot in range(m.size):
-        # Who had to leave its first choice has that as its second.
+        # A slot that had to leave its first choice has that as its second.
         if m.owner[slot] != m.wanted[slot]:
             m.second[slot] = m.wanted[slot]
+    return 0
 
 
 cdef int match_slots(
     const contender_t* all, uint32_t n, uint32_t size, uint16_t* owner, uint16_t* second
 ) noexcept nogil:
     cdef matching_t m
-    cdef int result = -ENOMEM
+    cdef int result
 
+    memset(&m, 0, sizeof(m))
     m.all = all
     m.n = n
     m.size = size
     m.owner = owner
     m.second = second
-    m.claims = NULL
     m.wanted = <uint16_t*>malloc(size * sizeof(uint16_t))
+    m.heirs = <uint32_t*>malloc(n * sizeof(uint32_t))
+    m.chain = <uint32_t*>malloc(size * sizeof(uint32_t))
     m.shares = <share_t*>calloc(n, sizeof(share_t))
     if m.shares != NULL:
         m.claims = <claim_t*>malloc(share_out(&m) * sizeof(claim_t))
-    if m.wanted != NULL and m.claims != NULL:
-        fill(&m)
-        result = 0
+    result = shortlist_init(&m.list, all, n, size)
+    if m.wanted == NULL or m.heirs == NULL or m.chain == NULL or m.claims == NULL:
+        result = -ENOMEM
+    if result == 0:
+        result = fill(&m)
+    shortlist_fini(&m.list)
     free(m.wanted)
+    free(m.heirs)
+    free(m.chain)
     free(m.shares)
     free(m.claims)
     return result

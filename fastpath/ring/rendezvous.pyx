@@ -31,41 +31,11 @@ cdef extern from * nogil:
     const uint64_t LOG_PARTS "ring_log_parts"[65]
     int clz64 "__builtin_clzll"(unsigned long long bits)
 
-cdef enum:
-    BLOCK_BITS = 8  # larger blocks gain nothing; smaller ones, less
-    PLACES = 0xfff  # low bits of a key
-    # What a key may promise above the score: three roundings of the logarithm by one,
-    # of which each is 2**9 in the score, and the place, 2**12 / 64.
-    KEY_ERROR = 2048
 
-
-cdef inline uint64_t high_half(uint64_t a, uint64_t b) noexcept nogil:
-    return <uint64_t>((<uint128_t>a * b) >> 64)
-
-
-cdef inline uint64_t seed_of(uint64_t what) noexcept nogil:
-    # 2**64 / golden ratio: the mixer maps 0 to 0, which would draw 0 everywhere.
-    return mix64(what + <uint64_t>0x9e3779b97f4a7c15)
-
-
-# What `slot` draws for a contender: 64 bits, the lower the better. The slots of a block
-# draw without replacement, as it were: their upper 8 bits are 0 to 255, each once.
-# Shares scatter a quarter less by that, so that a ring has less to correct, and a
-# third fewer slots move needlessly than with independent draws.
-# One multiplication, its halves folded, mixes enough, as the seeds are mixed already.
-# Source: the multiply-and-fold of wyhash, by Wang Yi (public domain).
 cdef inline uint64_t draw(
     uint64_t block_seed, uint32_t slot, uint64_t seed
 ) noexcept nogil:
-    cdef uint128_t product = <uint128_t>block_seed * seed
-    cdef uint64_t x = <uint64_t>(product >> 64) ^ <uint64_t>product
-
-    # An odd stride meets all 256 before it meets one again.
-    return x + ((slot * (x | 1)) << (64 - BLOCK_BITS))
-
-
-cdef inline uint64_t block_seed_of(uint32_t slot) noexcept nogil:
-    return seed_of(slot >> BLOCK_BITS)
+    return slot_draw(block_draw(block_seed, seed), slot)
 
 
 # Return -log2(1 - x / 2**64) * 2**48, within 0.4 %, never falling as `x` rises:
@@ -86,6 +56,10 @@ cdef inline uint64_t neg_log2(uint64_t x) noexcept nogil:
 
 cdef inline uint64_t score_of(const contender_t* c, uint64_t x) noexcept nogil:
     return high_half(neg_log2(x) << 9, c.inverse)
+
+
+cdef uint64_t contender_score_of(const contender_t* c, uint64_t x) noexcept nogil:
+    return score_of(c, x)
 
 
 cdef uint64_t contender_score(const contender_t* c, uint32_t slot) noexcept nogil:
@@ -113,50 +87,6 @@ cdef int contender_compare(const void* a, const void* b) noexcept nogil:
     return (one > other) - (one < other)
 
 
-cdef inline void choose(
-    const contender_t* c, uint32_t slot, uint32_t place, choice_t* choice
-) noexcept nogil:
-    choice.score = contender_score(c, slot)
-    choice.place = place
-
-
-# Building a ring spends nearly all of its time in this loop, hence no branch in it:
-# each new best would be a wrong guess, 20 times the price of a multiplication. The
-# logarithm is convex, so a straight line below it is enough to sort out who does not
-# matter; a key is that bound with the place in its low bits.
-cdef void choose_two(
-    const contender_t* all, uint32_t n, uint32_t slot, choice_t* two
-) noexcept nogil:
-    cdef uint64_t block_seed = block_seed_of(slot)
-    cdef uint64_t best = ~<uint64_t>0
-    cdef uint64_t second = ~<uint64_t>0
-    cdef uint64_t third = ~<uint64_t>0
-    cdef uint64_t key, loser
-    cdef uint32_t place
-
-    for place in range(n):
-        key = high_half(draw(block_seed, slot, all[place].seed), all[place].step)
-        key = (key & ~<uint64_t>PLACES) | place
-        loser = max(best, key)
-        best = min(best, key)
-        key = max(second, loser)
-        second = min(second, loser)
-        third = min(third, key)
-    choose(&all[best & PLACES], slot, best & PLACES, &two[0])
-    if n == 1:
-        two[1].score = NO_SCORE
-        return
-    choose(&all[second & PLACES], slot, second & PLACES, &two[1])
-    if two[0].score < two[1].score and two[1].score + KEY_ERROR < third >> 6:
-        return
-    # Too close for the bound to tell.
-    two[0].score = 0
-    two[0].place = -1
-    choose_next(all, n, slot, &two[0])
-    two[1] = two[0]
-    choose_next(all, n, slot, &two[1])
-
-
 cdef void choose_next(
     const contender_t* all, uint32_t n, uint32_t slot, choice_t* choice
 ) noexcept nogil:
@@ -167,8 +97,9 @@ cdef void choose_next(
 
     choice.score = NO_SCORE
     for place in range(<int32_t>n):
+        # Most are sorted out by a bound, without the logarithm.
         x = draw(block_seed, slot, all[place].seed)
-        if high_half(x, all[place].step) >> 6 >= choice.score + KEY_ERROR:
+        if high_half(x, all[place].step) >> 6 >= choice.score + LINE_ERROR:
             continue
         score = score_of(&all[place], x)
         if score < after.score or (score == after.score and place <= after.place):

@@ -5,7 +5,7 @@ from libc.string cimport memcpy
 from fastpath.ring.rendezvous cimport contender_t, mix64
 
 cdef enum:
-    RING_MOST_BACKENDS = 4096
+    RING_MOST_BACKENDS = 16384
     RING_MOST_SLOTS = 1 << 20
     RING_MOST_WEIGHT = 1 << 20
 
@@ -21,9 +21,10 @@ cdef struct ring_t:
     uint32_t*    weights      # owned copy
     contender_t* contenders   # owned; those of weight > 0, in an order of their ids
 
-# Build the ring of `n` (1-4096) backends, `ids` unique, `weights` up to 2**20, into
+# Build the ring of `n` (1-16384) backends, `ids` unique, `weights` up to 2**20, into
 # `r`, which is not read. `size` is a number of slots up to 2**20, or 0 = the smallest
-# of 1021, 4093, 16381 and 65537 that has 100 per backend, else the largest.
+# of 1021, 4093, 16381 and 65537 that has 100 per backend, else 65537 up to 4096
+# backends and 262139 beyond.
 # What a backend owns depends on the set of (id, weight) and on the size, on nothing
 # else: not on order, history or machine. A backend of weight 0 owns no slot, and
 # counts only for the size. The others own their exact shares within 6 %; a share of
@@ -31,7 +32,9 @@ cdef struct ring_t:
 # Two sizes have no more in common than two random tables: give one where `n` may
 # cross from one to the next and that matters.
 # Return 0; -EINVAL (see above, or no weight at all) or -ENOMEM, `r` then finished.
-# Takes about 2 ns per slot and backend: for the applying thread, not for a worker.
+# Takes 0.06 to 0.6 us per slot, 10 ms for 1,000 backends in 65537 slots, so there is
+# nothing to gain from an older ring when a backend comes, goes or changes its weight.
+# For the applying thread, not for a worker.
 cdef int ring_init(
     ring_t* r,
     const uint64_t* ids,

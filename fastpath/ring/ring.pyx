@@ -1,8 +1,9 @@
 """Consistent hashing by a table: rendezvous hashing, filled in ahead, within bounds.
 
 A lookup is one load from a table of slots, as in Maglev; whose a slot is, is decided
-by rendezvous, so that far fewer slots move. The price is a slower build: a draw for
-each slot and backend, which is off every path that a connection takes.
+by rendezvous, so that far fewer slots move. A change of one backend builds the whole
+table again: that costs about as much as to look for the slots that must change, and the
+table cannot depend on the one before.
 
 The ring knows no address and no health: it is told ids and, for a rescore, who is up.
 """
@@ -24,6 +25,7 @@ from fastpath.ring.rendezvous cimport (
 
 cdef enum:
     SLOTS_PER_BACKEND = 100  # Maglev's rule: one slot is 1 % of a share
+    LEAST_PER_BACKEND = 16   # where that would take more than 65537
 
 
 # Fill `r.contenders` from ids and weights. Return 0 or -EINVAL.
@@ -65,7 +67,9 @@ cdef uint32_t size_for(uint32_t n) noexcept nogil:
         return 1021
     if wanted <= 4093:
         return 4093
-    return 16381 if wanted <= 16381 else 65537
+    if wanted <= 16381:
+        return 16381
+    return 65537 if n * LEAST_PER_BACKEND <= 65537 else 262139
 
 
 cdef int ring_init(
@@ -192,7 +196,9 @@ def _checked(items, size):
     """Return `items` as pairs of int that a ring takes, or raise ValueError."""
     pairs = [(operator.index(key), operator.index(weight)) for key, weight in items]
     if not 0 < len(pairs) <= RING_MOST_BACKENDS:
-        raise ValueError(f"a ring takes 1-4096 backends, not {len(pairs)}")
+        raise ValueError(
+            f"a ring takes 1-{RING_MOST_BACKENDS} backends, not {len(pairs)}"
+        )
     for key, weight in pairs:
         if not 0 <= key < 1 << 64:
             raise ValueError(f"id {key} does not fit 64 bits")
@@ -214,7 +220,7 @@ cdef class Ring:
     set of pairs and on the size alone, so that replicas agree; see ring.pxd.
 
     Args:
-        items: 1-4096 pairs: an id below 2**64, each once, and a weight up to 2**20,
+        items: 1-16384 pairs: an id below 2**64, each once, and a weight up to 2**20,
             not all of them 0.
         size: Slots, up to 2**20; 0 = by the number of pairs.
 

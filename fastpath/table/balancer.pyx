@@ -185,28 +185,38 @@ cdef backend_t* pick_two_choices(
 
 
 cdef backend_t* pick_least(
-    const pool_t* pool, const tier_t* tier, const pick_t* ask, uint64_t* seed
+    const pool_t* pool, const tier_t* tier, const pick_t* ask
 ) noexcept nogil:
-    cdef backend_t* chosen = NULL
+    """Of equal ones the first after the one that won the last tie: they take turns."""
+    cdef uint32_t end = tier.first + tier.count
+    cdef uint32_t at = load_u32(&pool.state.next)
+    cdef uint32_t chosen = end
     cdef uint64_t least = 0
-    cdef uint32_t ties = 0
+    cdef bint tied = False
     cdef uint64_t load
-    cdef uint32_t i, share
+    cdef uint32_t share
+    cdef int _i
 
-    for i in range(tier.first, tier.first + tier.count):
-        share = usable_share(pool, &pool.backends[i], ask)
-        if share == 0:
-            continue
-        load = burden(&pool.backends[i], share)
-        if chosen == NULL or load < least:
-            ties = 0
-            least = load
-        elif load > least:
-            continue
-        ties += 1
-        if ties == 1 or random_below(seed, ties) == 0:
-            chosen = &pool.backends[i]
-    return chosen
+    if at < tier.first or at >= end:
+        at = tier.first
+    for _i in range(tier.count):
+        share = usable_share(pool, &pool.backends[at], ask)
+        if share != 0:
+            load = burden(&pool.backends[at], share)
+            if chosen == end or load < least:
+                least = load
+                chosen = at
+                tied = False
+            elif load == least:
+                tied = True
+        at = at + 1 if at + 1 < end else tier.first
+    if chosen == end:
+        return NULL
+    # Only a tie is written to the line that workers share, and two workers that
+    # meet here may choose the same one: no more than a turn out of order.
+    if tied:
+        store_u32(&pool.state.next, chosen + 1)
+    return &pool.backends[chosen]
 
 
 cdef backend_t* pick_round_robin(
@@ -286,7 +296,7 @@ cdef backend_t* balancer_pick(
         if pool.balance == BALANCE_RING:
             b = pick_ring(pool, tier, ask)
         elif pool.balance == BALANCE_LEAST:
-            b = pick_least(pool, tier, ask, seed)
+            b = pick_least(pool, tier, ask)
         elif pool.balance == BALANCE_ROUND_ROBIN:
             b = pick_round_robin(pool, tier, ask, seed)
         elif pool.balance == BALANCE_RANDOM:

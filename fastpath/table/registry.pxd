@@ -29,7 +29,7 @@ cdef struct backend_state_t:
 cdef struct pool_state_t:
     uint32_t active            # never counted: nothing holds on to a pool
     uint32_t slot
-    uint32_t next              # atomic; round robin's; workers
+    uint32_t next              # atomic; of round robin and ties of least; workers
 
 cdef struct vip_state_t:
     uint32_t  active           # atomic; live relays; workers

@@ -202,6 +202,44 @@ class TestWeights:
             one.set(name, active=active[name])
         assert active == {key(0): 100, key(1): 200, key(2): 1000}
 
+    def test_least_with_ties_takes_turns(self) -> None:
+        # Ties were broken by chance: 300 requests, one after another, met three equal
+        # backends 90, 99 and 111 times.
+        one = picker("least", 3)
+        assert [one.pick() for _ in range(300)] == [key(n % 3) for n in range(300)]
+
+    @pytest.mark.parametrize("tied", [(0, 2, 5), (1, 2), (3, 4, 5)], ids=str)
+    def test_least_takes_turns_among_the_tied_only(self, tied: tuple[int, ...]) -> None:
+        one = picker("least", 6)
+        for number in range(6):
+            one.set(key(number), active=3 if number in tied else 7)
+        wanted = [key(tied[n % len(tied)]) for n in range(60)]
+        assert [one.pick() for _ in range(60)] == wanted
+
+    def test_least_takes_turns_in_a_second_tier(self) -> None:
+        one = picker("least", 5, tiers={2: 1, 3: 1, 4: 1})
+        assert [one.pick() for _ in range(3)] == [key(0), key(1), key(0)]
+        one.set(key(0), "dead")
+        one.set(key(1), "dead")
+        assert [one.pick() for _ in range(6)] == [key(2 + n % 3) for n in range(6)]
+        one.set(key(1), "ready")
+        assert [one.pick() for _ in range(2)] == [key(1)] * 2
+
+    def test_least_retry_does_not_favour_the_neighbour_of_a_dead_backend(self) -> None:
+        # A dial to the first one fails each time, and never ejects it.
+        one = picker("least", 3)
+        served = Counter[Key | None]()
+        for _ in range(300):
+            name = one.pick()
+            served[one.pick(tried=(key(0),)) if name == key(0) else name] += 1
+        assert served == {key(1): 150, key(2): 150}
+
+    def test_least_turns_do_not_outweigh_relays(self) -> None:
+        one = picker("least", 3)
+        assert one.pick() == key(0)
+        one.set(key(1), active=1)
+        assert [one.pick() for _ in range(4)] == [key(2), key(0), key(2), key(0)]
+
     def test_least_with_ties_takes_each_as_often(self) -> None:
         one = picker("least", 6)
         for number in (1, 3, 4):
