@@ -1,7 +1,8 @@
 """Build of the Cython core; everything else about the package is in pyproject.toml.
 
-FASTPATH_DEBUG=1     -O0 -g, invariant checks (`IF_DEBUG` in the core), annotate HTML
+FASTPATH_DEBUG=1     -O0 -g, invariant checks (`FASTPATH_DEBUG` in the core), annotate HTML
 FASTPATH_SANITIZE=1  address and undefined-behaviour sanitizers on top of that
+FASTPATH_COVERAGE=1  gcov counts the lines of `.pyx` files that ran
 FASTPATH_INPLACE=1   it was built in place already: an editable install, which would
                      compile it all once more, only has to point there
 """
@@ -14,6 +15,7 @@ from setuptools import Extension, setup
 
 DEBUG = os.environ.get("FASTPATH_DEBUG") == "1"
 SANITIZE = os.environ.get("FASTPATH_SANITIZE") == "1"
+COVERAGE = os.environ.get("FASTPATH_COVERAGE") == "1"
 INPLACE = os.environ.get("FASTPATH_INPLACE") == "1"
 
 # What calls OpenSSL itself. Others call these, and need not be linked with it.
@@ -40,6 +42,9 @@ def flags() -> tuple[list[str], list[str]]:
         sanitizers = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
         compile_args += ["-O1", "-g", *sanitizers]
         link_args += sanitizers
+    elif COVERAGE:
+        compile_args += ["-O0", "--coverage", "-fprofile-update=atomic"]
+        link_args += ["--coverage"]
     elif DEBUG:
         compile_args += ["-O0", "-g"]
     else:
@@ -72,6 +77,7 @@ if __name__ == "__main__":  # its helpers import this file since Python 3.14
             extensions(),
             compiler_directives=DIRECTIVES,
             annotate=DEBUG,
+            emit_linenums=COVERAGE,  # gcov speaks of the lines of our sources then
             nthreads=os.cpu_count() or 1,
             show_all_warnings=False,
         )

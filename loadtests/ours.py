@@ -13,7 +13,9 @@ import sys
 import time
 from types import FrameType
 
-from fastpath import Backend, Engine, Pool, Table, Vip
+from fastpath import Backend, Delta, Engine, Listener, Pool, Table, Vip
+
+SPREAD = 16  # addresses of a forward's port that clients dial, from 127.0.0.1 on
 
 
 def main() -> None:
@@ -22,12 +24,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--pipe-bytes", type=int, default=1024 * 1024)
     parser.add_argument("--forward", action="append", required=True)
+    parser.add_argument("--amid", type=int, help="vips behind transparent listeners")
     arguments = parser.parse_args()
     vips = [parse_forward(text) for text in arguments.forward]
     signal.signal(signal.SIGTERM, _exit)
     workers, pipe_bytes = arguments.workers, arguments.pipe_bytes
     with Engine(workers=workers, pipe_bytes=pipe_bytes) as engine:
-        engine.apply(Table(vips))
+        if arguments.amid is None:
+            engine.apply(Table(vips))
+        else:
+            engine.update(transparent(vips, arguments.amid), wait_s=10)
         answer("ready")
         for line in sys.stdin:
             command(engine, vips, line.split())
@@ -54,6 +60,29 @@ def parse_forward(text: str) -> Vip:
     # Requests and streams alike begin with the client's bytes; HAProxy's smart-accept
     # and smart-connect say the same.
     return Vip(*parse_address(listen), "tcp", pool, client_first=True)
+
+
+def transparent(vips: list[Vip], amid: int) -> Delta:
+    """The same forwards through one transparent listener a port, amid more vips."""
+    reached = [
+        Vip(
+            f"127.0.0.{n + 1}", vip.port, "tcp", vip.pool, client_first=True, bind=False
+        )
+        for vip in vips
+        for n in range(SPREAD)
+    ]
+    others = [
+        Vip(
+            f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}",
+            vips[0].port,
+            "tcp",
+            vips[0].pool,
+            bind=False,
+        )
+        for n in range(amid - len(reached))
+    ]
+    listeners = [Listener(vip.host, vip.port) for vip in vips]
+    return Delta(listeners=listeners, vips=[*reached, *others])
 
 
 def command(engine: Engine, vips: list[Vip], words: list[str]) -> None:
