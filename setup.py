@@ -1,6 +1,6 @@
 """Build of the Cython core; everything else about the package is in pyproject.toml.
 
-FASTPATH_DEBUG=1     -O0 -g, invariant checks (`FASTPATH_DEBUG` in the core), annotate HTML
+FASTPATH_DEBUG=1     -O0 -g, invariant checks (macro FASTPATH_DEBUG), annotate HTML
 FASTPATH_SANITIZE=1  address and undefined-behaviour sanitizers on top of that
 FASTPATH_COVERAGE=1  gcov counts the lines of `.pyx` files that ran
 FASTPATH_INPLACE=1   it was built in place already: an editable install, which would

@@ -1,12 +1,13 @@
 """Which lines of the core ran: `python -m tools.core_coverage build/coverage`.
 
 The core was built there with FASTPATH_COVERAGE=1 and tests have run. gcov is asked for
-what each object counted; its figures stand under the lines of `.pyx` files, since Cython
-wrote `#line` for each. Cython's own way, a build with `linetrace`, was tried: each line of
-a worker takes the GIL, so that tests take ten times as long and threads run in turns.
+what each object counted; its figures stand under the lines of `.pyx` files, since
+Cython wrote `#line` for each. Cython's own way, a build with `linetrace`, was tried:
+each line of a worker takes the GIL, so that tests take ten times as long and threads
+run in turns.
 
-A line counts as run when any of the C that it became has run. `def` lines, which C knows
-only as part of a module's start, are no lines here.
+A line counts as run when any of the C that it became has run. `def` lines, which C
+knows only as part of a module's start, are no lines here.
 """
 
 import json
