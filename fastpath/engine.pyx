@@ -39,7 +39,10 @@ from fastpath.table.delta import Table
 
 cdef enum:
     NOTICES = 1024
-    QUESTIONS = 4096     # waiting for Python at one time
+    QUESTIONS = 8192     # letters to Python that it has not read
+
+PARKED_MOST = 4096       # requests that wait for Python
+PARKED_BYTES = 32 << 20  # of their heads
 
 PATIENCE_S = 1.0         # for workers to take over a table, where a caller waits
 
@@ -47,10 +50,12 @@ PATIENCE_S = 1.0         # for workers to take over a table, where a caller wait
 cdef class Engine:
     """Workers that forward what a table says. See engine.pyi for the types.
 
-    `verdict_bytes` is how much all of them together may remember of verdicts.
+    `verdict_bytes` is how much all of them together may remember of verdicts. At most
+    `parked_most` requests wait for a verdict at a time, with heads of `parked_bytes`;
+    one more is answered 503.
 
     Raises:
-        ValueError: more than 64 workers, or fewer than one; odd `verdict_bytes`.
+        ValueError: more than 64 workers, or fewer than one; a bound out of range.
         OSError: no descriptors for the workers.
     """
 
@@ -63,7 +68,7 @@ cdef class Engine:
 
     def __cinit__(
         self, workers=None, *, pipe_bytes=1048576, bint splice=True,
-        verdict_bytes=67108864,
+        verdict_bytes=67108864, parked_most=PARKED_MOST, parked_bytes=PARKED_BYTES,
     ):
         # First: __dealloc__ closes it, and zero is somebody's standard input.
         self.fleet.notices.wake_fd = -1
@@ -73,6 +78,10 @@ cdef class Engine:
             raise ValueError(f"workers: {count} is not in 1-{WORKERS_MOST}")
         self.tables = Publisher(count)
         self.docket = Docket()
+        if not 0 < parked_most <= QUESTIONS or parked_bytes <= 0:
+            raise ValueError(f"parked_most is not in 1-{QUESTIONS}, or no parked_bytes")
+        self.fleet.parked.most = parked_most
+        self.fleet.parked.most_bytes = parked_bytes
         self.docket.open(&self.fleet.epochs, &self.fleet.budget, verdict_bytes, count)
         self.threads = []
         self.lock = threading.Lock()
@@ -258,6 +267,14 @@ cdef class Engine:
             &self.fleet.questions, self.tables.registry.vips
         )
 
+    def withdrawn(self):
+        """Questions that nobody waits for any more; as of the last `questions`.
+
+        Their clients have left, or were told that there was no verdict in time. One
+        that was withdrawn before it was read is never seen.
+        """
+        return self.docket.withdrawn()
+
     def records(self):
         """Exchanges that ended, of vips that log; as of the last `questions`."""
         return self.docket.records()
@@ -270,12 +287,16 @@ cdef class Engine:
     def answer(self, question, verdict, *, ttl_s=0.0, key=None, tag=""):
         """Let the request go on as the Forward or Reply says.
 
+        None: the response with the status `question.refused` goes to the client. So it
+        does after a Forward that would send the same request again.
+
         With `ttl_s` > 0, requests that agree with it in the parts `key` share the
         verdict for so many seconds; `forget(tag)` ends that. Answers for closed clients
         are ignored; those from before a `forget` are asked for again.
 
         Raises:
             KeyError: the table has no such upstream.
+            ValueError: None, though no response waits.
             ValueError: `key` has a part that Http.key does not name, or lacks one that
                 was read of the question, or is None although `ttl_s` > 0; or no tag.
         """
@@ -283,10 +304,11 @@ cdef class Engine:
 
         self._check_open()
         with self.lock:
+            self.docket.settle(question)
             vip = self.tables.state.vips.get(question.vip)
             if vip is None or vip.spec.http is None:
                 return
-            block = self.docket.take(verdict, self.tables.state.upstreams)
+            block = self.docket.take(question, verdict, self.tables.state.upstreams)
             docket_letter(
                 &letter, question, block, ttl_s, vip.spec.http.key, key, tag,
                 self.docket.tags,

@@ -10,6 +10,8 @@ from fastpath.verdict_tags cimport Tags
 # What Python has of an engine's requests.
 cdef class Docket:
     cdef dict blocks             # (verdict, slot, stamp) -> VerdictBlock
+    cdef dict waiting            # (worker, index) -> the Question of that client
+    cdef list gone               # Questions withdrawn that nobody asked for yet
     cdef object ended            # deque of the last Records that nobody asked for yet
     cdef dict meant              # slot -> vip and its Http.key, as last seen
     cdef Tags tags               # and what was withdrawn
@@ -25,14 +27,21 @@ cdef class Docket:
     # All Questions that wait; `vips` knows keys by slot.
     cdef list questions(self, mailbox_t* m, Numbers vips)
 
+    # Questions withdrawn since the last call. `question` was answered: it waits no
+    # more.
+    cdef list withdrawn(self)
+    cdef settle(self, question)
+
     # All Records since the last call.
     cdef list records(self)
 
-    cdef _read(self, const letter_t* letter, list questions, Numbers vips)
+    cdef _read(self, const letter_t* letter, dict fresh, Numbers vips)
+    cdef _withdraw(self, tuple place, dict fresh)
 
     # Compile a verdict; the same one again costs nothing. `upstreams` are the
-    # UpstreamBlocks by name; KeyError if there is no such upstream.
-    cdef VerdictBlock take(self, verdict, dict upstreams)
+    # UpstreamBlocks by name; KeyError if there is no such upstream. None for None;
+    # ValueError if no response waits that could pass.
+    cdef VerdictBlock take(self, question, verdict, dict upstreams)
 
 # A letter that answers `question` with a verdict, to be shared as `key`, parts among
 # `names`, says, and to be withdrawn as `tag`. ValueError if `names` lacks one of them,

@@ -10,6 +10,7 @@ from fastpath.base.linux.socket cimport AF_INET, AF_INET6
 from fastpath.base.mailbox cimport (
     LETTER_ANSWER,
     LETTER_RECORD,
+    LETTER_WITHDRAWN,
     mailbox_clear,
     mailbox_pop,
     mailbox_sleep,
@@ -160,8 +161,9 @@ cdef docket_letter(
     answer.generation = generation
     answer.asks = asks
     answer.mask = mask
-    verdict_hold(block.verdict)
-    answer.verdict = block.verdict
+    if block is not None:
+        verdict_hold(block.verdict)
+        answer.verdict = block.verdict
     memset(letter, 0, sizeof(letter_t))
     letter.kind = LETTER_ANSWER
     letter.fd = -1
@@ -173,6 +175,8 @@ cdef class Docket:
 
     def __cinit__(self):
         self.blocks = {}
+        self.waiting = {}
+        self.gone = []
         self.ended = deque(maxlen=RECORDS_MOST)
         self.meant = {}
         self.tags = Tags()
@@ -195,36 +199,63 @@ cdef class Docket:
     cdef list questions(self, mailbox_t* m, Numbers vips):
         cdef letter_t letter
 
-        questions = []
+        fresh = {}
         # Asleep before it is emptied: what comes later makes it readable again.
         mailbox_clear(m)
         mailbox_sleep(m)
         while mailbox_pop(m, &letter):
-            self._read(&letter, questions, vips)
+            self._read(&letter, fresh, vips)
             free(letter.load)
-        return questions
+        self.waiting.update(fresh)
+        return list(fresh.values())
 
-    cdef _read(self, const letter_t* letter, list questions, Numbers vips):
+    cdef _read(self, const letter_t* letter, dict fresh, Numbers vips):
         cdef question_t* q = <question_t*>letter.load
         cdef record_t* r = <record_t*>letter.load
 
+        if letter.kind != LETTER_RECORD:
+            # A client waits for one answer at a time: another question says that the
+            # one before is over, too.
+            self._withdraw((q.worker, q.index), fresh)
+            if letter.kind == LETTER_WITHDRAWN:
+                return
         vip = vips.key(r.vip if letter.kind == LETTER_RECORD else q.vip)
         if vip is None:
             return  # it has left every table
         if letter.kind == LETTER_RECORD:
             self.ended.append(record_of(r, vip))
         else:
-            questions.append(question_of(q, vip, self.tags.now))
+            fresh[q.worker, q.index] = question_of(q, vip, self.tags.now)
+
+    cdef _withdraw(self, tuple place, dict fresh):
+        fresh.pop(place, None)
+        before = self.waiting.pop(place, None)
+        if before is not None:
+            self.gone.append(before)
+
+    cdef list withdrawn(self):
+        gone, self.gone = self.gone, []
+        return gone
+
+    cdef settle(self, question):
+        place = question.ticket[:2]
+        waiting = self.waiting.get(place)
+        if waiting is not None and waiting.ticket == question.ticket:
+            del self.waiting[place]
 
     cdef list records(self):
         records = list(self.ended)
         self.ended.clear()
         return records
 
-    cdef VerdictBlock take(self, verdict, dict upstreams):
+    cdef VerdictBlock take(self, question, verdict, dict upstreams):
         cdef UpstreamBlock upstream
         slot, stamp = 0, 0
 
+        if verdict is None:
+            if not question.refused:
+                raise ValueError("no response waits that could pass")
+            return None
         if isinstance(verdict, Forward):
             upstream = upstreams[verdict.upstream]
             slot, stamp = upstream.slot, upstream.stamp

@@ -28,8 +28,8 @@ PACKAGES = {
     "tcp": "proxyhead relay dial naming batch",
     "udp": "",
     "http": """
-        key location filter verdict state record body idle conn reply upconn request
-        question response tunnel exchange events
+        key location filter verdict state record body asking idle conn reply upconn
+        request question response tunnel exchange events
     """,
     "worker": "fleet changes coalesce accept post takeover worker",
     "": "verdict_block verdict_tags verdict_api stats_report publisher engine",

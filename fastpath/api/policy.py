@@ -195,7 +195,7 @@ class Forward:
     default: Pairs = ()  # add where there is none of that name, or an empty one
     forwarded_for: bool = False  # append the client's ip to X-Forwarded-For
     upgrades: tuple[str, ...] | None = ()  # protocols; None = any; others are ignored
-    ask_on: int = 0  # 401: drop such an answer and ask Python again, once
+    ask_on: int = 0  # 401: such an answer waits while Python is asked again, once
     replay: bool = True  # once, on another connection, if a kept one was stale
     response: ResponseEdits | None = None
     address: str = ""  # "IP:PORT" to dial instead of the upstream's pool; IPv6 in [ ]

@@ -11,6 +11,7 @@ cdef enum LETTER:
     LETTER_EJECTED          # notice
     LETTER_RECOVERED        # notice
     LETTER_QUESTION         # a request waits for a verdict (load: question_t)
+    LETTER_WITHDRAWN        # that request has ended without one (load: question_t)
     LETTER_RECORD           # an exchange has ended (load: record_t)
     LETTER_ANSWER           # command: here it is (load: answer_t)
 

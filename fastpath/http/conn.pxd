@@ -4,14 +4,14 @@ from fastpath.base.addr cimport addr_t
 from fastpath.base.context cimport context_t
 from fastpath.base.mailbox cimport mailbox_t
 from fastpath.base.stats cimport DROP
-from fastpath.http.state cimport STEP, conn_t, conns_t, exchange_t
+from fastpath.http.state cimport STEP, conn_t, conns_t, exchange_t, parked_t
 from fastpath.http.verdict cimport budget_t, epochs_t
 from fastpath.http1.framing cimport head_t
 
-# The last three are shared by the workers of an engine. Return 0 or -ENOMEM.
+# The last four are shared by the workers of an engine. Return 0 or -ENOMEM.
 cdef int conns_init(
     conns_t* w, context_t* c, mailbox_t* questions, const epochs_t* epochs,
-    budget_t* budget,
+    budget_t* budget, parked_t* parked,
 ) noexcept nogil
 
 # Drops what is still live.

@@ -46,6 +46,7 @@ from fastpath.base.stats cimport (
     web_stats,
 )
 from fastpath.base.timer cimport timer_arm, timer_disarm
+from fastpath.http.asking cimport asking_withdraw
 from fastpath.http.body cimport pending_drop
 from fastpath.http.idle cimport idle_fini, upconn_leave
 from fastpath.http.record cimport exchange_count
@@ -91,12 +92,13 @@ cdef const char* NO_TLS = (
 
 cdef int conns_init(
     conns_t* w, context_t* c, mailbox_t* questions, const epochs_t* epochs,
-    budget_t* budget,
+    budget_t* budget, parked_t* parked,
 ) noexcept nogil:
     memset(w, 0, sizeof(conns_t))
     w.c = c
     w.questions = questions
     w.epochs = epochs
+    w.parked = parked
     slab_init(&w.conns, sizeof(conn_t), KIND_CONN)
     slab_init(&w.exchanges, sizeof(exchange_t), KIND_OTHER)
     slab_init(&w.upconns, sizeof(upconn_t), KIND_UPCONN)
@@ -217,6 +219,7 @@ cdef void exchange_free(conns_t* w, exchange_t* x, bint reset) noexcept nogil:
     head_return(w, x.head)
     verdict_release(x.verdict)
     free(x.record)
+    free(x.question)
     slab_give(&w.exchanges, x)
 
 
@@ -303,6 +306,7 @@ cdef void conn_drop(conns_t* w, conn_t* conn, DROP reason) noexcept nogil:
     stats.active -= 1
     store_u64(&w.c.stats.active, w.c.stats.active - 1)
     vip_leave(conn.vip, conn.source, conn.by_source)
+    asking_withdraw(w, conn)
     exchange_free(w, x, reset)
     timer_disarm(&conn.timer)
     transport_close(&conn.down, reset)

@@ -63,6 +63,7 @@ from fastpath.http.state cimport (
     STEP_PARKED,
     STEP_PARSED,
     STEP_PARTIAL,
+    STEP_PASSED,
     STEP_REFUSED,
     STEP_SECURED,
     STEP_SENT,
@@ -141,7 +142,7 @@ cdef STEP exchange_next(conns_t* w, conn_t* conn, STEP step) noexcept nogil:
         conn.state = CONN_REACHING
     elif step == STEP_CONNECTED:
         conn.state = CONN_SENDING
-    elif step == STEP_SENT or step == STEP_ANSWERED:
+    elif step == STEP_SENT or step == STEP_ANSWERED or step == STEP_PASSED:
         conn.state = CONN_FLOWING
     elif step == STEP_KEPT or step == STEP_SECURED:
         conn.state = CONN_IDLE

@@ -10,7 +10,8 @@ cdef STEP question_decide(conns_t* w, exchange_t* x) noexcept nogil
 # why not.
 cdef STEP question_ask(conns_t* w, exchange_t* x) noexcept nogil
 
-# The upstream said a status that the verdict wants Python to see: ask once more.
+# The upstream said a status that the verdict wants Python to see: ask once more. Its
+# response waits meanwhile.
 cdef STEP question_ask_on(conns_t* w, exchange_t* x) noexcept nogil
 
 # Python answered; the letter's load is ours now. The client that waited for it, or

@@ -4,14 +4,18 @@ While an exchange is PARKED its parsed head is given back: a thousand clients ma
 for one answer, and parsing again costs little beside asking Python.
 """
 
-from libc.stdint cimport uint32_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport free
 
 from fastpath.base.linux.file cimport close
-from fastpath.base.mailbox cimport LETTER_ANSWER, LETTER_QUESTION, mailbox_push
+from fastpath.base.mailbox cimport LETTER_ANSWER
 from fastpath.base.slab cimport slab_find
 from fastpath.base.stats cimport web_stats
+from fastpath.http.asking cimport (
+    asking_new,
+    asking_send,
+    asking_settle,
+    asking_withdraw,
+)
 from fastpath.http.conn cimport conn_until, head_return
 from fastpath.http.idle cimport upconn_leave
 from fastpath.http.key cimport asked_t
@@ -22,6 +26,7 @@ from fastpath.http.state cimport (
     STEP_FORWARD,
     STEP_NO_MEMORY,
     STEP_PARKED,
+    STEP_PASSED,
     STEP_UNKNOWN,
     answer_t,
     http_of,
@@ -32,13 +37,13 @@ from fastpath.http.verdict cimport (
     epochs_allow,
     memory_find,
     memory_keep,
+    verdict_equals,
     verdict_hold,
     verdict_release,
     verdict_t,
 )
 from fastpath.http1.compose cimport upgrade_allowed
 from fastpath.table.table cimport http_t
-from fastpath.tls.peer cimport peer_certificate
 
 
 # The request as keys of verdicts see it. False = its vip is in no table any more.
@@ -94,47 +99,45 @@ cdef STEP question_decide(conns_t* w, exchange_t* x) noexcept nogil:
 
 # ---- Asking Python.
 
-cdef void question_fill(conns_t* w, exchange_t* x, question_t* q) noexcept nogil:
-    q.worker = w.c.worker
-    q.index = x.conn.slot.index
-    q.generation = x.conn.slot.generation
-    q.asks = x.conn.asks
-    q.vip = x.conn.vip.slot
-    q.refused = x.refused
-    q.client = x.conn.client
-    q.size = x.head_size
-    memcpy(q.head, input_bytes(x.conn), x.head_size)
-    if q.certificate_size > 0:
-        peer_certificate(x.conn.down.ssl, <unsigned char*>q.head + x.head_size)
+# There will be no answer. A response that Python was asked about goes on its way.
+cdef STEP question_give_up(
+    conns_t* w, exchange_t* x, const char* text
+) noexcept nogil:
+    web_stats(&w.c.stats, x.conn.vip.slot).unanswered += 1
+    if x.refused != 0:
+        return question_pass(w, x)
+    return exchange_say(w, x, 503, text)
+
+
+cdef STEP question_pass(conns_t* w, exchange_t* x) noexcept nogil:
+    x.refused = 0
+    x.passed = 1
+    head_return(w, x.head)
+    x.head = NULL
+    return STEP_PASSED
 
 
 cdef STEP question_ask(conns_t* w, exchange_t* x) noexcept nogil:
     cdef http_t* http = http_of(w, x.conn)
-    cdef uint32_t certificate
-    cdef question_t* q
-    cdef letter_t letter
+    cdef question_t* q = x.question
 
-    # A verdict that it had is void: of another table, or refused by the upstream.
-    verdict_release(x.verdict)
-    x.verdict = NULL
-    if http == NULL:
-        return question_orphaned(w, x)
-    certificate = peer_certificate(x.conn.down.ssl, NULL)
-    q = <question_t*>malloc(sizeof(question_t) + x.head_size + certificate)
-    if q == NULL:
-        return exchange_say(w, x, 503, b"out of memory")
-    x.conn.asks += 1
-    q.certificate_size = certificate
-    question_fill(w, x, q)
-    x.refused = 0
-    memset(&letter, 0, sizeof(letter))
-    letter.kind = LETTER_QUESTION
-    letter.fd = -1
-    letter.load = q
-    if mailbox_push(w.questions, &letter) < 0:
+    # A request whose bytes were given back had its question made before.
+    x.question = NULL
+    if x.refused == 0:
+        # A verdict that it had is of another table.
+        verdict_release(x.verdict)
+        x.verdict = NULL
+        if http == NULL:
+            return question_orphaned(w, x)
+    elif http == NULL:
         free(q)
-        web_stats(&w.c.stats, x.conn.vip.slot).unanswered += 1
-        return exchange_say(w, x, 503, b"too many requests wait for a decision")
+        return question_pass(w, x)
+    if q == NULL:
+        q = asking_new(w, x)
+    if q == NULL:
+        return question_give_up(w, x, b"out of memory")
+    if not asking_send(w, x, q):
+        return question_give_up(w, x, b"too many requests wait for a decision")
     web_stats(&w.c.stats, x.conn.vip.slot).asked += 1
     head_return(w, x.head)
     x.head = NULL
@@ -143,24 +146,40 @@ cdef STEP question_ask(conns_t* w, exchange_t* x) noexcept nogil:
 
 
 cdef STEP question_ask_on(conns_t* w, exchange_t* x) noexcept nogil:
-    upconn_leave(w, x, False)
     x.asked_on = 1
-    x.request_abandoned = 0
     return question_ask(w, x)
 
 
 cdef STEP question_expired(conns_t* w, exchange_t* x) noexcept nogil:
-    web_stats(&w.c.stats, x.conn.vip.slot).unanswered += 1
+    asking_withdraw(w, x.conn)
     x.conn.deadline_ms = 0
-    return exchange_say(w, x, 503, b"no decision in time")
+    return question_give_up(w, x, b"no decision in time")
 
 
 # ---- The answer.
+
+# Python has seen a status that the upstream gave: it is worth another try only with a
+# request that differs. A second one with the same token would double what it does.
+cdef STEP question_retry(conns_t* w, exchange_t* x, verdict_t* v) noexcept nogil:
+    if v == NULL or verdict_equals(v, x.verdict):
+        verdict_release(v)
+        return question_pass(w, x)
+    upconn_leave(w, x, False)
+    x.refused = 0
+    x.request_abandoned = 0
+    verdict_release(x.verdict)
+    x.verdict = v
+    return question_obey(w, x)
+
 
 # What it means to the exchange that waited. The verdict is the exchange's, or released.
 cdef STEP question_settle(conns_t* w, exchange_t* x, const answer_t* a) noexcept nogil:
     cdef asked_t asked
 
+    if x.refused != 0 and x.held == 0:
+        # It cannot be sent again: Python was asked for the sake of later requests.
+        verdict_release(a.verdict)
+        return question_pass(w, x)
     if a.stale or not epochs_allow(w.epochs, a.moment, a.tag):
         # Decided under what was withdrawn meanwhile.
         verdict_release(a.verdict)
@@ -176,6 +195,8 @@ cdef STEP question_settle(conns_t* w, exchange_t* x, const answer_t* a) noexcept
             &w.memory, &asked, a.mask, a.verdict, a.tag, a.moment,
             w.c.now_ms + a.ttl_ms, w.c.now_ms,
         )
+    if x.refused != 0:
+        return question_retry(w, x, a.verdict)
     x.verdict = a.verdict
     return question_obey(w, x)
 
@@ -190,6 +211,7 @@ cdef conn_t* question_answered(
         verdict_release(a.verdict)  # the client did not wait so long
         conn = NULL
     else:
+        asking_settle(w, conn)
         conn.deadline_ms = 0
         step[0] = question_settle(w, conn.exchange, a)
     free(a)

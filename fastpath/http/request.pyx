@@ -23,6 +23,7 @@ from fastpath.base.stats cimport (
     VERB_PUT,
     web_stats,
 )
+from fastpath.http.asking cimport asking_new
 from fastpath.http.body cimport (
     body_begin,
     body_hold,
@@ -225,8 +226,16 @@ cdef STEP request_send(conns_t* w, exchange_t* x) noexcept nogil:
         x.up.link.end.readable = 1
     if x.request.kind == BODY_SIZED and x.request.left > SCRATCH_BYTES - x.held:
         # Too large to be sent a second time: streamed from here.
+        request_remember(w, x)
         request_forget(w, x)
     return STEP_SENT
+
+
+# Before its bytes are given back: Python may still have to see the request, if the
+# upstream refuses it. Without memory it does not.
+cdef void request_remember(conns_t* w, exchange_t* x) noexcept nogil:
+    if x.verdict.ask_on != 0 and not x.asked_on and x.question == NULL:
+        x.question = asking_new(w, x)
 
 
 cdef void request_forget(conns_t* w, exchange_t* x) noexcept nogil:
@@ -255,6 +264,7 @@ cdef STEP request_hold(conns_t* w, exchange_t* x) noexcept nogil:
 
     x.held += <uint32_t>(x.request.bytes - before)
     if step == STEP_ON:
+        request_remember(w, x)
         input_drop(w, x.conn)
         x.held = 0
     return step

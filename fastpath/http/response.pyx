@@ -241,7 +241,9 @@ cdef STEP response_to(
         step = response_not_upgraded(w, x)
         if step != STEP_ON:
             return step
-    if h.status == x.verdict.ask_on and not x.asked_on and x.held > 0:
+    if h.status == x.verdict.ask_on and not x.asked_on and (
+        x.held > 0 or x.question != NULL
+    ):
         x.refused = h.status
         return STEP_REFUSED
     return response_head(w, x, bytes, size)
@@ -256,6 +258,10 @@ cdef STEP response_begin(conns_t* w, exchange_t* x) noexcept nogil:
     cdef int got
     cdef STEP result
 
+    if x.passed:
+        x.passed = 0
+        bytes = u.input.bytes
+        size = <uint32_t>u.input.used
     while not x.answering:
         if size == 0:
             if not u.link.end.readable:
@@ -277,6 +283,12 @@ cdef STEP response_begin(conns_t* w, exchange_t* x) noexcept nogil:
         u.scanned = 0
         used = w.answer.size
         result = response_to(w, x, bytes, size)
+        if result == STEP_REFUSED:
+            # It waits for Python, and is parsed once more should it go to the client.
+            if not response_hold(w, u, bytes, size):
+                return STEP_NO_MEMORY
+            u.scanned = 0
+            return result
         if result != STEP_ON or x.answering:
             response_drop_input(w, u)
             return result

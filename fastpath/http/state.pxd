@@ -4,7 +4,7 @@
 #  accepted -> HANDSHAKE -> IDLE -> HEAD -> DECIDING -> REACHING -> SENDING -> FLOWING
 #                            ^               |    ^        ^                    | |  |
 #                            |               v    |        +---- STALE ---------+ |  |
-#                            |              PARKED <------------- REFUSED --------+  |
+#                            |              PARKED <------- REFUSED, PASSED --------+  |
 #                            +---------------------- KEPT ---------------------------+
 #                                                        LINGER, TUNNEL <------------+
 #
@@ -66,6 +66,7 @@ cdef enum STEP:
     STEP_FORWARD              # the verdict names an upstream           -> REACHING
     STEP_CONNECTED            # x.up can take a request                 -> SENDING
     STEP_SENT                 # the head was sent                       -> FLOWING
+    STEP_PASSED               # Python lets the refused status pass     -> FLOWING
     STEP_ANSWERED             # a reply of ours is on its way           -> FLOWING
     STEP_STALE                # an idle connection had ended            -> REACHING, or
                               # a reply, if the request may not be sent twice
@@ -115,7 +116,15 @@ cdef struct record_t:
     uint32_t  path_size
     char      text[320]       # method, then path, cut if they are longer
 
+# Requests that wait for Python, over all workers of an engine.
+cdef struct parked_t:
+    uint32_t  most            # of them
+    uint32_t  count           # atomic; all workers write
+    uint64_t  most_bytes      # of what Python is shown of them
+    uint64_t  bytes           # atomic; likewise
+
 cdef struct exchange_t
+cdef struct question_t
 cdef struct upconn_t
 
 # A client's connection.
@@ -132,6 +141,7 @@ cdef struct conn_t:
     exchange_t*   exchange        # owned; NULL = no request is in work
     uint32_t      scanned         # bytes of input looked at for the head's end
     uint32_t      asks            # questions so far: an answer names its own
+    uint32_t      asked_bytes     # of the question that waits, see parked_t; 0 = none
     uint32_t      lingered        # bytes read and lost
     uint8_t       state           # CONN
     uint8_t       keep            # it stays after this exchange, as far as we know
@@ -168,6 +178,7 @@ cdef struct exchange_t:
     head_t*       head            # lent from parsing to sending, but for PARKED
     verdict_t*    verdict         # held; NULL = none
     record_t*     record          # owned; NULL = not wanted
+    question_t*   question        # owned; what to ask once the request was given back
     pending_t     to_up
     uint64_t      began_us        # 0 = counted
     body_t        request
@@ -178,7 +189,8 @@ cdef struct exchange_t:
                                   # be sent, or sent once more; 0 = given back
     dial_t        dial
     uint16_t      status          # of the response; 0 = none yet
-    uint16_t      refused         # status that Python is asked about; 0 = none
+    uint16_t      refused         # status that Python is asked about; its response
+                                  # waits in up.input; 0 = none
     uint8_t       verb            # VERB
     uint8_t       minor           # HTTP/1.minor of the client
     uint8_t       is_head
@@ -189,6 +201,7 @@ cdef struct exchange_t:
     uint8_t       expects         # 100, before it sends the body; none was passed on
     uint8_t       request_abandoned   # the upstream takes no more of it
     uint8_t       asked_on        # Python was asked about a status already
+    uint8_t       passed          # the response in up.input goes to the client now
     uint8_t       replayed
     uint8_t       idle_ended      # of an upstream: the next connection is a new one
 
@@ -202,6 +215,7 @@ cdef struct idle_set_t:
 cdef struct conns_t:
     context_t*   c                # borrowed
     mailbox_t*   questions        # borrowed; to Python
+    parked_t*    parked           # borrowed; all workers'
     const epochs_t* epochs        # borrowed; what Python has withdrawn
     slab_t       conns
     slab_t       exchanges

@@ -40,6 +40,9 @@ cdef inline const char* verdict_text(const verdict_t* v, text_t t) noexcept nogi
 cdef void verdict_hold(verdict_t* v) noexcept nogil
 cdef void verdict_release(verdict_t* v) noexcept nogil
 
+# Whether two verdicts send a request the same way, with the same headers.
+cdef bint verdict_equals(const verdict_t* a, const verdict_t* b) noexcept nogil
+
 # ---- What has been withdrawn. Moments count the calls of Engine.forget.
 
 cdef struct epochs_t:

@@ -2,7 +2,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 from fastpath.base.context cimport context_t
 from fastpath.base.mailbox cimport letter_t, mailbox_t
-from fastpath.http.state cimport conns_t
+from fastpath.http.state cimport conns_t, parked_t
 from fastpath.http.verdict cimport budget_t, epochs_t
 from fastpath.table.listener cimport listen_change_t, listener_t
 from fastpath.tcp.batch cimport batch_t
@@ -35,6 +35,7 @@ cdef struct fleet_t:
     mailbox_t   questions               # of requests whose verdict nobody remembers
     epochs_t    epochs                  # of verdicts in force, Python writes
     budget_t    budget                  # of memories of verdicts
+    parked_t    parked                  # questions that wait
 
 cdef struct worker_t:
     fleet_t*     fleet           # borrowed

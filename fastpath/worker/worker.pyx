@@ -121,7 +121,8 @@ cdef worker_t* worker_new(
             &w.context.poller, w.mailbox.wake_fd, EPOLLIN, tag_make(TAG_MAILBOX, 0, 0)
         ) < 0
         or conns_init(
-            &w.http, &w.context, &fleet.questions, &fleet.epochs, &fleet.budget
+            &w.http, &w.context, &fleet.questions, &fleet.epochs, &fleet.budget,
+            &fleet.parked,
         ) < 0
     ):
         worker_free(w)

@@ -20,6 +20,11 @@ def get(*lines: str) -> bytes:
     return "\r\n".join(["GET /x HTTP/1.1", "Host: a", *lines, "", ""]).encode()
 
 
+def again(question: Question) -> Verdict:
+    """What is refused is sent again with other headers."""
+    return Forward("up", set=(("X-Try", str(question.refused)),), ask_on=401)
+
+
 def test_key_that_is_named_anew_finds_nothing_of_before() -> None:
     # Remembered as "part 0 is admin": who has the role is not who has the name.
     def decide(question: Question) -> Verdict:
@@ -71,7 +76,7 @@ def test_request_whose_vip_and_upstream_go_while_it_connects_is_answered() -> No
 
 def test_request_sent_again_under_another_verdict_is_whole() -> None:
     refused = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
-    with Web(lambda _: Forward("up", ask_on=401)) as web:
+    with Web(again) as web:
         client = web.client(LARGE)
         first = web.upstreams.accept()
         first.head()  # and not the body
@@ -86,7 +91,7 @@ def test_request_sent_again_under_another_verdict_is_whole() -> None:
 def test_body_that_still_comes_goes_on_to_the_second_upstream() -> None:
     refused = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
     half = len(LARGE) // 2
-    with Web(lambda _: Forward("up", ask_on=401)) as web:
+    with Web(again) as web:
         client = web.client(LARGE[:half])
         first = web.upstreams.accept()
         first.head()
@@ -102,7 +107,7 @@ def test_body_that_still_comes_goes_on_to_the_second_upstream() -> None:
 def test_body_too_large_to_be_kept_is_refused_as_the_upstream_says() -> None:
     size = 100_000
     head = b"PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-    with Web(lambda _: Forward("up", ask_on=401)) as web:
+    with Web(again) as web:
         client = web.client(head + b"%x\r\n" % size + b"b" * size)
         first = web.upstreams.accept()
         first.head()
@@ -112,7 +117,9 @@ def test_body_too_large_to_be_kept_is_refused_as_the_upstream_says() -> None:
         client.say(b"\r\n0\r\n\r\n")
         assert first.exactly(7) == b"\r\n0\r\n\r\n"
         assert web.upstreams.nobody_waits()
-        assert len(web.asked) == 1
+        # Python still learns of it: the next request gets another token.
+        assert [question.refused for question in web.asked] == [0, 401]
+        assert web.asked[1].method == "PUT"
 
 
 FORWARDED = {
