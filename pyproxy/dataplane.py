@@ -241,26 +241,38 @@ class Dataplane:
         """Return a snapshot of all counters."""
         return self._engine.stats()
 
-    def watch(self, on_notice: OnNotice, on_question: OnQuestion | None = None) -> None:
-        """Call back in the running loop for what the workers saw happen, and ask."""
+    def watch(
+        self,
+        on_notice: OnNotice,
+        on_question: OnQuestion | None = None,
+        on_withdrawn: OnQuestion = lambda question: None,
+    ) -> None:
+        """Call back in the running loop for what the workers saw happen, and ask.
+
+        Of a question that nobody waits for any more, `on_withdrawn` is told.
+        """
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._engine.fileno(), self._pass_on, on_notice)
         self._watched.append(self._engine.fileno())
         if on_question is not None:
             number = self._engine.questions_fileno()
-            self._loop.add_reader(number, self._pass_questions_on, on_question)
+            self._loop.add_reader(
+                number, self._pass_questions_on, on_question, on_withdrawn
+            )
             self._watched.append(number)
 
     def answer(
         self,
         question: Question,
-        verdict: Forward | Reply,
+        verdict: Forward | Reply | None,
         *,
         ttl_s: float,
         key: tuple[str, ...],
         tag: str = "",
     ) -> None:
         """Let a request go on. An answer for a closed client is ignored.
+
+        None: the response that Python was asked about goes to the client.
 
         A verdict whose key lacks a part that was read is a bug of its policy: it holds
         for this request, and is not remembered.
@@ -304,8 +316,13 @@ class Dataplane:
         for notice in self._engine.notices():
             on_notice(notice.kind, notice.backend)
 
-    def _pass_questions_on(self, on_question: OnQuestion) -> None:
-        for question in self._engine.questions():
+    def _pass_questions_on(
+        self, on_question: OnQuestion, on_withdrawn: OnQuestion
+    ) -> None:
+        questions = self._engine.questions()
+        for question in self._engine.withdrawn():
+            on_withdrawn(question)
+        for question in questions:
             on_question(question)
 
 

@@ -1,9 +1,13 @@
-"""Answers the core's questions: at once where it can, or when a credential has come."""
+"""Answers the core's questions: at once where it can, or when a credential has come.
+
+Questions that need the same credential wait together: one task obtains it for all of
+them. A client that leaves takes its question along, and the last one the task.
+"""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from pyproxy.dataplane import Forward, Question, Reply
@@ -13,23 +17,37 @@ from pyproxy.http.policy import Credential, Key, Need, Settings, Verdict, decide
 
 logger = logging.getLogger(__name__)
 
-# While one credential is waited for; who changes faster gets what there was.
-MOST_CHANGES = 3
+SLICE = 200  # questions that are answered before others of the loop have their turn
 
-# context, whether the last one was rejected -> the one to use now
+# context, whether the last one was rejected -> the one to use now, by the settings that
+# are in force when it is returned
 Obtain = Callable[[str, bool], Awaitable[Credential]]
+Ticket = tuple[int, ...]
 
 
 class Core(Protocol):
     """Who asks."""
 
     def answer(
-        self, question: Question, answer: Forward | Reply, *, ttl_s: float, key: Key
+        self,
+        question: Question,
+        answer: Forward | Reply | None,
+        *,
+        ttl_s: float,
+        key: Key,
     ) -> None:
-        """Take a verdict."""
+        """Take a verdict; None lets a response pass that was refused."""
 
     def forget(self) -> None:
         """Remember no verdict that was given before."""
+
+
+@dataclass(slots=True)
+class Wait:
+    """Questions that wait for one credential."""
+
+    questions: dict[Ticket, Question] = field(default_factory=dict)
+    task: asyncio.Task[None] | None = None
 
 
 class Judge:
@@ -41,14 +59,13 @@ class Judge:
         self._settings = settings
         self._obtain = obtain
         self._known: dict[str, tuple[Credential, float]] = {}  # and until when
-        self._changes = 0
-        self._waiting: set[asyncio.Task[None]] = set()
+        self._waits: dict[Need, Wait] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def change(self, settings: Settings | None = None) -> None:
         """Withdraw every verdict and credential; from now on decide by `settings`."""
         if settings is not None:
             self._settings = settings
-        self._changes += 1
         self._known.clear()
         self._core.forget()
 
@@ -61,16 +78,24 @@ class Judge:
             verdict = _bug()
         if isinstance(verdict, Verdict):
             self._answer(question, verdict)
+        else:
+            self._wait(question, verdict)
+
+    def on_withdrawn(self, question: Question) -> None:
+        """Nobody waits for the answer any more."""
+        for need, wait in self._waits.items():
+            if wait.questions.pop(question.ticket, None) is None:
+                continue
+            if not wait.questions and wait.task is not None:
+                wait.task.cancel()
+                del self._waits[need]
             return
-        task = asyncio.create_task(self._answer_later(question, verdict))
-        self._waiting.add(task)
-        task.add_done_callback(self._waiting.discard)
 
     async def close(self) -> None:
         """Leave what waits without an answer."""
-        for task in self._waiting:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._waiting, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _decide(self, question: Question) -> Verdict | Need:
         now = asyncio.get_running_loop().time()
@@ -81,32 +106,61 @@ class Judge:
         }
         return decide(question, self._settings, known)
 
-    async def _answer_later(self, question: Question, need: Need) -> None:
-        # Decided once more: what was read to see the need is no part of that.
-        question = question.again()
+    def _wait(self, question: Question, need: Need) -> None:
+        wait = self._waits.get(need)
+        if wait is None:
+            wait = self._waits[need] = Wait()
+            wait.task = asyncio.create_task(self._answer_later(need, wait))
+            self._tasks.add(wait.task)
+            wait.task.add_done_callback(self._tasks.discard)
+        wait.questions[question.ticket] = question
+
+    async def _answer_later(self, need: Need, wait: Wait) -> None:
         try:
-            verdict = await self._decide_later(question, need)
+            outcome = await self._obtain_for(need)
         except PyproxyError as error:
             logger.warning("no credentials", extra={"why": str(error)})
-            verdict = Verdict(replies.plain(500, str(error)))
+            outcome = Verdict(replies.plain(500, str(error)))
         except Exception:
-            verdict = _bug()
-        self._answer(question, verdict)
+            outcome = _bug()
+        finally:
+            # Whoever asks from now on is told what is known, or waits anew.
+            if self._waits.get(need) is wait:
+                del self._waits[need]
+        left = 0
+        while wait.questions:
+            _, question = wait.questions.popitem()
+            self._settle(question, need, outcome)
+            left = (left + 1) % SLICE
+            if left == 0:
+                await asyncio.sleep(0)
 
-    async def _decide_later(self, question: Question, need: Need) -> Verdict:
-        rejected = need.rejected
-        for _ in range(MOST_CHANGES):
-            changes = self._changes
-            credential = await self._obtain(need.context, rejected)
-            if changes == self._changes:
-                break
-            rejected = False  # things are other than when we asked
+    async def _obtain_for(self, need: Need) -> Credential | Verdict:
+        credential = await self._obtain(need.context, need.rejected)
         self._known.pop(need.context, None)
         if credential.ttl_s > 0:
             ends_at = asyncio.get_running_loop().time() + credential.ttl_s
             self._known[need.context] = (credential, ends_at)
-        verdict = decide(question, self._settings, {need.context: credential})
-        return Verdict(replies.NOT_FOUND) if isinstance(verdict, Need) else verdict
+        return credential
+
+    def _settle(
+        self, question: Question, need: Need, outcome: Credential | Verdict
+    ) -> None:
+        """Answer one that waited."""
+        if isinstance(outcome, Verdict):
+            # The client learns no more from that than from the 401 that it got.
+            self._answer(question, Verdict(None) if question.refused else outcome)
+            return
+        # Decided once more: what was read to see the need is no part of that.
+        question = question.again()
+        verdict: Verdict | Need
+        try:
+            verdict = decide(question, self._settings, {need.context: outcome})
+        except Exception:
+            verdict = _bug()
+        if isinstance(verdict, Need):
+            verdict = Verdict(replies.NOT_FOUND)
+        self._answer(question, verdict)
 
     def _answer(self, question: Question, verdict: Verdict) -> None:
         self._core.answer(

@@ -87,7 +87,7 @@ class Settings:
 class Verdict(NamedTuple):
     """For `Dataplane.answer`."""
 
-    answer: Forward | Reply
+    answer: Forward | Reply | None
     key: Key = ()
     ttl_s: float = 0.0
 

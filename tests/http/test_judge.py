@@ -22,12 +22,17 @@ class Core:
     """Takes down what it is told."""
 
     def __init__(self) -> None:
-        self.answers: list[tuple[Forward | Reply, float, Key]] = []
+        self.answers: list[tuple[Forward | Reply | None, float, Key]] = []
         self.forgot = 0
         self._more = asyncio.Event()
 
     def answer(
-        self, question: Question, answer: Forward | Reply, *, ttl_s: float, key: Key
+        self,
+        question: Question,
+        answer: Forward | Reply | None,
+        *,
+        ttl_s: float,
+        key: Key,
     ) -> None:
         """Take a verdict."""
         self.answers.append((answer, ttl_s, key))
@@ -119,27 +124,87 @@ async def test_credential_rejected_is_replaced() -> None:
     assert asked == [("", False), ("", True)]
 
 
-async def test_credential_obtained_before_a_change_is_not_used_after_it() -> None:
+async def test_credentials_known_before_a_change_are_obtained_again_after_it() -> None:
     core = Core()
-    going = asyncio.Event()
-    go_on = asyncio.Event()
-    given = iter(["Bearer old", "Bearer new"])
-
-    async def give(context: str, rejected: bool) -> Credential:
-        token = next(given)
-        if not going.is_set():
-            going.set()
-            await go_on.wait()
-        return Credential(token)
-
+    give, asked = giver(Credential("Bearer old"), Credential("Bearer new"))
     judge = Judge(core, SETTINGS, give)
     judge.on_question(ask("/a"))
-    await going.wait()
-    judge.change()
-    go_on.set()
     await core.answered(1)
+    judge.change()
     judge.on_question(ask("/a"))
-    assert core.tokens() == ["Bearer new", "Bearer new"]
+    await core.answered(2)
+    assert core.tokens() == ["Bearer old", "Bearer new"]
+    assert len(asked) == 2
+
+
+def waiting(count: int) -> list[Question]:
+    """Questions of as many clients."""
+    questions = [ask(f"/{number}") for number in range(count)]
+    for number, question in enumerate(questions):
+        question.ticket = (0, number, 1, 1, 0)
+    return questions
+
+
+async def test_one_credential_serves_all_that_wait_for_it() -> None:
+    core = Core()
+    give, asked = giver(Credential("Bearer a", ttl_s=0.0))
+    judge = Judge(core, SETTINGS, give)
+    for question in waiting(1000):
+        judge.on_question(question)
+    await core.answered(1000)
+    assert set(core.tokens()) == {"Bearer a"}
+    assert asked == [("", False)]
+
+
+async def test_question_withdrawn_is_not_answered_and_the_last_ends_the_wait() -> None:
+    core = Core()
+    ended = asyncio.Event()
+
+    async def give(context: str, rejected: bool) -> Credential:
+        try:
+            await asyncio.sleep(scaled(60.0))
+        finally:
+            ended.set()
+        raise AssertionError
+
+    judge = Judge(core, SETTINGS, give)
+    first, second = waiting(2)
+    judge.on_question(first)
+    judge.on_question(second)
+    await asyncio.sleep(0)
+    judge.on_withdrawn(first)
+    await asyncio.sleep(0)
+    assert not ended.is_set()
+    judge.on_withdrawn(second)
+    judge.on_withdrawn(second)  # no harm
+    async with asyncio.timeout(scaled(5.0)):
+        await ended.wait()
+    assert core.answers == []
+
+
+async def test_question_after_a_wait_that_ended_waits_anew() -> None:
+    core = Core()
+    give, _ = giver(Credential("Bearer a"))
+    judge = Judge(core, SETTINGS, give)
+    first, second = waiting(2)
+    judge.on_question(first)
+    judge.on_withdrawn(first)
+    judge.on_question(second)
+    await core.answered(1)
+    assert core.tokens() == ["Bearer a"]
+
+
+@pytest.mark.parametrize("error", [PyproxyError("plugin failed"), RuntimeError("bug")])
+async def test_refusal_goes_to_the_client_if_no_credential_is_better(
+    error: Exception,
+) -> None:
+    # kubectl: a plugin that fails after a 401 leaves the client with that 401.
+    core = Core()
+    give, _ = giver(error)
+    judge = Judge(core, SETTINGS, give)
+    judge.on_question(ask("/a", refused=401))
+    await core.answered(1)
+    assert core.answers[0][0] is None
 
 
 async def test_change_withdraws_what_was_remembered() -> None:

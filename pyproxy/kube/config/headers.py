@@ -5,6 +5,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from pyproxy.kube.config.errors import AccessError
@@ -59,6 +60,7 @@ def escape(key: str) -> str:
     )
 
 
+@cache
 def user_agent() -> str:
     """Return who asks, for requests that do not say: `pyproxy/0.1.0 (linux/amd64)`."""
     try:

@@ -38,6 +38,7 @@ WRITE_S = 0.2  # how often the access log is written
 RESOLVE_S = 30.0  # how often names are looked up
 KEEPALIVE_S = 30.0  # TCP's, unless said otherwise; Go's
 PARK_S = 660.0  # longer than a person may take to log in
+MOST_CHANGES = 3  # of a context, while its credential is obtained
 GATEWAY_STATUS = 500  # kubectl's, whatever is wrong with the upstream
 
 
@@ -202,6 +203,7 @@ class Proxy:
         self._unix: place.UnixPlace | None = None
         self._applied: object = None
         self._judged: object = None
+        self._synced: object = None
         self._trouble = ""
         self._reach = Reach()
         self._one_at_a_time = asyncio.Lock()
@@ -224,7 +226,9 @@ class Proxy:
         dataplane = self._runtime.dataplane
         self._parts = await self._parts.opened()
         self._judge = Judge(dataplane, self._parts.settings(), self._obtain)
-        dataplane.watch(self._reach.on_notice, self._judge.on_question)
+        dataplane.watch(
+            self._reach.on_notice, self._judge.on_question, self._judge.on_withdrawn
+        )
         config = self._parts.config
         if config.unix_socket:
             return await self._open_unix(config.unix_socket)
@@ -333,19 +337,25 @@ class Proxy:
         if judged != self._judged:
             self._judge.change(settings)
             self._judged = judged
+        self._synced = parts.apiservers.generation
         await parts.apiservers.settle()
 
     async def _obtain(self, context: str, rejected: bool) -> Credential:
-        async with self._one_at_a_time:
-            if self._trouble:
-                raise PyproxyError(self._trouble)
-            apiservers = self._parts.apiservers
-            credentials = apiservers.credentials(context)
-            before = apiservers.generation
-        credential = await obtain(credentials, rejected=rejected)
-        if apiservers.generation != before:
-            await self.sync()  # a plugin may give certificates, too
-        return credential
+        """Return a credential that fits the table in force. Raise PyproxyError."""
+        for _ in range(MOST_CHANGES):
+            async with self._one_at_a_time:
+                if self._trouble:
+                    raise PyproxyError(self._trouble)
+                credentials = self._parts.apiservers.credentials(context)
+            credential = await obtain(credentials, rejected=rejected)
+            async with self._one_at_a_time:
+                # A plugin may give certificates, too. One sync does for all that wait.
+                if self._parts.apiservers.generation != self._synced:
+                    await self._sync(self._parts)
+                if self._parts.apiservers.credentials(context) is credentials:
+                    return credential
+            rejected = False  # of another apiserver, or of another user
+        raise PyproxyError("credentials change faster than they can be used")
 
     def _why_not_reached(self) -> str | None:
         lost = [f"{n}: {why}" for n, why in self._parts.apiservers.unresolved.items()]

@@ -262,14 +262,46 @@ def renewed(proxy: Desk) -> bool:
     return proxy.ask("/a", "POST", b"body").status == 200
 
 
-def test_credential_that_stays_bad_lets_the_401_through(office: Office) -> None:
-    plugin = office.plugin("bad")
-    office.write(plugin.user)
+RENEWABLE = ["exec", "token-file"]
+
+
+@pytest.mark.parametrize("kind", RENEWABLE)
+def test_write_that_is_refused_is_not_sent_again_with_the_same_token(
+    office: Office, kind: str
+) -> None:
+    # Ten POSTs with a token that stays the same had become twenty: a Service behind
+    # `/proxy/` that answers 401 by itself saw each login twice.
+    if kind == "exec":
+        office.write(office.plugin("bad").user)
+    else:
+        file = office.directory / "token"
+        file.write_text("bad")
+        office.write({"tokenFile": str(file)})
     office.upstream.answer = expects("good")
     with office.proxy(Desk) as proxy:
-        answer = proxy.ask("/a")
-        assert (answer.status, answer.body) == (401, b"who?")
-        assert len(office.upstream.seen) == 2
+        for _ in range(10):
+            answer = proxy.ask("/a", "POST", b"name=a")
+            assert (answer.status, answer.body) == (401, b"who?")
+        assert len(office.upstream.seen) == 10
+
+
+def test_upload_that_is_refused_renews_the_credential_for_the_next(
+    office: Office,
+) -> None:
+    # Too large to be sent twice: it fails, and the next one has the new token.
+    plugin = office.plugin("old")
+    office.write(plugin.user)
+    office.upstream.answer = expects("old")
+    with office.proxy(Desk) as proxy:
+        assert proxy.ask("/a").status == 200
+        office.upstream.answer = expects("new")
+        plugin.give("new")
+
+        def uploads() -> bool:
+            return proxy.ask("/a", "POST", b"x" * 200_000).status == 200
+
+        wait_until(uploads, FOLLOW_S)
+        assert plugin.runs == 2
 
 
 def test_token_file_that_changes_is_followed(office: Office) -> None:
@@ -354,3 +386,25 @@ def test_no_secret_is_ever_logged(office: Office) -> None:
         office.file.write_text("users: [{name: x, user: {token: sesame")
         wait_until(lambda: "kubeconfig not reloaded" in proxy.stderr, FOLLOW_S)
         assert "sesame" not in proxy.stderr + proxy.stdout
+
+
+def test_clients_that_leave_before_the_plugin_ends_cost_nothing_afterwards(
+    office: Office,
+) -> None:
+    # 12,000 of them held up the next client for 31 to 47 s: each had a task of its own,
+    # and each task synced. kubectl proxy: 0.9 s.
+    go = office.directory / "go"
+    plugin = office.plugin("t", before=f"while [ ! -e {go} ]; do sleep 0.05; done")
+    office.write(plugin.user)
+    office.upstream.answer = expects("t")
+    with office.proxy(Desk, "--admin-address=127.0.0.1:0") as proxy:
+        for _ in range(1000):
+            with proxy.dial() as client:
+                client.sendall(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait_until(lambda: plugin.runs == 1)
+        with proxy.dial() as client:
+            client.sendall(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            go.touch()
+            assert client.recv(1000).startswith(b"HTTP/1.1 200 OK")
+        assert len(office.upstream.seen) == 1
+        assert plugin.runs == 1
