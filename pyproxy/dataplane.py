@@ -23,6 +23,7 @@ from fastpath import (
     WebStats,
 )
 from fastpath.api.policy import Forward, Http, Question, Record, Reply
+from fastpath.api.question import WORD
 from fastpath.api.spec import Backend as UpstreamBackend
 from fastpath.api.spec import Pool as UpstreamPool
 from fastpath.api.spec import Upstream
@@ -31,6 +32,7 @@ from pyproxy.errors import ConfigError, StartError
 from pyproxy.model import Health, Key, Pool, Vip, VipKey
 
 __all__ = [
+    "WORD",
     "BackendStats",
     "Change",
     "ClientTls",

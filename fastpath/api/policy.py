@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from fastpath.api.checks import check, check_count, check_seconds, check_text
 from fastpath.api.errors import TableError
-from fastpath.api.question import Certificate, Pairs, Question
+from fastpath.api.question import WORD, Certificate, Pairs, Question, word_of
 
 __all__ = [
     "Certificate",
@@ -28,6 +28,7 @@ __all__ = [
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
+PATH_WORD = re.compile(r"[!-~]{1,64}")
 PATH_TEXT = re.compile(r"/(?:[!$&-;=@-Z_a-z~]|%[0-9A-Fa-f]{2})*")  # RFC 3986, 3.3
 AUTHORITY = re.compile(r"(?:[!$&-+\-.0-9;=A-Z_a-z~]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 
@@ -35,7 +36,9 @@ AUTHORITY = re.compile(r"(?:[!$&-+\-.0-9;=A-Z_a-z~]+|\[[0-9A-Fa-f:.]+\])(?::\d{1
 # an answer's key, with n = 1 to 15, is the path up to its n-th segment and the slash
 # behind that, and needs ":path" in Http.key; of a path with escapes, or with segments
 # that are empty or begin with a dot, it is the whole. ":segment" is ":path/1", and goes
-# by its own name. ":certificate" is that of the client.
+# by its own name. ":path~word", in Http.key as well, is whether the path has that word
+# in it; of a path with escapes or odd segments it is the whole, too. ":certificate" is
+# that of the client.
 PARTS = (
     ":method",
     ":host",
@@ -70,6 +73,8 @@ BODILESS = (204, 304)
 
 def _check_part(part: object) -> None:
     known = part in PARTS
+    if isinstance(part, str) and part.startswith(WORD):
+        known = bool(PATH_WORD.fullmatch(word_of(part)))
     lower = isinstance(part, str) and bool(TOKEN.fullmatch(part)) and part.islower()
     check(known or lower, f"{part!r} is neither a part of a request nor a header")
 

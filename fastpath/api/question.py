@@ -14,6 +14,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 PATH = ":path"
 SEGMENT = ":segment"
+WORD = ":path~"
 MAX_DEPTH = 15
 _DEPTH = re.compile(r":path/([1-9]|1[0-5])")
 
@@ -26,13 +27,26 @@ def depth_of(part: str) -> int:
     return int(depth[1]) if depth else 0
 
 
+def word_of(part: str) -> str:
+    """Return the word of ":path~word", "" for any other part."""
+    return part[len(WORD) :] if part.startswith(WORD) else ""
+
+
+def is_plain(path: str) -> bool:
+    """Whether nobody reads a path in another way than it stands there.
+
+    It begins with a slash, and has no escapes, no empty segments, and none that begins
+    with a dot.
+    """
+    return path.startswith("/") and not any(odd in path for odd in ("%", "//", "/."))
+
+
 def path_to(path: str, n: int) -> str:
     """Return a path up to and with its n-th segment and the slash behind that.
 
-    "/api/" of "/api/v1/pods" and 1. If it has no such slash, or may be read in more
-    than one way (escapes, empty segments, ones that begin with a dot): all of it.
+    "/api/" of "/api/v1/pods" and 1. All of it if it has no such slash, or is not plain.
     """
-    if not path.startswith("/") or any(odd in path for odd in ("%", "//", "/.")):
+    if not is_plain(path):
         return path
     segments = path.split("/")
     return "/".join([*segments[: n + 1], ""]) if len(segments) > n + 1 else path
@@ -135,6 +149,15 @@ class Question:
         self._note(f"{PATH}/{n}")
         return path_to(self._facts[3], n)
 
+    def path_has(self, word: str) -> bool | None:
+        """Whether a word is in the path; None = the path is not plain.
+
+        The key has ":path~word" for it: of a plain path this one bit, else all of it.
+        """
+        self._note(WORD + word)
+        path = self._facts[3]
+        return word in path if is_plain(path) else None
+
     @property
     def query(self) -> str:
         """With its '?', or empty."""
@@ -204,7 +227,10 @@ class Question:
         if PATH in named:
             deepest = MAX_DEPTH
         return sorted(
-            part for part in self._read - named if not 0 < depth_of(part) <= deepest
+            part
+            for part in self._read - named
+            if not 0 < depth_of(part) <= deepest
+            and not (PATH in named and word_of(part))
         )
 
     def again(self, *, refused: int = 0) -> Self:

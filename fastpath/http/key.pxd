@@ -29,6 +29,7 @@ cdef struct asked_t:
     const char*    bytes     # that the head was parsed from
     const addr_t*  client
     SSL*           ssl       # with the client; NULL = plain
+    bint           is_plain  # its path, see path_is_plain
 
 # Secrets of one worker: nobody outside can aim at a set of a memory, or at a digest.
 cdef struct secret_t:
@@ -53,7 +54,10 @@ cdef uint64_t key_hash(
     const char* key, uint32_t size, const secret_t* s
 ) noexcept nogil
 
-# The path up to and with its `n`-th segment and the slash behind that: "/api/" of
-# "/api/v1/pods" and 1; all of it, if it has no such slash. Of a path that somebody may
-# read in another way (escapes, empty segments, ones that begin with a dot) all of it.
+# Whether nobody reads a path in another way than it stands there: it begins with a
+# slash, and has no escapes, no empty segments and none that begins with a dot.
+cdef bint path_is_plain(const char* bytes, span_t path) noexcept nogil
+
+# Of a plain path: the path up to and with its `n`-th segment and the slash behind that: "/api/" of
+# "/api/v1/pods" and 1; all of it, if it has no such slash.
 cdef span_t path_up_to(const char* bytes, span_t path, uint8_t n) noexcept nogil

@@ -1,8 +1,8 @@
 """Keys of verdicts. Sans I/O; nothing is allocated."""
 
-from libc.string cimport memcpy
+from libc.string cimport memchr, memcpy
 
-from fastpath.base.linux.bytes cimport le64toh
+from fastpath.base.linux.bytes cimport le64toh, memmem
 from fastpath.base.linux.clock cimport clock_us
 from fastpath.base.linux.random cimport getrandom
 from fastpath.http1.field cimport same
@@ -18,6 +18,7 @@ from fastpath.table.table cimport (
     PART_SEGMENT,
     PART_SOURCE,
     PART_UPGRADE,
+    PART_WORD,
 )
 from fastpath.tls.peer cimport FINGERPRINT_BYTES, peer_fingerprint
 
@@ -76,25 +77,54 @@ cdef void put_span(writer_t* w, const asked_t* a, span_t s) noexcept nogil:
     put_part(w, a.bytes + s.at, s.size)
 
 
-cdef span_t path_up_to(const char* bytes, span_t path, uint8_t n) noexcept nogil:
+cdef bint path_is_plain(const char* bytes, span_t path) noexcept nogil:
     cdef const char* text = bytes + path.at
-    cdef uint32_t end = path.size
     cdef uint32_t i
 
     if path.size == 0 or text[0] != b"/":
-        return path
-    # To its end, wherever the n-th segment is: who decodes a later one might climb.
+        return False
     for i in range(1, path.size):
         if text[i] == b"%":
-            return path
+            return False
         if text[i - 1] == b"/" and (text[i] == b"/" or text[i] == b"."):
+            return False
+    return True
+
+
+cdef span_t path_up_to(const char* bytes, span_t path, uint8_t n) noexcept nogil:
+    cdef const char* start = bytes + path.at
+    cdef const char* end = start + path.size
+    cdef const char* at = start + 1
+
+    while at < end and n > 0:
+        at = <const char*>memchr(at, b"/", end - at)
+        if at == NULL:
             return path
-        if text[i] == b"/" and n > 0:
-            n -= 1
-            if n == 0:
-                end = i + 1
-    path.size = end
+        at += 1
+        n -= 1
+    if n == 0:
+        path.size = at - start
     return path
+
+
+# Of a path that may be read in another way: all of it. Where the n-th segment is does
+# not matter then: a peer that decodes a later one might climb.
+cdef inline void put_path(writer_t* w, const asked_t* a, uint8_t depth) noexcept nogil:
+    if depth == 0 or not a.is_plain:
+        put_span(w, a, a.head.path)
+    else:
+        put_span(w, a, path_up_to(a.bytes, a.head.path, depth))
+
+
+cdef void put_word(writer_t* w, const asked_t* a, const part_t* part) noexcept nogil:
+    cdef span_t path = a.head.path
+    cdef char has
+
+    if not a.is_plain:
+        put_span(w, a, path)
+        return
+    has = memmem(a.bytes + path.at, path.size, part.name, part.size) != NULL
+    put_part(w, &has, 1)
 
 
 cdef void put_fingerprint(writer_t* w, const asked_t* a) noexcept nogil:
@@ -117,12 +147,11 @@ cdef void put_request_part(
     elif part.kind == PART_HOST:
         put_span(w, a, a.head.host)
     elif part.kind == PART_PATH:
-        if depth == 0:
-            put_span(w, a, a.head.path)
-        else:
-            put_span(w, a, path_up_to(a.bytes, a.head.path, depth))
+        put_path(w, a, depth)
     elif part.kind == PART_SEGMENT:
-        put_span(w, a, path_up_to(a.bytes, a.head.path, 1))
+        put_path(w, a, 1)
+    elif part.kind == PART_WORD:
+        put_word(w, a, part)
     elif part.kind == PART_QUERY:
         put_span(w, a, a.head.query)
     elif part.kind == PART_SOURCE:
@@ -247,6 +276,8 @@ def path_to(bytes path, uint8_t n):
 
     whole.at = 0
     whole.size = len(path)
+    if not path_is_plain(path, whole):
+        return path
     return path[:path_up_to(path, whole, n).size]
 
 

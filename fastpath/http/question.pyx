@@ -18,7 +18,7 @@ from fastpath.http.asking cimport (
 )
 from fastpath.http.conn cimport conn_until, head_return
 from fastpath.http.idle cimport upconn_leave
-from fastpath.http.key cimport asked_t
+from fastpath.http.key cimport asked_t, path_is_plain
 from fastpath.http.reply cimport exchange_reply, exchange_say
 from fastpath.http.request cimport request_parsed
 from fastpath.http.state cimport (
@@ -59,6 +59,7 @@ cdef bint question_pose(conns_t* w, exchange_t* x, asked_t* a) noexcept nogil:
     a.bytes = input_bytes(x.conn)
     a.client = &x.conn.client
     a.ssl = x.conn.down.ssl
+    a.is_plain = path_is_plain(a.bytes, x.head.path)
     return True
 
 

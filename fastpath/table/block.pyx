@@ -39,6 +39,7 @@ from fastpath.table.table cimport (
     PART_SEGMENT,
     PART_SOURCE,
     PART_UPGRADE,
+    PART_WORD,
     TIERS,
     http_t,
     part_t,
@@ -49,6 +50,7 @@ from fastpath.tls.context cimport ClientContext, ServerContext
 from fastpath.api.checks import UNIX as _UNIX
 from fastpath.api.checks import split_network
 from fastpath.api.errors import TableError
+from fastpath.api.question import word_of
 
 BALANCES = {
     "random": BALANCE_RANDOM,
@@ -336,14 +338,16 @@ cdef class VipBlock(Block):
         http.stall_ms = _ms(spec.stall_timeout_s)
         http.gateway_status = spec.gateway_status
         http.log = spec.log
-        names = [name.encode() for name in spec.key]
         for i, name in enumerate(spec.key):
             part = &http.parts[i]
             part.kind = PARTS.get(name, PART_HEADER)
-            header = b"upgrade" if name == ":upgrade" else names[i]
-            self.kept.append(header)
-            part.name = header
-            part.size = len(header)
+            text = b"upgrade" if name == ":upgrade" else name.encode()
+            if word_of(name):
+                part.kind = PART_WORD
+                text = word_of(name).encode()
+            self.kept.append(text)
+            part.name = text
+            part.size = len(text)
             http.part_count += 1
 
 

@@ -70,6 +70,7 @@ cdef enum PART:
     PART_HOST
     PART_PATH
     PART_SEGMENT             # the path up to its first segment, see Http.key
+    PART_WORD                # whether the path has a word in it, see Http.key
     PART_QUERY
     PART_UPGRADE
     PART_SOURCE
@@ -80,7 +81,7 @@ cdef enum PART:
 cdef struct part_t:
     uint8_t     kind         # PART
     uint16_t    size         # of name
-    const char* name         # borrowed; PART_HEADER only, lower case
+    const char* name         # borrowed; of a header, in lower case, or the word
 
 # How a vip speaks HTTP with its clients.
 cdef struct http_t:

@@ -4,6 +4,7 @@ The words and their order are kubectl's. What is beyond it: an IPv6 host with a 
 recognised, and requests that a web page of somebody else causes are told apart.
 """
 
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from pyproxy.dataplane import Question
@@ -14,6 +15,7 @@ ACCEPT_PATHS = "^.*"
 REJECT_PATHS = "^/api/.*/pods/.*/exec,^/api/.*/pods/.*/attach"
 REJECT_METHODS = "^$"
 
+MOST_WORDS, LONGEST = 7, 64  # what a key of the core has room for
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # RFC 9110 9.2.1, less TRACE
 
 
@@ -32,12 +34,33 @@ class Filter:
         self._reject_paths = Patterns(reject_paths)
         self._accept_hosts = Patterns(accept_hosts)
         self._reject_methods = Patterns(reject_methods)
+        # The core can tell which of these a path has; None = they do not tell enough.
+        self.words = _words_of(self._reject_paths, self._accept_paths)
 
     def accepts(self, method: str, path: str, authority: str) -> bool:
         """Whether a request passes; `path` is decoded and without query."""
-        if self._reject_paths.match(path) or self._reject_methods.match(method):
-            return False
-        return self._accept_paths.match(path) and self.accepts_host(authority)
+        return self.accepts_path(path) and self.accepts_all_but_path(method, authority)
+
+    def accepts_path(self, path: str) -> bool:
+        """Whether a path passes; it is decoded and without query."""
+        return not self._reject_paths.match(path) and self._accept_paths.match(path)
+
+    def judge(self, has: Callable[[str], bool | None]) -> bool | None:
+        """Whether a path passes, by which of `words` it has; None = they do not tell.
+
+        `has` says None where it does not know.
+        """
+        if self.words is None:
+            return None
+        rejected = _hits(self._reject_paths, has)
+        accepted = _hits(self._accept_paths, has)
+        if rejected is None or accepted is None:
+            return None
+        return accepted and not rejected
+
+    def accepts_all_but_path(self, method: str, authority: str) -> bool:
+        """Whether a request passes whose path does."""
+        return not self._reject_methods.match(method) and self.accepts_host(authority)
 
     def accepts_host(self, authority: str) -> bool:
         """Whether a Host header, less its port, is on the list."""
@@ -48,6 +71,27 @@ class Filter:
         # follows: splitting takes the brackets along.
         bracketed = authority.startswith("[") and ":" in host and host != authority
         return bracketed and self._accept_hosts.match(f"[{host}]")
+
+
+def _words_of(*every: Patterns) -> tuple[str, ...] | None:
+    """Return words without one of which no pattern hits that does not always."""
+    words: set[str] = set()
+    for patterns in every:
+        if patterns.words is None:
+            return None
+        words |= patterns.words
+    words.discard("")
+    fits = len(words) <= MOST_WORDS and all(len(word) <= LONGEST for word in words)
+    return tuple(sorted(words)) if fits else None
+
+
+def _hits(patterns: Patterns, has: Callable[[str], bool | None]) -> bool | None:
+    """Whether one of them matches a path, if words tell."""
+    words = patterns.words
+    assert words is not None
+    if "" in words:
+        return True
+    return False if all(has(word) is False for word in words) else None
 
 
 def host_of(authority: str) -> str:

@@ -29,6 +29,17 @@ _PIECES = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]|\\.|\$|\(\?<?[=!]|\(\?>|\(\?\(
 _REFUSED = ("(?=", "(?!", "(?<=", "(?<!", "(?>", "(?(")
 
 
+# Patterns of which it is plain what each of their matches has: an anchor, text, and
+# stretches of anything. A quantifier counts for what stands before it.
+_STRETCH = r"(?:\.|\[\^/\])[*+]?"
+_TEXT = r"(?:[A-Za-z0-9/_:,=~-]|\\[./_-])"
+_SIMPLE = re.compile(rf"\^?(?:{_STRETCH}|{_TEXT}+(?![*+?{{]))*\$?")
+_WORD = re.compile(rf"{_STRETCH}|({_TEXT}+)")
+# What each path has that begins with a slash.
+_EVERYTHING = re.compile(r"\^?/?(?:\.\*)?")
+NOTHING = "^$"  # matches no path: each begins with a slash
+
+
 class PatternError(PyproxyError):
     """A regular expression that is none; kubectl ends with this code, too."""
 
@@ -42,10 +53,30 @@ class Patterns:
         """Split at every comma, whatever surrounds it. Raise PatternError."""
         compile_one = _compile_re2 if RE2 is not None else compile_re
         self._searches = [compile_one(part) for part in text.split(",") if text]
+        parts = [part for part in text.split(",") if text and part != NOTHING]
+        known = [word_in(part) for part in parts]
+        # A path must have one of these to be matched; "" stands for a pattern that
+        # matches every path; None = unknown.
+        words = frozenset(word for word in known if word is not None)
+        self.words = None if None in known else words
 
     def match(self, text: str) -> bool:
         """Whether one of them is found anywhere in `text`."""
         return any(search(text) for search in self._searches)
+
+
+def word_in(pattern: str) -> str | None:
+    """Return a text that all matches of a pattern have; None = unknown.
+
+    The last one: a subresource stands at the end, and few paths have it. "" = the
+    pattern matches every path that begins with a slash.
+    """
+    if _EVERYTHING.fullmatch(pattern):
+        return ""
+    if not _SIMPLE.fullmatch(pattern):
+        return None
+    found = [each[1] for each in _WORD.finditer(pattern) if each[1]]
+    return found[-1].replace("\\", "") if found else None
 
 
 def _compile_re2(pattern: str) -> Search:

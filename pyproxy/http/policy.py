@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import quote
 
-from pyproxy.dataplane import Forward, Question, Reply
+from pyproxy.dataplane import WORD, Forward, Question, Reply
 from pyproxy.http import replies
 from pyproxy.http.filter import Filter, is_cross_site, is_safe
 from pyproxy.http.route import (
@@ -34,7 +34,7 @@ STATIC = "static"  # name of the upstream of static files
 REMEMBER_S = 3600.0  # unless credentials end before; changes withdraw it anyway
 AUTHORIZATION = "authorization"
 IMPERSONATE = "impersonate-user"
-# All that a verdict may name.
+# All that a verdict may name, beside the words of a filter.
 PARTS: Key = (
     ":path",
     ":segment",
@@ -84,12 +84,26 @@ class Settings:
     current: str = ""  # name of the context that "" is
 
 
+def parts_of(given: Filter | None) -> Key:
+    """Return all parts that verdicts may name, with this filter."""
+    words = given.words if given is not None else None
+    return (*PARTS, *(WORD + word for word in words or ()))
+
+
 class Verdict(NamedTuple):
     """For `Dataplane.answer`."""
 
     answer: Forward | Reply | None
     key: Key = ()
     ttl_s: float = 0.0
+
+
+class Place(NamedTuple):
+    """Whose a request is, and whether its path passes the filter."""
+
+    route: Route
+    where: Key  # parts of the path that this hangs on
+    passes: bool
 
 
 class Need(NamedTuple):
@@ -103,8 +117,8 @@ def decide(
     question: Question, settings: Settings, credentials: Mapping[str, Credential]
 ) -> Verdict | Need:
     """Say what becomes of a request, or which credential is missing to say it."""
-    route = _route(question, settings)
-    match route:
+    place = _place(question, settings)
+    match place.route:
         case Asterisk():
             return Verdict(replies.of_asterisk(question.method))
         case Malformed():
@@ -113,32 +127,46 @@ def decide(
             return Verdict(replies.redirect(question, path))
         case Missing():
             return Verdict(replies.NOT_FOUND, (":path",), REMEMBER_S)
-        case Api():
-            return _api(question, route, settings, credentials)
+        case Api() as route:
+            return _api(question, place, route, settings, credentials)
         case Static(strip):
-            return _static(question, strip, settings)
+            return _static(question, strip, place, settings)
         case ContextList():
             return _context_list(question, settings)
 
 
-def _route(question: Question, settings: Settings) -> Route:
+def _place(question: Question, settings: Settings) -> Place:
     """Find whose a request is, by no more of its path than that takes."""
-    if settings.router.is_shallow:
-        route = settings.router.route(question.path_to(1))
-        # A filter reads the whole path; the name of a context is its second segment.
-        filtered = isinstance(route, Api) and settings.filter is not None
-        if not filtered and not isinstance(route, ContextList):
-            return route
-    return settings.router.route(question.path)
+    router, judge = settings.router, settings.filter
+    if router.is_shallow:
+        # The first segment says which prefix it is, the second which context.
+        route, where = router.route(question.path_to(1)), ":segment"
+        if isinstance(route, ContextList):
+            route, where = router.route(question.path_to(2)), ":path/2"
+        if not isinstance(route, Api | ContextList):
+            return Place(route, (where,), passes=True)
+        if isinstance(route, Api):
+            if judge is None:
+                return Place(route, (where,), passes=True)
+            passes = judge.judge(question.path_has)
+            if passes is not None:
+                words = (WORD + word for word in judge.words or ())
+                return Place(route, (where, *words), passes)
+    route = router.route(question.path)
+    passes = True
+    if isinstance(route, Api) and judge is not None:
+        passes = judge.accepts_path(route.path)
+    return Place(route, (":path",), passes)
 
 
 def _api(
     question: Question,
+    place: Place,
     route: Api,
     settings: Settings,
     credentials: Mapping[str, Credential],
 ) -> Verdict | Need:
-    refusal, key = _refusal(question, route, settings)
+    refusal, key = _refusal(question, place, settings)
     if refusal is not None:
         return Verdict(refusal, key, REMEMBER_S)
     target = settings.targets.get(route.context)
@@ -180,15 +208,15 @@ def _api(
 
 
 def _refusal(
-    question: Question, route: Api, settings: Settings
+    question: Question, place: Place, settings: Settings
 ) -> tuple[Reply | None, Key]:
     """Return why a request may not pass, if so, and what that and the route hang on."""
-    whole = settings.filter is not None or bool(route.context)
-    where = ":path" if whole else _place(settings)
-    key: Key = (where, ":method", ":upgrade")
+    key: Key = (*place.where, ":method", ":upgrade")
     if settings.filter is not None:
         key += (":host",)
-        if not settings.filter.accepts(question.method, route.path, question.host):
+        if not place.passes or not settings.filter.accepts_all_but_path(
+            question.method, question.host
+        ):
             return replies.FORBIDDEN, key
     if settings.allow_cross_site or is_safe(question):
         return None, key
@@ -198,18 +226,15 @@ def _refusal(
     return replies.CROSS_SITE if is_cross_site(question) else None, key
 
 
-def _place(settings: Settings) -> str:
-    """Return the part of a request that says which prefix it has."""
-    return ":segment" if settings.router.is_shallow else ":path"
-
-
 def _upgrades(wanted: str) -> tuple[str, ...] | None:
     words = [word.strip().lower() for word in wanted.split(",")]
     return () if set(words) & set(REFUSED_UPGRADES) else None
 
 
-def _static(question: Question, strip: int, settings: Settings) -> Verdict:
-    key: Key = (_place(settings),)
+def _static(
+    question: Question, strip: int, place: Place, settings: Settings
+) -> Verdict:
+    key = place.where
     if settings.filter is not None:
         key += (":host",)
         if not settings.filter.accepts_host(question.host):

@@ -28,9 +28,23 @@ HEADERS = st.sets(
     ),
     max_size=3,
 )
+ODD = re.compile(r"%|//|/\.")
 PIECES = (
     *("", "/", "/api", "/v1", "/static", "/contexts", "/dev", "/custom", "/deep", EXEC),
-    *("/%61pi", "/st%61tic", "/.", "/.api", "/..", "/x%2Fy", "/%zz", "?x"),
+    *(
+        "/exec",
+        "/xexecx",
+        "/attach",
+        "/pods",
+        "/%61pi",
+        "/st%61tic",
+        "/.",
+        "/.api",
+        "/..",
+        "/x%2Fy",
+        "/%zz",
+        "?x",
+    ),
 )
 ROUTERS = {
     "default": Router("/", "/static/", ["dev"]),
@@ -65,19 +79,22 @@ TARGETS = st.builds(
 def part(question: Question, name: str) -> str | None:
     """Return a part of a request as the core compares it."""
     question = question.aside
-    if name == ":segment":
-        return segment_of(question.path)
+    if name == ":segment" or name.startswith(":path/"):
+        return stretch_of(question.path, int(name[6:]) if name != ":segment" else 1)
+    if name.startswith(":path~"):
+        odd = ODD.search(question.path) or not question.path.startswith("/")
+        return question.path if odd else str(name[6:] in question.path)
     if name.startswith(":"):
         return str(getattr(question, name[1:]))
     return question.header(name)
 
 
-def segment_of(path: str) -> str:
+def stretch_of(path: str, segments: int) -> str:
     """Return what a path begins with; of an odd one the whole."""
-    if not path.startswith("/") or re.search(r"%|//|/\.", path):
+    if not path.startswith("/") or ODD.search(path):
         return path
-    first, slash, _ = path[1:].partition("/")
-    return f"/{first}{slash}"
+    found = re.match("/" + segments * "[^/]*/", path)
+    return found[0] if found else path
 
 
 @given(

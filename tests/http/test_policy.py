@@ -8,7 +8,6 @@ import pytest
 from pyproxy.dataplane import Forward, Question, Reply
 from pyproxy.http.filter import Filter
 from pyproxy.http.policy import (
-    PARTS,
     REMEMBER_S,
     Credential,
     Need,
@@ -16,6 +15,7 @@ from pyproxy.http.policy import (
     Target,
     Verdict,
     decide,
+    parts_of,
 )
 from pyproxy.http.route import Router
 from tests.support.asking import ask
@@ -52,9 +52,10 @@ def judge(
 ) -> Verdict:
     """Return the verdict; there must be one."""
     known = {"": TOKEN} if credentials is None else credentials
-    verdict = decide(question, wanted or settings(), known)
+    wanted = wanted or settings()
+    verdict = decide(question, wanted, known)
     assert isinstance(verdict, Verdict)
-    assert set(verdict.key) <= set(PARTS)
+    assert set(verdict.key) <= {*parts_of(wanted.filter), ":path/2"}
     return verdict
 
 
@@ -133,8 +134,17 @@ def test_cross_site_post_allowed_passes() -> None:
 
 def test_get_is_remembered_without_regard_to_origin_and_headers() -> None:
     verdict = judge(ask("/api/v1/pods"))
-    assert set(verdict.key) == {":path", ":method", ":upgrade", ":host"}
+    words = {":path~/exec", ":path~/attach"}
+    assert set(verdict.key) == {":segment", ":method", ":upgrade", ":host"} | words
     assert verdict.ttl_s == REMEMBER_S
+
+
+@pytest.mark.parametrize(
+    "path",
+    [EXEC, "/api/v1/pods/x/attach", "/api/v1/pods/exec-1", "/api/%61", "/api/.x"],
+)
+def test_path_that_the_filter_may_reject_is_remembered_by_itself(path: str) -> None:
+    assert {":path", ":segment"} & set(judge(ask(path)).key) == {":path"}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +155,7 @@ def test_get_is_remembered_without_regard_to_origin_and_headers() -> None:
         ("/custom/api", Router("/custom/"), ":segment"),
         ("/static/x", Router("/", "/static/"), ":segment"),
         ("/a/b/api", Router("/a/b/"), ":path"),
-        ("/contexts/dev/api", Router("/", "", ["dev"]), ":path"),
+        ("/contexts/dev/api", Router("/", "", ["dev"]), ":path/2"),
     ],
 )
 def test_filter_disabled_remembers_for_all_paths_of_a_prefix(
@@ -153,7 +163,7 @@ def test_filter_disabled_remembers_for_all_paths_of_a_prefix(
 ) -> None:
     wanted = settings(router=router, open_=True, more={"dev": Target("dev", "d")})
     verdict = judge(ask(target), wanted)
-    assert {":path", ":segment"} & set(verdict.key) == {place}
+    assert {":path", ":path/2", ":segment"} & set(verdict.key) == {place}
 
 
 def test_filter_disabled_remembers_for_all_hosts() -> None:

@@ -12,8 +12,9 @@ from pyproxy.dataplane import Http, Record, Upstream, upstream_of
 from pyproxy.discovery.apiservers import Apiservers, obtain
 from pyproxy.errors import PyproxyError, StartError
 from pyproxy.http.files import Directory
+from pyproxy.http.filter import Filter
 from pyproxy.http.judge import Judge
-from pyproxy.http.policy import PARTS, STATIC, Credential, Settings
+from pyproxy.http.policy import STATIC, Credential, Settings, parts_of
 from pyproxy.http.route import Router, with_slash
 from pyproxy.http.static import StaticFiles
 from pyproxy.kube.config import user_agent
@@ -111,6 +112,7 @@ class Parts:
 
     config: KubectlProxy
     apiservers: Apiservers
+    rules: Filter | None = None
     static: StaticFiles | None = None
     static_socket: str = ""
 
@@ -119,13 +121,13 @@ class Parts:
         """Read everything. Raise AccessError, PatternError, or StartError."""
         if config.unix_socket and config.port != PORT:
             raise StartError("cannot set --unix-socket and --port at the same time")
-        config.make_filter()
+        rules = config.make_filter()
         apiservers = Apiservers(config.client, os.environ, config.contexts)
         for text in apiservers.access.warnings:
             logger.warning(text)
         for text in warnings(config, apiservers.access.server):
             logger.warning(text)
-        return cls(config, apiservers)
+        return cls(config, apiservers, rules)
 
     async def opened(self) -> "Parts":
         """Serve what there is to serve."""
@@ -160,7 +162,7 @@ class Parts:
                 apiservers.others if config.contexts else None,
             ),
             apiservers.targets(with_path=config.append_server_path),
-            config.make_filter(),
+            self.rules,
             allow_cross_site=config.allow_cross_site,
             user_agent=user_agent(),
             current=apiservers.access.context,
@@ -178,7 +180,7 @@ class Parts:
             keepalive_s=keepalive_s if said_s else KEEPALIVE_S,
             client_first=True,
             http=Http(
-                key=PARTS,
+                key=parts_of(self.rules),
                 park_timeout_s=PARK_S,
                 stall_timeout_s=0.0,  # `logs -f | less` may rest as long as it likes
                 gateway_status=GATEWAY_STATUS,
