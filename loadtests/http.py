@@ -2,7 +2,8 @@
 
     python -m loadtests.http [--quick] [--box] [--write] [--contenders kubectl,nginx]
 
-Works: `get` small GETs over 32 kept connections; `half` the same at half the rate of
+Works: `get` small GETs over 32 kept connections; `get128`, `get512` over more; `paths`,
+`odd` of paths that are met for the first time; `half` the same at half the rate of
 the slowest (kubectl aside); `list`, `list-gzip` lists of 10 MB; `fresh` a connection
 per request on both sides; `watch` 1,000 watches of which 100 get 100 events/s each;
 `exec` upgraded streams; `memory` of idle watches. The rest is as in relay.py:

@@ -54,6 +54,13 @@ class HttpWork(Work):
 GET = HttpWork("get", "get", 32, target=PODS + "/web-#", names=NAMES)
 WORKS = {
     "get": GET,
+    "get128": dataclasses.replace(GET, name="get128", connections=128),
+    "get512": dataclasses.replace(GET, name="get512", connections=512),
+    # Each path is met for the first time; one with an escape is never read by prefix.
+    "paths": dataclasses.replace(GET, name="paths", names=100 * NAMES),
+    "odd": dataclasses.replace(
+        GET, name="odd", names=100 * NAMES, target=PODS + "/web%2D#"
+    ),
     "half": dataclasses.replace(GET, name="half"),  # its rate comes from `get`
     "list": HttpWork("list", "list", 4, body="list"),
     "list-gzip": HttpWork(

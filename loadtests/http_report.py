@@ -19,6 +19,8 @@ BARS = (
     Bar("get", "proxy_cpu", "CPU per request", 0.85, 0.70, against=LEAN),
     Bar("get", "proxy_cpu", "CPU per request", 0.16, 0.12, against=GO),
     Bar("get", "rate", "requests/s", 1.20, 1.40, larger_wins=True, against=PEERS),
+    Bar("get128", "proxy_cpu", "CPU per request", 0.85, 0.70, against=LEAN),
+    Bar("get512", "proxy_cpu", "CPU per request", 0.85, 0.70, against=LEAN),
     Bar("half", "p99_us", "p99", 1.0, 1.0, against=PEERS),
     Bar("list", "proxy_cpu", "CPU per byte", 1.0, 1.0, against=PEERS),
     Bar("list-gzip", "proxy_cpu", "CPU per byte", 1.0, 1.0, against=PEERS),
@@ -28,6 +30,10 @@ BARS = (
 )
 
 TITLES = {
+    "get128": "the same over 128 connections",
+    "get512": "the same over 512 connections",
+    "paths": "GET of 1 KB, 32 kept connections, each path met for the first time",
+    "odd": "the same, with an escape in each path",
     "get": "GET of 1 KB, 32 kept connections, 1,000 paths in turn",
     "half": "the same in open loop, at half of what the slowest but kubectl can",
     "list": "lists of 10 MB, 4 kept connections",

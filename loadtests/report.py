@@ -47,7 +47,7 @@ BARS = (
 
 # Works are named alike where they are alike.
 STREAMS = ("bulk", "up", "list", "exec")
-TIMED = ("rr", "half", "get", "fresh", "watch")
+TIMED = ("rr", "half", "get", "get128", "get512", "paths", "odd", "fresh", "watch")
 
 TITLES = {
     "rr": "100-byte requests, 64 kept connections",

@@ -5,6 +5,7 @@ recognised, and requests that a web page of somebody else causes are told apart.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from pyproxy.dataplane import Question
@@ -15,6 +16,7 @@ ACCEPT_PATHS = "^.*"
 REJECT_PATHS = "^/api/.*/pods/.*/exec,^/api/.*/pods/.*/attach"
 REJECT_METHODS = "^$"
 
+KEPT = 64  # methods and hosts, and what was found
 MOST_WORDS, LONGEST = 7, 64  # what a key of the core has room for
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # RFC 9110 9.2.1, less TRACE
 
@@ -34,6 +36,7 @@ class Filter:
         self._reject_paths = Patterns(reject_paths)
         self._accept_hosts = Patterns(accept_hosts)
         self._reject_methods = Patterns(reject_methods)
+        self.accepts_all_but_path = lru_cache(KEPT)(self._look_at_rest)
         # The core can tell which of these a path has; None = they do not tell enough.
         self.words = _words_of(self._reject_paths, self._accept_paths)
 
@@ -58,7 +61,7 @@ class Filter:
             return None
         return accepted and not rejected
 
-    def accepts_all_but_path(self, method: str, authority: str) -> bool:
+    def _look_at_rest(self, method: str, authority: str) -> bool:
         """Whether a request passes whose path does."""
         return not self._reject_methods.match(method) and self.accepts_host(authority)
 

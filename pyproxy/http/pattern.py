@@ -37,6 +37,7 @@ _SIMPLE = re.compile(rf"\^?(?:{_STRETCH}|{_TEXT}+(?![*+?{{]))*\$?")
 _WORD = re.compile(rf"{_STRETCH}|({_TEXT}+)")
 # What each path has that begins with a slash.
 _EVERYTHING = re.compile(r"\^?/?(?:\.\*)?")
+ALWAYS = ("", "^", ".*", "^.*")  # found in whatever text
 NOTHING = "^$"  # matches no path: each begins with a slash
 
 
@@ -51,10 +52,10 @@ class Patterns:
 
     def __init__(self, text: str) -> None:
         """Split at every comma, whatever surrounds it. Raise PatternError."""
-        compile_one = _compile_re2 if RE2 is not None else compile_re
-        self._searches = [compile_one(part) for part in text.split(",") if text]
-        parts = [part for part in text.split(",") if text and part != NOTHING]
-        known = [word_in(part) for part in parts]
+        parts = text.split(",") if text else []
+        # By the word that each match has, a text without it need not be searched.
+        self._searches = [(word_in(part) or "", _compile(part)) for part in parts]
+        known = [word_in(part) for part in parts if part != NOTHING]
         # A path must have one of these to be matched; "" stands for a pattern that
         # matches every path; None = unknown.
         words = frozenset(word for word in known if word is not None)
@@ -62,7 +63,10 @@ class Patterns:
 
     def match(self, text: str) -> bool:
         """Whether one of them is found anywhere in `text`."""
-        return any(search(text) for search in self._searches)
+        for word, search in self._searches:
+            if word in text and search(text):
+                return True
+        return False
 
 
 def word_in(pattern: str) -> str | None:
@@ -77,6 +81,12 @@ def word_in(pattern: str) -> str | None:
         return None
     found = [each[1] for each in _WORD.finditer(pattern) if each[1]]
     return found[-1].replace("\\", "") if found else None
+
+
+def _compile(pattern: str) -> Search:
+    if pattern in ALWAYS:
+        return lambda text: True
+    return _compile_re2(pattern) if RE2 is not None else compile_re(pattern)
 
 
 def _compile_re2(pattern: str) -> Search:

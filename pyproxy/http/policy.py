@@ -8,6 +8,7 @@ need not ask about again.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -30,6 +31,7 @@ from pyproxy.http.route import (
 Pairs = tuple[tuple[str, str], ...]
 Key = tuple[str, ...]
 
+FORWARDS = 256  # that are kept, of all contexts and credentials
 STATIC = "static"  # name of the upstream of static files
 REMEMBER_S = 3600.0  # unless credentials end before; changes withdraw it anyway
 AUTHORIZATION = "authorization"
@@ -140,9 +142,11 @@ def _place(question: Question, settings: Settings) -> Place:
     router, judge = settings.router, settings.filter
     if router.is_shallow:
         # The first segment says which prefix it is, the second which context.
-        route, where = router.route(question.path_to(1)), ":segment"
+        seen = question.path_to(1)
+        route, where = router.route(seen), ":segment"
         if isinstance(route, ContextList):
-            route, where = router.route(question.path_to(2)), ":path/2"
+            seen = question.path_to(2)
+            route, where = router.route(seen), ":path/2"
         if not isinstance(route, Api | ContextList):
             return Place(route, (where,), passes=True)
         if isinstance(route, Api):
@@ -152,7 +156,10 @@ def _place(question: Question, settings: Settings) -> Place:
             if passes is not None:
                 words = (WORD + word for word in judge.words or ())
                 return Place(route, (where, *words), passes)
-    route = router.route(question.path)
+        if seen != question.path:
+            route = router.route(question.path)
+    else:
+        route = router.route(question.path)
     passes = True
     if isinstance(route, Api) and judge is not None:
         passes = judge.accepts_path(route.path)
@@ -193,18 +200,38 @@ def _api(
     default: Pairs = (("User-Agent", settings.user_agent),)
     if credential.authorization:
         default += (("Authorization", credential.authorization),)
-    forward = Forward(
+    forward = _forward(
+        target,
+        route.strip,
+        impersonate,
+        default,
+        _upgrades(question.upgrade),
+        401 if credential.renewable else 0,
+    )
+    return Verdict(forward, key, min(REMEMBER_S, credential.ttl_s))
+
+
+@lru_cache(FORWARDS)
+def _forward(
+    target: Target,
+    strip: int,
+    impersonate: Pairs,
+    default: Pairs,
+    upgrades: tuple[str, ...] | None,
+    ask_on: int,
+) -> Forward:
+    """Say it once: checking a Forward costs more than all else of a decision."""
+    return Forward(
         target.upstream,
         host=target.host,
-        strip=route.strip,
+        strip=strip,
         prefix=target.path,
         set=impersonate,
         default=default,
         forwarded_for=True,
-        upgrades=_upgrades(question.upgrade),
-        ask_on=401 if credential.renewable else 0,
+        upgrades=upgrades,
+        ask_on=ask_on,
     )
-    return Verdict(forward, key, min(REMEMBER_S, credential.ttl_s))
 
 
 def _refusal(
