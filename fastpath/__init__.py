@@ -31,11 +31,11 @@ from fastpath.api.policy import (
 from fastpath.api.snapshot import (
     BackendStats,
     Histogram,
+    HttpStats,
     Notice,
     Stats,
     VerdictStats,
     VipStats,
-    WebStats,
     WorkerStats,
 )
 from fastpath.api.spec import Backend, Delta, Listener, Pool, Upstream, Vip
@@ -54,6 +54,7 @@ __all__ = [
     "Forward",
     "Histogram",
     "Http",
+    "HttpStats",
     "Listener",
     "Notice",
     "Pool",
@@ -68,6 +69,5 @@ __all__ = [
     "VerdictStats",
     "Vip",
     "VipStats",
-    "WebStats",
     "WorkerStats",
 ]

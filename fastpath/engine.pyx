@@ -27,7 +27,7 @@ from fastpath.base.mailbox cimport (
 from fastpath.http.question cimport letter_burn
 from fastpath.publisher cimport Publisher
 from fastpath.stats_report cimport report, report_notices
-from fastpath.verdict_api cimport Docket, docket_letter
+from fastpath.verdict_api cimport VerdictApi, answer_letter
 from fastpath.worker.fleet cimport WORKERS_MOST, fleet_t
 from fastpath.worker.post cimport worker_post
 from fastpath.worker.worker cimport Worker, worker_free, worker_new
@@ -56,7 +56,7 @@ cdef class Engine:
 
     cdef fleet_t fleet
     cdef Publisher tables
-    cdef Docket docket
+    cdef VerdictApi verdicts
     cdef list threads
     cdef object lock
     cdef bint closed
@@ -72,8 +72,8 @@ cdef class Engine:
         if not 1 <= count <= WORKERS_MOST:
             raise ValueError(f"workers: {count} is not in 1-{WORKERS_MOST}")
         self.tables = Publisher(count)
-        self.docket = Docket()
-        self.docket.open(&self.fleet.epochs, &self.fleet.budget, verdict_bytes, count)
+        self.verdicts = VerdictApi()
+        self.verdicts.open(&self.fleet.epochs, &self.fleet.budget, verdict_bytes, count)
         self.threads = []
         self.lock = threading.Lock()
         self.tables.begin(&self.fleet)
@@ -185,7 +185,7 @@ cdef class Engine:
 
     cdef _change(self, delta, health, sockets):
         changed = self.tables.change(delta, health or {}, sockets or {})
-        self.docket.note(changed)
+        self.verdicts.note(changed)
         return self.tables.current.generation
 
     def settle(self, wait_s=PATIENCE_S):
@@ -254,13 +254,13 @@ cdef class Engine:
     def questions(self):
         """Requests that wait for a verdict, oldest first."""
         self._check_open()
-        return self.docket.questions(
+        return self.verdicts.questions(
             &self.fleet.questions, self.tables.registry.vips
         )
 
     def records(self):
         """Exchanges that ended, of vips that log; as of the last `questions`."""
-        return self.docket.records()
+        return self.verdicts.records()
 
     def questions_fileno(self):
         """Descriptor that is readable when there are questions; the engine's own."""
@@ -286,10 +286,10 @@ cdef class Engine:
             vip = self.tables.state.vips.get(question.vip)
             if vip is None or vip.spec.http is None:
                 return
-            block = self.docket.take(verdict, self.tables.state.upstreams)
-            docket_letter(
+            block = self.verdicts.take(verdict, self.tables.state.upstreams)
+            answer_letter(
                 &letter, question, block, ttl_s, vip.spec.http.key, key, tag,
-                self.docket.tags,
+                self.verdicts.tags,
             )
             try:
                 self._post(question.ticket[0], &letter)
@@ -304,7 +304,7 @@ cdef class Engine:
         """
         self._check_open()
         with self.lock:
-            self.docket.tags.forget(tag)
+            self.verdicts.tags.forget(tag)
 
     # ---- Watching.
 

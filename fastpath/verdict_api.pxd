@@ -8,7 +8,7 @@ from fastpath.verdict_block cimport VerdictBlock
 from fastpath.verdict_tags cimport Tags
 
 # What Python has of an engine's requests.
-cdef class Docket:
+cdef class VerdictApi:
     cdef dict blocks             # (verdict, slot, stamp) -> VerdictBlock
     cdef object ended            # deque of the last Records that nobody asked for yet
     cdef dict meant              # slot -> vip and its Http.key, as last seen
@@ -37,7 +37,7 @@ cdef class Docket:
 # A letter that answers `question` with a verdict, to be shared as `key`, parts among
 # `names`, says, and to be withdrawn as `tag`. ValueError if `names` lacks one of them,
 # or if the verdict may not be remembered so.
-cdef docket_letter(
+cdef answer_letter(
     letter_t* letter, question, VerdictBlock block, ttl_s, names, key, str tag,
     Tags tags,
 )

@@ -138,7 +138,7 @@ cdef check_answer(question, ttl_s, key, tag):
         raise ValueError(f"its key does not name {', '.join(unnamed)}, which was read")
 
 
-cdef docket_letter(
+cdef answer_letter(
     letter_t* letter, question, VerdictBlock block, ttl_s, names, key, str tag,
     Tags tags,
 ):
@@ -168,7 +168,7 @@ cdef docket_letter(
     letter.load = answer
 
 
-cdef class Docket:
+cdef class VerdictApi:
     """Questions and records as they come; compiled verdicts, in case of more."""
 
     def __cinit__(self):

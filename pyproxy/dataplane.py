@@ -18,9 +18,9 @@ from fastpath import (
     BackendStats,
     Engine,
     Histogram,
+    HttpStats,
     Stats,
     VipStats,
-    WebStats,
 )
 from fastpath.api.policy import Forward, Http, Question, Record, Reply
 from fastpath.api.spec import Backend as UpstreamBackend
@@ -38,6 +38,7 @@ __all__ = [
     "Forward",
     "Histogram",
     "Http",
+    "HttpStats",
     "Question",
     "Record",
     "Reply",
@@ -46,7 +47,6 @@ __all__ = [
     "UpstreamBackend",
     "UpstreamPool",
     "VipStats",
-    "WebStats",
     "pool_of",
     "upstream_of",
 ]

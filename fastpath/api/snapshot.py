@@ -56,7 +56,7 @@ class WorkerStats(NamedTuple):
     relay_slots: int  # allocated, in use or free
 
 
-class WebStats(NamedTuple):
+class HttpStats(NamedTuple):
     """Counters of a vip that speaks HTTP, or of an upstream."""
 
     codes: dict[tuple[str, int], int]  # by method ("other") and status, if any
@@ -93,8 +93,8 @@ class Stats(NamedTuple):
     vips: dict[VipKey, VipStats]  # those that were asked for
     backends: dict[Key, BackendStats]  # likewise
     workers: tuple[WorkerStats, ...]
-    webs: dict[VipKey, WebStats]  # vips that speak HTTP
-    upstreams: dict[str, WebStats]  # by name
+    http: dict[VipKey, HttpStats]  # vips that speak HTTP
+    upstreams: dict[str, HttpStats]  # by name
     verdicts: VerdictStats
 
 

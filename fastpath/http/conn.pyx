@@ -41,9 +41,9 @@ from fastpath.base.stats cimport (
     DROP_NO_MEMORY,
     DROP_RESET_BY_ADMIN,
     DROP_TLS_HANDSHAKE,
+    http_stats,
     vip_stats,
     vip_stats_t,
-    web_stats,
 )
 from fastpath.base.timer cimport timer_arm, timer_disarm
 from fastpath.http.body cimport pending_drop
@@ -318,7 +318,7 @@ cdef STEP conn_secure(conns_t* w, conn_t* conn) noexcept nogil:
 
     if done == 1:
         if transport_resumed(&conn.down):
-            web_stats(&w.c.stats, conn.vip.slot).resumed += 1
+            http_stats(&w.c.stats, conn.vip.slot).resumed += 1
         return STEP_SECURED
     if done == -EAGAIN:
         return STEP_WAIT

@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset
 from fastpath.base.linux.file cimport close
 from fastpath.base.mailbox cimport LETTER_ANSWER, LETTER_QUESTION, mailbox_push
 from fastpath.base.slab cimport slab_find
-from fastpath.base.stats cimport web_stats
+from fastpath.base.stats cimport http_stats
 from fastpath.http.conn cimport conn_until, head_return
 from fastpath.http.idle cimport upconn_leave
 from fastpath.http.key cimport asked_t
@@ -88,7 +88,7 @@ cdef STEP question_decide(conns_t* w, exchange_t* x) noexcept nogil:
         return STEP_UNKNOWN
     verdict_hold(v)
     x.verdict = v
-    web_stats(&w.c.stats, x.conn.vip.slot).remembered += 1
+    http_stats(&w.c.stats, x.conn.vip.slot).remembered += 1
     return question_obey(w, x)
 
 
@@ -133,9 +133,9 @@ cdef STEP question_ask(conns_t* w, exchange_t* x) noexcept nogil:
     letter.load = q
     if mailbox_push(w.questions, &letter) < 0:
         free(q)
-        web_stats(&w.c.stats, x.conn.vip.slot).unanswered += 1
+        http_stats(&w.c.stats, x.conn.vip.slot).unanswered += 1
         return exchange_say(w, x, 503, b"too many requests wait for a decision")
-    web_stats(&w.c.stats, x.conn.vip.slot).asked += 1
+    http_stats(&w.c.stats, x.conn.vip.slot).asked += 1
     head_return(w, x.head)
     x.head = NULL
     conn_until(w, x.conn, http.park_ms)
@@ -150,7 +150,7 @@ cdef STEP question_ask_on(conns_t* w, exchange_t* x) noexcept nogil:
 
 
 cdef STEP question_expired(conns_t* w, exchange_t* x) noexcept nogil:
-    web_stats(&w.c.stats, x.conn.vip.slot).unanswered += 1
+    http_stats(&w.c.stats, x.conn.vip.slot).unanswered += 1
     x.conn.deadline_ms = 0
     return exchange_say(w, x, 503, b"no decision in time")
 

@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 
 from fastpath.base.linux.clock cimport clock_us
 from fastpath.base.mailbox cimport LETTER_RECORD, letter_t, mailbox_depth, mailbox_push
-from fastpath.base.stats cimport VERB, web_count, web_stats
+from fastpath.base.stats cimport VERB, http_count, http_stats
 from fastpath.http.state cimport (
     RECORDS_MOST,
     RECORD_METHOD,
@@ -60,14 +60,14 @@ cdef void record_send(conns_t* w, exchange_t* x) noexcept nogil:
     if mailbox_depth(w.questions) > RECORDS_MOST or (
         mailbox_push(w.questions, &letter) < 0
     ):
-        web_stats(&w.c.stats, x.conn.vip.slot).unrecorded += 1
+        http_stats(&w.c.stats, x.conn.vip.slot).unrecorded += 1
         return  # freed with the exchange
     x.record = NULL
 
 
 cdef void exchange_count(conns_t* w, exchange_t* x) noexcept nogil:
     record_send(w, x)
-    web_count(
+    http_count(
         &w.c.stats, x.conn.vip.slot, <VERB>x.verb, x.status, clock_us() - x.began_us,
         x.request.bytes, x.response.bytes,
     )

@@ -21,7 +21,7 @@ from fastpath.base.stats cimport (
     VERB_PATCH,
     VERB_POST,
     VERB_PUT,
-    web_stats,
+    http_stats,
 )
 from fastpath.http.body cimport (
     body_begin,
@@ -242,7 +242,7 @@ cdef STEP request_replay(conns_t* w, exchange_t* x) noexcept nogil:
     x.replayed = 1
     x.idle_ended = 1
     x.request_abandoned = 0
-    web_stats(&w.c.stats, x.conn.vip.slot).replayed += 1
+    http_stats(&w.c.stats, x.conn.vip.slot).replayed += 1
     return STEP_FORWARD
 
 

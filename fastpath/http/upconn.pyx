@@ -53,7 +53,7 @@ from fastpath.http.state cimport (
 )
 from fastpath.table.dialler cimport (
     DIAL,
-    DIAL_HOPED,
+    DIAL_LOCAL,
     DIAL_NO_BACKEND,
     DIAL_NO_DESCRIPTORS,
     DIAL_WAIT,
@@ -151,7 +151,7 @@ cdef STEP upconn_dial_address(
     if dialler_connect(&x.dial, &a) < 0:
         upstream_stats(&w.c.stats, v.state.slot).unreached += 1
         return exchange_fail(w, x, failed, w.why)
-    step = upconn_start(w, x, v, &a, DIAL_HOPED if here.loopback else DIAL_WAIT)
+    step = upconn_start(w, x, v, &a, DIAL_LOCAL if here.loopback else DIAL_WAIT)
     if step != STEP_UNREACHED:
         return step
     upconn_failed(w, x)

@@ -26,12 +26,12 @@ cdef struct attempt_t:
 
 cdef enum DIAL:
     DIAL_WAIT             # the poller tells when it stands or has failed
-    DIAL_HOPED            # on the same host: the handshake has probably ended
+    DIAL_LOCAL            # on the same host: the handshake has probably ended
     DIAL_NO_BACKEND       # none is usable that did not fail, or tries are used up
     DIAL_NO_DESCRIPTORS   # or no memory: another backend would not help
 
 # Start to connect to a backend of `pool` that was not tried. Those that fail at once
-# are counted, and the next is tried. Of DIAL_WAIT and DIAL_HOPED the fd and the place
+# are counted, and the next is tried. Of DIAL_WAIT and DIAL_LOCAL the fd and the place
 # in backend.active are the caller's, who arms a timer of pool.connect_ms.
 cdef DIAL dialler_next(
     context_t* c, dial_t* d, const pool_t* pool, attempt_t* a

@@ -191,7 +191,7 @@ cdef DIAL dialler_next(
         add_u32(&backend.active, 1)
         failed = dialler_connect(d, a)
         if failed == 0:
-            return DIAL_HOPED if a.backend.loopback else DIAL_WAIT
+            return DIAL_LOCAL if a.backend.loopback else DIAL_WAIT
         if not dialler_exhausted(-failed):
             dialler_failed(c, d, pool, backend)
         # The last touch: the slot of a backend without relays may be given to another.

@@ -13,7 +13,13 @@ from fastpath.base.half cimport (
     half_t,
 )
 from fastpath.base.linux.file cimport EPOLLIN
-from fastpath.base.poller cimport TAG_DOWN, TAG_UP, tag_generation, tag_index, tag_kind
+from fastpath.base.poller cimport (
+    TAG_RELAY_DOWN,
+    TAG_RELAY_UP,
+    tag_generation,
+    tag_index,
+    tag_kind,
+)
 from fastpath.base.spill cimport SCRATCH_BYTES
 from fastpath.tcp.relay cimport (
     RELAY_FLOWING,
@@ -81,12 +87,12 @@ cdef void batch_send(batch_t* b, relays_t* rs) noexcept nogil:
 cdef bint batch_read(
     batch_t* b, relays_t* rs, uint64_t tag, uint32_t events
 ) noexcept nogil:
-    cdef side_t side = SIDE_DOWN if tag_kind(tag) == TAG_DOWN else SIDE_UP
+    cdef side_t side = SIDE_DOWN if tag_kind(tag) == TAG_RELAY_DOWN else SIDE_UP
     cdef relay_t* r
     cdef end_t* src
     cdef ssize_t n
 
-    if events != EPOLLIN or (side == SIDE_UP and tag_kind(tag) != TAG_UP):
+    if events != EPOLLIN or (side == SIDE_UP and tag_kind(tag) != TAG_RELAY_UP):
         return False
     r = living(rs, tag_index(tag), tag_generation(tag))
     if r == NULL or not copies(r, side):

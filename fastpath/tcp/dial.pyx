@@ -10,9 +10,9 @@ from libc.stdint cimport uint32_t, uint8_t
 
 from fastpath.base.end cimport (
     END_FULL,
-    END_HOPED,
     END_KEPT_ALIVE,
     END_NODELAY,
+    END_NO_FIN,
     END_POLLED,
     END_WRITABLE,
     end_close,
@@ -141,7 +141,7 @@ cdef bint dial_at_once(relays_t* rs, relay_t* r, uint32_t timeout_ms) noexcept n
     cdef end_t* up = &r.end[SIDE_UP]
     cdef MOVE move
 
-    up.writable = END_HOPED
+    up.writable = END_NO_FIN
     move = half_move(&rs.c.mover, h, &r.end[SIDE_DOWN], up)
     if move == MOVE_TARGET_FAILED and h.bytes == 0:
         return False
@@ -162,7 +162,7 @@ cdef bint dial_connected(relays_t* rs, relay_t* r) noexcept nogil:
     r.state = RELAY_FLOWING
     r.active_ms = rs.c.now_ms
     dialler_succeeded(rs.c, &r.dial, r.backend)
-    if r.end[SIDE_UP].writable == END_HOPED:
+    if r.end[SIDE_UP].writable == END_NO_FIN:
         r.end[SIDE_UP].writable = END_WRITABLE
     # The timer stands at the connect deadline; it looks further from there.
     if v != NULL and v.idle_ms < table_pool(rs.c, v.pool).connect_ms:

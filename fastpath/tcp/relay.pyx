@@ -8,8 +8,8 @@ from libc.string cimport memset
 
 from fastpath.base.end cimport (
     END_FULL,
-    END_HOPED,
     END_KEPT_ALIVE,
+    END_NO_FIN,
     END_POLLED,
     END_POLLED_OUT,
     END_WRITABLE,
@@ -38,7 +38,13 @@ from fastpath.base.linux.file cimport (
 )
 from fastpath.base.linux.socket cimport SOL_SOCKET, SO_ERROR, getsockopt, socklen_t
 from fastpath.base.mailbox cimport SLOT_ALL
-from fastpath.base.poller cimport TAG_DOWN, TAG_UP, poller_add, poller_change, tag_make
+from fastpath.base.poller cimport (
+    TAG_RELAY_DOWN,
+    TAG_RELAY_UP,
+    poller_add,
+    poller_change,
+    tag_make,
+)
 from fastpath.base.slab cimport (
     KIND_RELAY,
     run_push,
@@ -140,7 +146,9 @@ cdef bint relay_poll(
 ) noexcept nogil:
     cdef end_t* e = &r.end[side]
     cdef uint64_t tag = tag_make(
-        TAG_DOWN if side == SIDE_DOWN else TAG_UP, r.slot.index, r.slot.generation
+        TAG_RELAY_DOWN if side == SIDE_DOWN else TAG_RELAY_UP,
+        r.slot.index,
+        r.slot.generation,
     )
     cdef int failed
 
@@ -221,7 +229,7 @@ cdef void relay_broken(
     # recv(2) says 0 behind the last byte, now that the error was fetched. It is a FIN
     # only if one came before the reset, which Linux tells by EPIPE.
     if error != EPIPE and target.writable == END_WRITABLE:
-        target.writable = END_HOPED
+        target.writable = END_NO_FIN
     h.last = 0  # close(2) will not send that FIN, but a reset
     r.end[side].readable = 1
     r.end[side].rdhup_seen = 1

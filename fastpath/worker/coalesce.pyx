@@ -42,5 +42,5 @@ cdef void coalesce(
         and w.context.run.first == NULL
         and mailbox_depth(&w.mailbox) == 0
     ):
-        w.context.stats.rests += 1
+        w.context.stats.coalesced += 1
         sleep_ns(COALESCE_NS)

@@ -42,7 +42,7 @@ from fastpath.base.mailbox cimport (
 )
 from fastpath.base.poller cimport (
     TAG_CONN,
-    TAG_DOWN,
+    TAG_RELAY_DOWN,
     TAG_LISTENER,
     TAG_MAILBOX,
     TAG_UPCONN,
@@ -214,7 +214,7 @@ cdef void worker_event(worker_t* w, uint64_t tag, uint32_t events) noexcept nogi
     r = relay_at(&w.relays, tag_index(tag))
     if tag_generation(tag) != r.slot.generation:
         return  # of a relay that this very batch has ended
-    side = SIDE_DOWN if tag_kind(tag) == TAG_DOWN else SIDE_UP
+    side = SIDE_DOWN if tag_kind(tag) == TAG_RELAY_DOWN else SIDE_UP
     if r.state == RELAY_FLOWING:
         relay_event(&w.relays, r, side, events)
     elif r.state != RELAY_FREE:
