@@ -1,7 +1,7 @@
-"""From a whole head to a verdict that is carried out.
+"""From a whole head to its verdict: a remembered one, or Python's answer.
 
 While an exchange is PARKED its parsed head is given back: a thousand clients may wait
-for one answer, and parsing again costs little beside asking Python.
+for one answer, and to parse again costs little compared with asking Python.
 """
 
 from libc.stdint cimport uint32_t
@@ -57,7 +57,7 @@ cdef bint question_pose(conns_t* w, exchange_t* x, asked_t* a) noexcept nogil:
     return True
 
 
-# No table has its vip: nobody can say what is to be done.
+# The vip has left the table: Python would find no policy for the request.
 cdef STEP question_orphaned(conns_t* w, exchange_t* x) noexcept nogil:
     x.conn.keep = 0
     return exchange_say(w, x, 503, b"this listener is going away")
@@ -71,6 +71,8 @@ cdef STEP question_obey(conns_t* w, exchange_t* x) noexcept nogil:
         if v.close:
             x.conn.keep = 0
         return exchange_reply(w, x)
+    # Decided here, once: what is not allowed is an ordinary request, and its Upgrade is
+    # not passed on. HTTP/1.0 has no 101 (RFC 9110 7.8).
     x.upgrade = x.head.upgrade and x.minor == 1 and (
         upgrade_allowed(x.head, input_bytes(x.conn), &v.edits)
     )
@@ -86,6 +88,7 @@ cdef STEP question_decide(conns_t* w, exchange_t* x) noexcept nogil:
     v = memory_find(&w.memory, &a, w.c.now_ms)
     if v == NULL:
         return STEP_UNKNOWN
+    # Held: while the request goes on, the memory may drop it.
     verdict_hold(v)
     x.verdict = v
     http_stats(&w.c.stats, x.conn.vip.slot).remembered += 1
@@ -95,6 +98,8 @@ cdef STEP question_decide(conns_t* w, exchange_t* x) noexcept nogil:
 # ---- Asking Python.
 
 cdef void question_fill(conns_t* w, exchange_t* x, question_t* q) noexcept nogil:
+    # index and generation name the connection, asks the question: a late answer to one
+    # that timed out must not be taken for that to the next.
     q.worker = w.c.worker
     q.index = x.conn.slot.index
     q.generation = x.conn.slot.generation
@@ -114,7 +119,9 @@ cdef STEP question_ask(conns_t* w, exchange_t* x) noexcept nogil:
     cdef question_t* q
     cdef letter_t letter
 
-    # A verdict that it had is void: of another table, or refused by the upstream.
+    # In order: let the old verdict go; write the question; post it; give the head back.
+    # An old verdict names an upstream of another table, or the upstream's status is
+    # what Python is asked about.
     verdict_release(x.verdict)
     x.verdict = NULL
     if http == NULL:
@@ -131,6 +138,8 @@ cdef STEP question_ask(conns_t* w, exchange_t* x) noexcept nogil:
     letter.kind = LETTER_QUESTION
     letter.fd = -1
     letter.load = q
+    # A full mailbox says that Python is behind by thousands: a reply now is better than
+    # one more that waits.
     if mailbox_push(w.questions, &letter) < 0:
         free(q)
         http_stats(&w.c.stats, x.conn.vip.slot).unanswered += 1
@@ -143,6 +152,8 @@ cdef STEP question_ask(conns_t* w, exchange_t* x) noexcept nogil:
 
 
 cdef STEP question_ask_on(conns_t* w, exchange_t* x) noexcept nogil:
+    # The refusal's body is not read: the connection cannot be used again. Only once for
+    # a request, or one that is always refused would go round for ever.
     upconn_leave(w, x, False)
     x.asked_on = 1
     x.request_abandoned = 0
@@ -157,12 +168,15 @@ cdef STEP question_expired(conns_t* w, exchange_t* x) noexcept nogil:
 
 # ---- The answer.
 
-# What it means to the exchange that waited. The verdict is the exchange's, or released.
+# Take the answer for the exchange that waited: its verdict is the exchange's then, or
+# released.
 cdef STEP question_settle(conns_t* w, exchange_t* x, const answer_t* a) noexcept nogil:
     cdef asked_t asked
 
+    # In order: is it still good; parse the head again, for the key and the way up;
+    # remember it, if it may be shared; obey.
     if a.stale or not epochs_allow(w.epochs, a.moment, a.tag):
-        # Decided under what was withdrawn meanwhile.
+        # Python withdrew verdicts between the question and now: ask again.
         verdict_release(a.verdict)
         return STEP_UNKNOWN
     if not request_parsed(w, x):
@@ -187,7 +201,7 @@ cdef conn_t* question_answered(
     cdef conn_t* conn = <conn_t*>slab_find(&w.conns, a.index, a.generation)
 
     if conn == NULL or conn.state != CONN_PARKED or conn.asks != a.asks:
-        verdict_release(a.verdict)  # the client did not wait so long
+        verdict_release(a.verdict)  # the client has gone, or got a 503 by now
         conn = NULL
     else:
         conn.deadline_ms = 0
