@@ -218,7 +218,8 @@ cdef class Engine:
     def drain(self, backend=None, *, wait_s=PATIENCE_S):
         """No new relays for a backend; without one: stop listening, on all vips.
 
-        Live relays go on. A later apply or update listens again. Waits as apply does.
+        Live relays go on. A later `apply` listens again, on all vips and listeners of
+        its table; a later `update` on those that its delta names. Waits as `apply` does.
         """
         if backend is not None:
             self.set_health(backend, "draining")

@@ -133,7 +133,7 @@ cdef STEP upconn_start(
     return upconn_go_on(w, u, v)
 
 
-# Dial where the verdict says, once, and nowhere else: to Python it is that pod or none.
+# Dial the address that the verdict names, once, and no other.
 cdef STEP upconn_dial_address(
     conns_t* w, exchange_t* x, const upstream_t* v, uint16_t failed
 ) noexcept nogil:
