@@ -219,7 +219,7 @@ cdef class Engine:
         """No new relays for a backend; without one: stop listening, on all vips.
 
         Live relays go on. A later `apply` listens again, on all vips and listeners of
-        its table; a later `update` on those that its delta names. Waits as `apply` does.
+        its table; `update` does so on those that its delta names. Waits as apply does.
         """
         if backend is not None:
             self.set_health(backend, "draining")

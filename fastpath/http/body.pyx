@@ -98,6 +98,7 @@ cdef int pending_flush(mover_t* m, pending_t* p, transport_t* t) noexcept nogil:
 cdef void pending_drop(mover_t* m, pending_t* p) noexcept nogil:
     cdef spill_t* s
 
+    # Bytes of one exchange must never reach the connection of another.
     while p.first != NULL:
         s = p.first
         p.first = s.next
@@ -295,7 +296,7 @@ cdef STEP body_hold(
         at = kept.bytes + kept.first + kept.used
         room = SCRATCH_BYTES - kept.first - kept.used
         if room == 0:
-            return STEP_ON
+            return STEP_ON  # full, and the body goes on
         if not source.end.readable:
             return STEP_WAIT
         n = transport_read(source, at, room)

@@ -172,6 +172,7 @@ cdef void input_drop(conns_t* w, conn_t* conn) noexcept nogil:
 
 
 cdef void input_take(conns_t* w, conn_t* conn, uint32_t size) noexcept nogil:
+    # Moved by its offset, not in memory: head_read makes room when it needs it.
     conn.input.first += size
     conn.input.used -= size
     if conn.input.used == 0:
@@ -201,6 +202,8 @@ cdef void head_return(conns_t* w, head_t* h) noexcept nogil:
 cdef exchange_t* exchange_new(conns_t* w, conn_t* conn) noexcept nogil:
     cdef exchange_t* x = <exchange_t*>slab_take(&w.exchanges)
 
+    # The clock starts with the last byte of the head: how long a client took to send it
+    # says nothing about us or the upstream.
     if x != NULL:
         x.conn = conn
         x.began_us = clock_us()

@@ -118,6 +118,7 @@ cdef void conn_timer(conns_t* w, conn_t* conn) noexcept nogil:
     # The timer was armed for an earlier deadline, see conn_until.
     if conn.deadline_ms > w.c.now_ms:
         timer_arm(&w.c.wheel, &conn.timer, conn.deadline_ms)
+    # Python was too late: a reply says so. In other states there is no request.
     elif conn.state == CONN_PARKED:
         exchange_run(w, conn, question_expired(w, conn.exchange))
     elif conn.state == CONN_HEAD or conn.state == CONN_HANDSHAKE:

@@ -25,6 +25,7 @@ from fastpath.http1.framing cimport BODY_CHUNKED, header_t
 
 # ---- Cookies.
 
+# Less blanks at both ends, RFC 6265 5.2.
 cdef part_t trimmed(part_t p) noexcept nogil:
     while p.size > 0 and is_blank(p.at[0]):
         p.at += 1

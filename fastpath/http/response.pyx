@@ -102,14 +102,14 @@ cdef bint response_hold(
         u.input = spill_of(&w.c.mover, bytes, size)
         if u.input == NULL:
             return False
-    u.scanned = size
+    u.scanned = size  # the parser need not look for the end of the head there again
     return True
 
 
 # Whether the client's connection stays after this response.
 cdef bint response_keeps(const exchange_t* x, const head_t* h) noexcept nogil:
     if not x.conn.keep or h.body == BODY_TO_EOF:
-        return False
+        return False  # a body without a length ends with the connection, for us as well
     if not x.request.done and (x.request_abandoned or not h.keep_alive):
         return False  # the rest of the request will be read by no upstream
     # HTTP/1.0 knows no chunks: without them the stream ends where the body does.
@@ -152,6 +152,7 @@ cdef STEP response_head(
     x.conn.keep = response_keeps(x, h)
     x.response.unchunk = h.body == BODY_CHUNKED and x.minor == 0
     x.status = h.status
+    # For the next exchange; what happens meanwhile may still clear it.
     x.up.keep = h.keep_alive and h.body != BODY_TO_EOF
     out_begin(w, &o)
     response_compose(w, x, &o, bytes)
@@ -345,6 +346,7 @@ cdef STEP response_move(conns_t* w, exchange_t* x) noexcept nogil:
         if flushed < 0:
             return STEP_CLIENT_FAILED
         return STEP_DONE if flushed == 1 else STEP_WAIT
+    # A fault in the upstream's framing is the upstream's failure: the client is reset.
     step = body_move(
         m, &x.response, &x.up.link, &x.conn.down, &x.conn.to_down, &surplus
     )

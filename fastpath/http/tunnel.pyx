@@ -94,6 +94,7 @@ cdef STEP tunnel_begin(conns_t* w, exchange_t* x) noexcept nogil:
             &w.c.mover, &x.to_up, &x.up.link, input_bytes(conn), rest
         )
     input_drop(w, conn)
+    # With TLS nothing is spliced, and urgent data is no part of the TLS stream.
     if failed < 0 or (tunnel_is_plain(x) and not tunnel_watch(w, x)):
         return STEP_UPSTREAM_FAILED
     tunnel_until(w, x)
@@ -111,7 +112,7 @@ cdef STEP tunnel_half(
     cdef MOVE move
 
     if flushed == 0:
-        return STEP_WAIT
+        return STEP_WAIT  # in order: the half must not overtake what waits
     move = MOVE_TARGET_FAILED
     if flushed > 0:
         move = half_move(&w.c.mover, h, &source.end, &target.end)
@@ -123,6 +124,7 @@ cdef STEP tunnel_half(
         return STEP_DONE
     if move == MOVE_NO_MEMORY:
         return STEP_NO_MEMORY
+    # On the way up the source is the client, on the way down the target is.
     if up == (move == MOVE_SOURCE_FAILED):
         return STEP_CLIENT_FAILED
     return STEP_UPSTREAM_FAILED

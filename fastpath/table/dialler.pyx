@@ -91,6 +91,8 @@ cdef void dialler_succeeded(
     # Modulo 2**32: right for dials of up to 71 minutes, and connect_ms allows far less.
     cdef uint32_t took_us = <uint32_t>clock_us() - d.began_us
 
+    # The counters are this worker's own; the state is shared, and written only if the
+    # backend had failed before.
     stats.connects += 1
     stats.connect_us += took_us
     stats.connects_in[histogram_bucket(took_us)] += 1
@@ -109,7 +111,7 @@ cdef void dialler_say(
     cdef char ip[64]
     cdef char text[128]
 
-    text[0] = 0
+    text[0] = 0  # without an errno `what` says it all: "i/o timeout"
     if error != 0:
         error_text(error, text, sizeof(text))
     if b.addr.family == AF_INET or b.addr.family == AF_INET6:
@@ -129,6 +131,7 @@ cdef backend_t* dialler_backend(
 ) noexcept nogil:
     cdef uint32_t i
 
+    # From the first to the last: once a dial, and little beside its system calls.
     for i in range(pool.count):
         if pool.backends[i].state == backend:
             return &pool.backends[i]
@@ -171,7 +174,7 @@ cdef int dialler_connect(dial_t* d, attempt_t* a) noexcept nogil:
         if connect(a.fd, <sockaddr*>&name, size) != -1 or errno == EINPROGRESS:
             return 0
         what = b"connect: "
-    error = errno
+    error = errno  # before close(2), which may set another one
     if a.fd != -1:
         close(a.fd)
         a.fd = -1
@@ -193,7 +196,7 @@ cdef DIAL dialler_next(
         if a.backend == NULL:
             return DIAL_NO_BACKEND
         if d.tries > 0:
-            a.retries[0] += 1
+            a.retries[0] += 1  # also what failed later, by an event or a timer
         backend = a.backend.state
         add_u32(&backend.active, 1)
         failed = dialler_connect(d, a)
