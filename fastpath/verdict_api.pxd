@@ -7,10 +7,10 @@ from fastpath.table.registry cimport Numbers
 from fastpath.verdict_block cimport VerdictBlock
 from fastpath.verdict_tags cimport Tags
 
-# What Python has of an engine's requests.
+# What Python keeps about an engine's requests.
 cdef class VerdictApi:
     cdef dict blocks             # (verdict, slot, stamp) -> VerdictBlock
-    cdef object ended            # deque of the last Records that nobody asked for yet
+    cdef object ended            # deque of the last Records, until they are asked for
     cdef dict meant              # slot -> vip and its Http.key, as last seen
     cdef Tags tags               # and what was withdrawn
 

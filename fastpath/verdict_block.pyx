@@ -1,4 +1,4 @@
-"""Compiles a Forward or Reply into one block that nobody changes any more."""
+"""Compiles a Forward or Reply into one block, which never changes."""
 
 from http import HTTPStatus
 

@@ -20,7 +20,7 @@ MAX_TOKEN_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """Whom a client trusts and what it shows. No CA and no pin: trusts anybody."""
+    """What a client trusts and shows. No CA and no pin: it trusts any certificate."""
 
     ca: str | None = None
     pins: frozenset[str] = field(default_factory=frozenset)  # hex SHA-256 of the DER

@@ -16,7 +16,7 @@ cdef enum:
 cdef enum:
     END_DRY = 0
     END_READABLE = 1        # may have bytes or a FIN for us
-    END_SPLICED = 2         # and splice(2) has seen them: it is believed when dry
+    END_SPLICED = 2         # and splice(2) has moved some: its EAGAIN counts
 
 # Bits of end_t.flags.
 cdef enum END_FLAG:

@@ -343,7 +343,7 @@ cdef STEP conn_secure(conns_t* w, conn_t* conn) noexcept nogil:
         # close(2) sends RST instead of FIN while bytes are unread, and the client would
         # lose the reply: read what OpenSSL left in the socket.
         recv(conn.down.end.fd, w.c.mover.scratch, SCRATCH_BYTES, 0)
-    # A client that left amid the handshake, as port scanners do, is no TLS error.
+    # A client that left during the handshake, as port scanners do, is no TLS error.
     return STEP_CLIENT_FAILED if conn.down.eof else STEP_TLS_FAILED
 
 
@@ -371,8 +371,8 @@ cdef STEP conn_linger(conns_t* w, conn_t* conn) noexcept nogil:
     return STEP_CLOSED
 
 
-# A peer that stalls amid a body is dropped after `stall_ms`. An upstream may take as
-# long as it likes for its response, and for the body of it: watches are idle for hours.
+# A peer that stalls mid-body is dropped after `stall_ms`. An upstream may take as long
+# as it likes for its response, and for the body of it: watches are idle for hours.
 cdef void conn_stall(conns_t* w, conn_t* conn) noexcept nogil:
     cdef http_t* http = http_of(w, conn)
     cdef exchange_t* x = conn.exchange

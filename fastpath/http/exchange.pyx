@@ -186,7 +186,7 @@ cdef STEP exchange_done(conns_t* w, exchange_t* x) noexcept nogil:
     if x.up != NULL and x.up.keep and not x.request_abandoned and not x.upgrade:
         upconn_keep(w, x)
     if not whole:
-        conn.keep = 0  # the next request would begin amid this one's body
+        conn.keep = 0  # the next request would begin inside this one's body
     request_forget(w, x)
     exchange_free(w, x, False)
     if conn.keep and not conn.vip_drains:

@@ -30,7 +30,7 @@ cdef struct asked_t:
     const addr_t*  client
     SSL*           ssl       # with the client; NULL = plain
 
-# Secrets of one worker: nobody outside can aim at a set of a memory, or at a digest.
+# Secrets of one worker, so that no client can aim at a set of a memory, or at a digest.
 cdef struct secret_t:
     uint64_t  hash
     uint64_t  digest[2]
@@ -54,6 +54,6 @@ cdef uint64_t key_hash(
 ) noexcept nogil
 
 # The path up to and with its `n`-th segment and the slash behind that: "/api/" of
-# "/api/v1/pods" and 1; all of it, if it has no such slash. Of a path that somebody may
-# read in another way (escapes, empty segments, ones that begin with a dot) all of it.
+# "/api/v1/pods" and 1; all of it, if it has no such slash, or if an upstream may read
+# it in another way (escapes, empty segments, ones that begin with a dot).
 cdef span_t path_up_to(const char* bytes, span_t path, uint8_t n) noexcept nogil

@@ -63,7 +63,7 @@ cdef STEP question_orphaned(conns_t* w, exchange_t* x) noexcept nogil:
     return exchange_say(w, x, 503, b"this listener is going away")
 
 
-# Carry out x.verdict.
+# Do what x.verdict says.
 cdef STEP question_obey(conns_t* w, exchange_t* x) noexcept nogil:
     cdef verdict_t* v = x.verdict
 

@@ -120,7 +120,7 @@ cdef void put_forwarded_for(
     cdef char text[64]
     cdef uint32_t i
 
-    # Several lines become one list: who reads only the first must not be fooled.
+    # Several lines become one list: a backend that reads only the first gets it all.
     out_put(o, b"X-Forwarded-For: ", 17)
     for i in range(h.count):
         if fold and h.headers[i].known == H_X_FORWARDED_FOR:

@@ -1,4 +1,4 @@
-# Who may come in by TCP: the limits of a vip, and the address that they are held to.
+# Admission by TCP: the limits of a vip, and the client's address that they apply to.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from fastpath.base.addr cimport addr_t
 from fastpath.tcp.relay cimport relay_t, relays_t, side_t

@@ -70,7 +70,7 @@ cdef int socket_named(int fd, char* scratch, addr_t* client) noexcept nogil:
     return 0
 
 
-# Whether what the peer says about its client is believed.
+# Whether the vip trusts the peer to name its client in a PROXY header.
 cdef bint vip_trusts(const vip_t* v, const addr_t* peer) noexcept nogil:
     cdef uint32_t i
 

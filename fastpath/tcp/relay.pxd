@@ -75,7 +75,7 @@ cdef void relay_free(relays_t* rs, relay_t* r) noexcept nogil
 # The one way out for a relay: close both ends, count the reason, free the slot.
 cdef void relay_drop(relays_t* rs, relay_t* r, DROP reason) noexcept nogil
 
-# Watch one end for `events`, edge-triggered, and always for its FIN and urgent marks.
+# Watch one end for `events`, edge-triggered, and always for its FIN and urgent data.
 # Return False if that failed and the relay is no more.
 cdef bint relay_poll(
     relays_t* rs, relay_t* r, side_t side, uint32_t events

@@ -125,7 +125,7 @@ cdef int on_verify(int fine, X509_STORE_CTX* x) noexcept nogil:
         return 1
     error = X509_STORE_CTX_get_error(x)
     if error == X509_V_ERR_HOSTNAME_MISMATCH or error == X509_V_ERR_IP_ADDRESS_MISMATCH:
-        # OpenSSL keeps none that it refuses. Whom it is for, transport_why will say.
+        # OpenSSL drops what it refuses: keep it, for transport_why to say its names.
         ssl = <SSL*>X509_STORE_CTX_get_ex_data(x, SSL_get_ex_data_X509_STORE_CTX_idx())
         certificate = X509_STORE_CTX_get0_cert(x)
         X509_free(tls_refused(ssl))
@@ -325,7 +325,8 @@ cdef SSL_CTX* upconn_new(object spec, int number) except NULL:
     except BaseException:
         SSL_CTX_free(c)
         raise
-    # Sessions are with the clients, in tickets; a context of whom we know binds them.
+    # Sessions are with the clients, in tickets. With client authentication OpenSSL
+    # requires a session-id context.
     SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF)
     SSL_CTX_set_session_id_context(c, b"fastpath", 8)
     return c

@@ -1,9 +1,9 @@
 """One connected endpoint. Knows a descriptor and, where there is TLS, OpenSSL's state.
 
 OpenSSL reads and writes the socket itself. What a call found (dry, full, ended,
-broken) goes into the flags, where who moves bytes looks; why it broke is kept for who
-writes a log line. A FIN that no close_notify announced is an end, but not a clean one:
-somebody on the way may have cut the stream.
+broken) goes into the flags, for the code that moves bytes; the reason of a failure is
+kept for the log line. A FIN without a close_notify is an end, but not a clean one: an
+attacker on the way may have cut the stream.
 """
 
 from libc.errno cimport EBADMSG, ENOMEM, EPIPE, EPROTO

@@ -1,4 +1,4 @@
-"""Accepting: how many at once, by whom they are served, and what happens when
+"""Accepting: how many at once, which worker serves them, and what happens when
 descriptors run out. The only place where one worker gives work to another."""
 
 from libc.errno cimport EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM

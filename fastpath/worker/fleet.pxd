@@ -32,7 +32,7 @@ cdef struct fleet_t:
     void*       table                   # atomic; table_t*, Python writes
     listen_change_t changes             # head of the list; itself no change
     mailbox_t   notices
-    mailbox_t   questions               # of requests whose verdict nobody remembers
+    mailbox_t   questions               # of requests without a remembered verdict
     epochs_t    epochs                  # of verdicts in force, Python writes
     budget_t    budget                  # of memories of verdicts
 

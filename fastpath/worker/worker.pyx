@@ -310,7 +310,7 @@ cdef void worker_turn(worker_t* w) noexcept nogil:
 cdef void worker_loop(worker_t* w) noexcept nogil:
     cdef sigset_t all_signals
 
-    # Signals are for Python's main thread; SIGPIPE of splice(2) is for nobody.
+    # Signals are for Python's main thread; SIGPIPE of splice(2) must do nothing.
     sigfillset(&all_signals)
     pthread_sigmask(SIG_BLOCK, &all_signals, NULL)
     prctl(PR_SET_TIMERSLACK, 1)  # else COALESCE_NS is 50 us longer

@@ -151,7 +151,7 @@ def decode(content: bytes, now_s: float) -> dict[Key, Remembered]:
 
 def _remembered(server: _Server, now_s: float) -> Remembered:
     known_s = server.known.timestamp()
-    # From the future: the clock was set, and nobody can tell how old it is.
+    # From the future: the clock was set, and its age cannot be told.
     fresh = 0 <= now_s - known_s <= FRESH_S
     return Remembered(
         server.state, min(server.since.timestamp(), now_s), known_s, not fresh
@@ -171,7 +171,7 @@ def obstacles(path: str) -> list[str]:
 
 
 def _read(path: str) -> bytes:
-    # Not blocking: opening a named pipe would wait for whoever writes to it.
+    # Not blocking: opening a named pipe would wait for a writer.
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)

@@ -13,7 +13,7 @@ from pyproxy.http.policy import Credential, Key, Need, Settings, Verdict, decide
 
 logger = logging.getLogger(__name__)
 
-# While one credential is waited for; who changes faster gets what there was.
+# While one credential is waited for; after so many the last one is used.
 MOST_CHANGES = 3
 
 # context, whether the last one was rejected -> the one to use now
@@ -21,7 +21,7 @@ Obtain = Callable[[str, bool], Awaitable[Credential]]
 
 
 class Core(Protocol):
-    """Who asks."""
+    """The part of the engine that takes verdicts."""
 
     def answer(
         self, question: Question, answer: Forward | Reply, *, ttl_s: float, key: Key

@@ -46,8 +46,8 @@ PARTS: Key = (
     AUTHORIZATION,
     IMPERSONATE,
 )
-# Nobody upgrades to it on purpose: curl offers it, and a backend that took it up could
-# be spoken to past everything that reads requests. Source: kubernetes issue 72112.
+# No client needs it: curl offers it by itself, and once a backend accepts, requests
+# pass without any policy. Source: kubernetes issue 72112.
 REFUSED_UPGRADES = ("h2c",)
 
 
@@ -122,7 +122,7 @@ def decide(
 
 
 def _route(question: Question, settings: Settings) -> Route:
-    """Find whose a request is, by no more of its path than that takes."""
+    """Find the route of a request, by no more of its path than that takes."""
     if settings.router.is_shallow:
         route = settings.router.route(question.path_to(1))
         # A filter reads the whole path; the name of a context is its second segment.

@@ -150,7 +150,7 @@ class Elector:
         try:
             held = await self._renew_ours() or await self._take()
         except KubeError as error:
-            # Somebody else was quicker: no failure, and the next look shows who.
+            # Another candidate was quicker: no failure, and the next look shows which.
             if not error.is_conflict and not error.is_taken:
                 self._note_failure(str(error))
             return False

@@ -1,7 +1,7 @@
 """Who we are to an apiserver: a header, a certificate, and whom to trust; kept fresh.
 
 Credentials change under a running proxy: tokens are rotated on disk, plugins are asked
-again, certificates are renewed. Whoever uses them looks at `generation`, or is called.
+again, certificates are renewed. Users look at `generation`, or are called.
 """
 
 import itertools
@@ -194,7 +194,7 @@ class Credentials:
         return self._source.identity.pair if self._pair is None else self._pair.value
 
     def authority(self) -> bytes | None:
-        """Return in PEM whom to trust; None = whom the system trusts, b"" = nobody."""
+        """Return in PEM what to trust; None = the system's authorities, b"" = none."""
         return None if self._authority is None else self._authority.value
 
     def rejected(self, generation: int | None = None) -> bool:

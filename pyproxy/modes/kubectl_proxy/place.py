@@ -38,7 +38,7 @@ class UnixPlace:
         return (f"unix:{fitting[0]}", 0)
 
     def clear(self) -> None:
-        """Remove a socket that nobody listens on any more; leave all else alone."""
+        """Remove a socket on which no process listens; leave all else alone."""
         with contextlib.suppress(OSError):
             if not stat.S_ISSOCK(os.lstat(self.path).st_mode):
                 return
