@@ -246,7 +246,7 @@ cdef STEP response_to(
     if h.status == 101:
         if x.upgrade:
             return response_upgraded(w, x, bytes, size)
-        snprintf(w.why, sizeof(w.why), b"upgrade that nobody asked for")
+        snprintf(w.why, sizeof(w.why), b"101 without a request to upgrade")
         return STEP_UPSTREAM_FAILED
     if h.status < 200:
         return response_informational(w, x, bytes, size)

@@ -76,9 +76,9 @@ class Check(Config, frozen=True, kw_only=True):
             self._refuse_tls_settings()
         elif not self.insecure and not self.pins and self.ca is None:
             raise ValueError(
-                "an https check must know whom to trust: give a CA file (ca,"
-                " --check-ca), a certificate fingerprint (pins, --check-pin), or say"
-                " that anybody will do (insecure: true, --check-insecure)"
+                "an https check needs something to trust: give a CA file (ca,"
+                " --check-ca), a certificate fingerprint (pins, --check-pin), or"
+                " accept any certificate (insecure: true, --check-insecure)"
             )
         elif self.insecure and (self.pins or self.ca is not None):
             raise ValueError("insecure contradicts ca and pins: choose one")

@@ -1,4 +1,4 @@
-"""Who we are to an apiserver: a header, a certificate, and whom to trust; kept fresh.
+"""Who we are to an apiserver: a header, a certificate, and what to trust; kept fresh.
 
 Credentials change under a running proxy: tokens are rotated on disk, plugins are asked
 again, certificates are renewed. Users look at `generation`, or are called.
@@ -144,7 +144,7 @@ class TokenFile:
 
 
 class Credentials:
-    """What to show and whom to trust, now."""
+    """What to show and what to trust, now."""
 
     def __init__(
         self,

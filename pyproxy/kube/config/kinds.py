@@ -106,7 +106,7 @@ def _pair(user: User) -> Kept[Pair] | None:
 
 
 def _authority(cluster: Cluster) -> Kept[bytes] | None:
-    """Read whom to trust; again when it changes, if it is a file."""
+    """Read what to trust; again when it changes, if it is a file."""
     file, data = cluster.certificate_authority, cluster.certificate_authority_data
     if not file and not data:
         return None
