@@ -14,7 +14,7 @@ A vip with `http=Http(...)` speaks HTTP. For a request whose verdict is not reme
 it, and those like it, to the `Upstream` of that name: Python decides, the core
 forwards.
 
-It knows sockets, pipes, TLS, HTTP framing, addresses and tables, and nothing of
+The core knows sockets, pipes, TLS, HTTP framing, addresses and tables, and nothing of
 asyncio, Kubernetes or configuration files. One OS thread per worker, which never takes
 the GIL.
 """

@@ -50,7 +50,7 @@ cdef class Engine:
     `verdict_bytes` is how much all of them together may remember of verdicts.
 
     Raises:
-        ValueError: more than 64 workers, or fewer than one; odd `verdict_bytes`.
+        ValueError: more than 64 workers, or fewer than one; bad `verdict_bytes`.
         OSError: no descriptors for the workers.
     """
 
@@ -301,7 +301,8 @@ cdef class Engine:
     def forget(self, tag=None):
         """Withdraw remembered verdicts: those with `tag`, or, if None, all.
 
-        So are answers under way, and to questions read before: those come again.
+        Answers under way, and to questions that were read before, are void as well:
+        these questions come again.
         """
         self._check_open()
         with self.lock:

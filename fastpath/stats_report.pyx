@@ -263,7 +263,7 @@ cdef report_notices(mailbox_t* m, Registry registry):
     cdef letter_t letter
 
     notices = []
-    # Asleep before it is emptied: what comes later makes it readable again.
+    # Asleep first, then emptied: a later letter makes it readable again.
     mailbox_clear(m)
     mailbox_sleep(m)
     while mailbox_pop(m, &letter):

@@ -30,7 +30,7 @@ MAX_TTL_S = 1e9
 TAG_MOST = 256        # characters
 MEMORY_MOST = 1 << 40  # bytes
 VERDICTS_MOST = 4096
-SHELVED_MOST = 16384  # bytes of a reply that is worth to be kept compiled
+SHELVED_MOST = 16384  # bytes; a larger reply is compiled each time
 
 
 cdef str text_of(const char* bytes, span_t s):
@@ -154,7 +154,7 @@ cdef answer_letter(
         raise MemoryError
     answer.stale = not tags.is_current(moment, tag)
     answer.tag = tags.slot(tag)
-    answer.moment = tags.now  # after slot(), which may make it void to have been before
+    answer.moment = tags.now  # after slot(), which may withdraw
     answer.ttl_ms = <uint64_t>(min(ttl_s, MAX_TTL_S) * 1000)
     answer.index = index
     answer.generation = generation
@@ -169,7 +169,7 @@ cdef answer_letter(
 
 
 cdef class VerdictApi:
-    """Questions and records as they come; compiled verdicts, in case of more."""
+    """Questions and records as they come; compiled verdicts, for equal answers."""
 
     def __cinit__(self):
         self.blocks = {}
@@ -196,7 +196,7 @@ cdef class VerdictApi:
         cdef letter_t letter
 
         questions = []
-        # Asleep before it is emptied: what comes later makes it readable again.
+        # Asleep first, then emptied: a later letter makes it readable again.
         mailbox_clear(m)
         mailbox_sleep(m)
         while mailbox_pop(m, &letter):

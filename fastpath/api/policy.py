@@ -216,7 +216,7 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Answer the request without asking anybody."""
+    """Answer the request without an upstream."""
 
     status: int
     body: bytes = b""

@@ -45,7 +45,7 @@ def _check_name(name: str) -> None:
         return
     labels = name.removesuffix(".").split(".")
     named = len(name) <= MAX_NAME and all(map(LABEL.fullmatch, labels))
-    # A number last is a mistyped address to everybody (WHATWG URL, 3.5).
+    # With a number last it is a mistyped address (WHATWG URL, 3.5).
     named = named and not labels[-1].isdigit()
     check(named, f"server name {name!r} is neither a DNS name nor an IP address")
 

@@ -50,7 +50,7 @@ cdef bint half_keep(mover_t* m, half_t* h, size_t first, size_t size) noexcept n
     return True
 
 
-# Nagle can hold back a second write only: the first one is spared the call.
+# Nagle holds back a second write only: set TCP_NODELAY then, not for the first.
 cdef inline void half_hurry(const half_t* h, end_t* dst) noexcept nogil:
     cdef int on = 1
 
@@ -180,7 +180,7 @@ cdef int copy_some(mover_t* m, half_t* h, end_t* src, end_t* dst) noexcept nogil
     return STEP_ON if given == MOVE_WAIT else given
 
 
-# splice(2) said 0 or -EAGAIN. Ask recv(2) whether that is true.
+# splice(2) returned 0 or -EAGAIN: check by recv(2) whether that is true.
 cdef int confirm_splice(
     mover_t* m, half_t* h, end_t* src, ssize_t said
 ) noexcept nogil:

@@ -1,5 +1,5 @@
-"""What headers mean for the message as a whole. Whatever two readers could understand
-in two ways is refused: requests are smuggled in what one of them overlooks."""
+"""What headers mean for the message as a whole. What two readers could understand in
+two ways is refused: requests are smuggled in what one of the readers overlooks."""
 
 from libc.stdint cimport INT64_MAX
 from libc.string cimport memchr, memset

@@ -1,5 +1,5 @@
-"""Reads of a turn first, then its writes: a kernel that does one thing at a time finds
-its code in the cache. Relays of requests and responses live on that.
+"""The reads of a turn first, then its writes, so that the kernel's code for each stays
+in the CPU's cache. Relays of small requests and responses gain most by that.
 """
 
 from libc.errno cimport EAGAIN, EINTR
@@ -103,7 +103,7 @@ cdef bint batch_read(
     if n == -EAGAIN:
         return True
     if n == 0 or n == -EINTR:
-        return False  # a FIN, among other things: the ordinary way
+        return False  # a FIN or more: not for a batch
     if n > 0:
         batch_keep(b, r, side, n)
     if n < 0 or n > BATCH_SMALL or batch_full(b):

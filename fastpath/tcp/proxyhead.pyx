@@ -131,7 +131,7 @@ cdef bint extensions_good(
         if size - at < length:
             return False
         if p[0] == TLV_CRC32C:
-            # Twice is no more certain, and would cost as often.
+            # A second checksum makes nothing more certain, and costs as much again.
             if summed or length != CRC_BYTES:
                 return False
             summed = True

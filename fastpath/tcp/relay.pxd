@@ -4,7 +4,7 @@
 #            |                ^  |    ^
 #            +----------------+  +----+  next backend, as long as no byte has moved
 #
-# NAMING: a peer that the vip trusts owes the PROXY header that names its client.
+# NAMING: a peer that the vip trusts must send the PROXY header that names its client.
 #
 # `relay_drop` is the one way out: it closes both sockets, counts the reason and
 # frees the slot.

@@ -38,7 +38,7 @@ cdef struct fleet_t:
 
 cdef struct worker_t:
     fleet_t*     fleet           # borrowed
-    int          reserve         # owned fd, given up to refuse a client politely
+    int          reserve         # owned fd; closed to have one to refuse a client with
     bint         stopping
     bint         starved         # no memory for the newest table
     # What Python may not free: the table in use, and one that is about to be.
@@ -49,7 +49,7 @@ cdef struct worker_t:
     post_t*      posts           # atomic; newest first; Python adds, we take all
     post_t*      unread          # owned; taken, the oldest first
     uint64_t     swept           # table_t.swept as of the last sweep
-    bint         streaming       # HTTP moves so much that it pays to rest
+    bint         streaming       # HTTP moves so much that coalescing pays
     uint64_t     streamed_ms     # when that was judged, and what had been moved by then
     uint64_t     streamed
     uint64_t     resume_ms       # when paused listeners are looked at; 0 = none is
