@@ -41,8 +41,8 @@ class Sockets:
     def take(cls, environment: MutableMapping[str, str]) -> Self:
         """Take what was passed, and the variables that say so, from our children, too.
 
-        To be called before anything else is opened: what was passed is told from the
-        rest by its number alone.
+        To be called before anything else is opened: only its number tells a passed
+        descriptor from others.
         """
         said = {name: environment.pop(name, "") for name in VARIABLES}
         if not said["LISTEN_FDS"]:

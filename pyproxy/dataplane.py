@@ -1,4 +1,4 @@
-"""The one door to the forwarding core: our model in, its table and its news out.
+"""The one door to the forwarding core: our model in, its notices and counters out.
 
 Nothing above imports `fastpath`; nothing below knows what a health check is.
 """
@@ -242,7 +242,7 @@ class Dataplane:
         return self._engine.stats()
 
     def watch(self, on_notice: OnNotice, on_question: OnQuestion | None = None) -> None:
-        """Call back in the running loop for what the workers saw happen, and ask."""
+        """Call back in the running loop for notices and questions of workers."""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._engine.fileno(), self._pass_on, on_notice)
         self._watched.append(self._engine.fileno())
@@ -262,7 +262,7 @@ class Dataplane:
     ) -> None:
         """Let a request go on. An answer for a closed client is ignored.
 
-        A verdict whose key lacks a part that was read is a bug of its policy: it holds
+        A key that lacks a part that was read is a bug of the policy: the verdict counts
         for this request, and is not remembered.
         """
         try:

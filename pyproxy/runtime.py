@@ -199,7 +199,7 @@ class Runtime(Generic[C]):
 
     def _on_stop_signal(self, number: signal.Signals) -> None:
         if self._hurry.is_set():
-            os._exit(128 + number)  # not even the orderly end came to an end
+            os._exit(128 + number)  # the orderly end hangs, too
         if self._stopping.is_set():
             self.exit_code = 128 + number
             self._hurry.set()

@@ -151,7 +151,7 @@ class Listener(Config, frozen=True, kw_only=True):
     address: str
     pool: str | None = None  # may be left out when there is one pool
     limits: Limits = Limits()
-    # Peers in these networks begin with a PROXY header, and are the clients it names.
+    # Connections from these networks begin with a PROXY header, which names the client.
     proxy_protocol_from: Annotated[tuple[str, ...], Meta(max_length=256)] = ()
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """From a plan to the core, and from the probes to the core: what `sync` means here.
 
-Probe what is new, apply one table, tell the core which are ready; then every change
-of a state is told at once, and a backend that died has its relays reset.
+Probe what is new, apply one table, tell the core which are ready; then each change of
+a state goes to the core at once, and relays of a backend that died are reset.
 """
 
 import asyncio

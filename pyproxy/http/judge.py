@@ -82,7 +82,7 @@ class Judge:
         return decide(question, self._settings, known)
 
     async def _answer_later(self, question: Question, need: Need) -> None:
-        # Decided once more: what was read to see the need is no part of that.
+        # Decide again: what was read to find the need must not be in the key.
         question = question.again()
         try:
             verdict = await self._decide_later(question, need)
@@ -100,7 +100,7 @@ class Judge:
             credential = await self._obtain(need.context, rejected)
             if changes == self._changes:
                 break
-            rejected = False  # things are other than when we asked
+            rejected = False  # settings or credentials have changed since
         self._known.pop(need.context, None)
         if credential.ttl_s > 0:
             ends_at = asyncio.get_running_loop().time() + credential.ttl_s

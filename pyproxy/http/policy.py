@@ -214,7 +214,7 @@ def _static(question: Question, strip: int, settings: Settings) -> Verdict:
         key += (":host",)
         if not settings.filter.accepts_host(question.host):
             return Verdict(replies.FORBIDDEN, key, REMEMBER_S)
-    # Encoded variants of a file (x.gz beside x) are no part of the deal.
+    # Encoded variants of a file (x.gz beside x) are not served.
     remove = ("Accept-Encoding", "Authorization", "Cookie")
     forward = Forward(STATIC, strip=strip, remove=remove)
     return Verdict(forward, key, REMEMBER_S)

@@ -1,7 +1,7 @@
 """Events for people to read: few of them, and never at the cost of the caller.
 
-`Recorder.event` only puts a note into a bounded queue; `run` delivers. What there is
-too much of, or what cannot be delivered, is dropped and counted.
+`Recorder.event` only puts a note into a bounded queue; `run` delivers. Notes that do
+not fit, or cannot be delivered, are dropped and counted.
 """
 
 import asyncio

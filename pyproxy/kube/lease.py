@@ -1,11 +1,11 @@
 """One of several processes leads: client-go's leader election over a Lease.
 
-Restates tools/leaderelection: the holder of the Lease renews it every `retry_s`;
-another process takes it over when it has not seen it change for as long as it is good.
-*Seen* is the point: what a record says of the time comes from its writer's clock, so
-only our own clock counts, from the moment when we saw the record change.
+Restates tools/leaderelection: the holder renews the Lease every `retry_s`; another
+process takes the Lease over when it has not seen it change for `lease_s`. Times in the
+record come from its writer's clock, so only our own clock counts, from the moment when
+we saw the record change.
 
-A leader that cannot renew for `renew_deadline_s` stops leading, before anybody else may
+A leader that cannot renew for `renew_deadline_s` stops leading, before another may
 begin: `renew_deadline_s` < `lease_s`. `is_leader` turns false by the clock alone, also
 in a process that was stopped and does not know it yet.
 """

@@ -266,7 +266,7 @@ def _route(access: Access) -> _Route:
 def _drop(response: aiohttp.ClientResponse) -> None:
     """Give its connection back, or end one that has more to say at once.
 
-    A TLS farewell would wait for the peer's, 30 s where a watch is busy or paused.
+    A close_notify would wait for the peer's, 30 s where a watch is busy or paused.
     """
     connection = response.connection  # None = it came to its end
     if connection is not None and connection.transport is not None:

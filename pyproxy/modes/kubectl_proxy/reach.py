@@ -23,7 +23,7 @@ class Reach:
         self._lost: dict[Key, float] = {}  # and when it last failed
 
     def on_notice(self, kind: str, backend: Key) -> None:
-        """Take note, and say what is news."""
+        """Take note, and log what is new."""
         where = {"address": format_address(*backend)}
         if kind == "recovered":
             if self._lost.pop(backend, None) is not None:

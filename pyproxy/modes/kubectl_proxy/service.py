@@ -179,7 +179,7 @@ class Parts:
             http=Http(
                 key=PARTS,
                 park_timeout_s=PARK_S,
-                stall_timeout_s=0.0,  # `logs -f | less` may rest as long as it likes
+                stall_timeout_s=0.0,  # `logs -f | less` may pause for hours
                 gateway_status=GATEWAY_STATUS,
                 log=self.config.access_log,
             ),
