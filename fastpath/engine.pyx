@@ -65,7 +65,7 @@ cdef class Engine:
         self, workers=None, *, pipe_bytes=1048576, bint splice=True,
         verdict_bytes=67108864,
     ):
-        # First: __dealloc__ closes it, and zero is somebody's standard input.
+        # First: __dealloc__ closes it, and descriptor 0 is standard input.
         self.fleet.notices.wake_fd = -1
         self.fleet.questions.wake_fd = -1
         count = workers if workers is not None else len(os.sched_getaffinity(0))

@@ -131,7 +131,7 @@ class Pool(Config, frozen=True, kw_only=True):
     servers: tuple[Server, ...]
     balance: Balance = "least"
     ring_key: RingKey = "source"
-    on_all_down: OnAllDown = "try"  # a wrong opinion must not cut everybody
+    on_all_down: OnAllDown = "try"  # wrong probes must not cut off all clients
     check: Check
 
     def __post_init__(self) -> None:

@@ -63,7 +63,7 @@ class Elector:
         on_leader: Callable[[str], None] = lambda identity: None,
         dice: random.Random | None = None,
     ) -> None:
-        """`on_leader` is told whenever somebody else leads than before; "" = nobody."""
+        """`on_leader` is told the name of each new leader; "" = there is none."""
         self._client, self._key, self.identity = client, key, identity
         self._clock = client.wire.clock
         self._terms = terms
@@ -77,12 +77,12 @@ class Elector:
 
     @property
     def is_leader(self) -> bool:
-        """Whether nobody else can lead at this moment."""
+        """Whether no other process can lead at this moment."""
         return self._clock.monotonic() < self._leads_until
 
     @property
     def leader(self) -> str:
-        """Who held the Lease when it was last seen; "" = nobody."""
+        """The holder of the Lease when it was last seen; "" = none."""
         return self._seen.spec.holder_identity if self._seen is not None else ""
 
     async def run(self, lead: Lead) -> None:

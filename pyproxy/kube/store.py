@@ -113,7 +113,7 @@ class Store(Generic[T]):
         return Replacement(self)
 
     def mark_synced(self) -> None:
-        """Tell everybody once that a whole list is there."""
+        """Tell all handlers once that a whole list is there."""
         if self._synced.is_set():
             return
         self._synced.set()

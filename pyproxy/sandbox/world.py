@@ -245,7 +245,7 @@ def _row(server: Server, role: str) -> Row:
 
 
 def _free_or_any(address: str) -> str:
-    """Return `address`, or one with port 0 when somebody listens there already."""
+    """Return `address`, or one with port 0 when it is in use already."""
     host, port = parse_address(address)
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

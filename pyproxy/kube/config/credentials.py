@@ -83,7 +83,7 @@ class Fixed:
 
 
 class TokenFile:
-    """A token that somebody else rotates: read again every minute, less a leeway.
+    """A token that another process rotates: read again every minute, less a leeway.
 
     Its content wins over the token that stands beside it in the kubeconfig, which only
     helps until the file can be read. Once read, the last good content stays.

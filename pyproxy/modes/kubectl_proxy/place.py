@@ -52,7 +52,7 @@ class UnixPlace:
         self._ours = self._look()
 
     def remove(self) -> None:
-        """Remove it, unless somebody has put something else there."""
+        """Remove it, unless something else is there now."""
         if self._ours is not None and self._look() == self._ours:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
