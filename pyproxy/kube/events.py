@@ -47,7 +47,7 @@ class Recorder:
     """Takes notes at once, and writes Events when it can."""
 
     def __init__(self, client: Client, component: str, host: str = "") -> None:
-        """`component` and `host` say who reports."""
+        """`component` and `host` name the reporter."""
         self._client = client
         self._clock = client.wire.clock
         self._component, self._host = component, host

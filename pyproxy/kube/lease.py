@@ -172,7 +172,7 @@ class Elector:
         return True
 
     async def _take(self) -> bool:
-        """Look who holds the Lease, and take it if it is free or ours."""
+        """Read the Lease, and take it if it is free or ours."""
         began_at = self._clock.monotonic()
         try:
             self._see(await self._client.get(LEASES, self._key))
