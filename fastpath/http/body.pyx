@@ -109,7 +109,7 @@ cdef void pending_drop(mover_t* m, pending_t* p) noexcept nogil:
 # ---- Bodies.
 
 cdef void body_begin(body_t* b, const head_t* h, bint is_request) noexcept nogil:
-    memset(b, 0, sizeof(body_t))
+    memset(b, 0, sizeof(body_t))  # also the state of the chunks
     b.kind = h.body
     b.is_request = is_request
     b.left = h.length
@@ -121,7 +121,7 @@ cdef ssize_t body_take(body_t* b, const char* bytes, size_t size) noexcept nogil
     cdef ssize_t n
 
     if b.done:
-        return 0
+        return 0  # what comes now belongs to the next message
     if b.kind == BODY_SIZED:
         n = size if size < b.left else b.left
         b.left -= n
@@ -203,6 +203,7 @@ cdef ssize_t read_some(mover_t* m, transport_t* t) noexcept nogil:
             t.end.readable = 1
             t.failed = <int>n
         break
+    # Both: `coalesce` tells streams from small messages by the difference.
     m.stats.copied += got
     m.stats.streamed += got
     return got if got > 0 else -EAGAIN
@@ -221,6 +222,7 @@ cdef inline STEP target_failed(const body_t* b) noexcept nogil:
 cdef STEP send_failed(const body_t* b, ssize_t said) noexcept nogil:
     if said == -1:
         return STEP_FAULT
+    # Errnos come less one. Of those only ENOMEM is ours and not the target's.
     return STEP_NO_MEMORY if said == -ENOMEM - 1 else target_failed(b)
 
 
@@ -304,7 +306,7 @@ cdef STEP body_hold(
             return STEP_WAIT
         if n <= 0:
             return source_failed(b)
-        kept.used += n
+        kept.used += n  # kept whether or not the target takes them
         m.stats.copied += n
         m.stats.streamed += n
         n = body_send(m, b, p, target, at, n)

@@ -97,6 +97,7 @@ cdef void upconn_event(
     if events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
         u.link.end.rdhup_seen = 1
     if u.state == UPCONN_IDLE:
+        # For its next use: the event will not come again.
         if events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
             u.link.end.writable = END_WRITABLE
         idle_event(w, u)

@@ -59,6 +59,8 @@ cdef void put_cookie(out_t* o, part_t value, part_t prefix) noexcept nogil:
     cdef bint said = False
     cdef part_t name
 
+    # In order: the pair of name and value; each attribute, of which only Path changes;
+    # a Path, if there was none.
     put_part(o, part_of(value.at, p))
     while p < end:
         next_ = find_any(p + 1, end, b";", b";", b";")

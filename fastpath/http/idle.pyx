@@ -92,7 +92,7 @@ cdef upconn_t* idle_take(
         return NULL
     u = w.idle_sets[v.state.slot].newest
     while u != NULL:
-        next = u.older
+        next = u.older  # before u is closed
         if idle_suits(u, verdict):
             if u.stamp == v.stamp and (unchecked or transport_idle_ok(&u.link)):
                 idle_unlink(w, u)

@@ -107,6 +107,7 @@ cdef void question_fill(conns_t* w, exchange_t* x, question_t* q) noexcept nogil
     q.vip = x.conn.vip.slot
     q.refused = x.refused
     q.client = x.conn.client
+    # The bytes, not the parsed head: Python parses again, at its own time.
     q.size = x.head_size
     memcpy(q.head, input_bytes(x.conn), x.head_size)
     if q.certificate_size > 0:
@@ -147,7 +148,7 @@ cdef STEP question_ask(conns_t* w, exchange_t* x) noexcept nogil:
     http_stats(&w.c.stats, x.conn.vip.slot).asked += 1
     head_return(w, x.head)
     x.head = NULL
-    conn_until(w, x.conn, http.park_ms)
+    conn_until(w, x.conn, http.park_ms)  # then question_expired
     return STEP_PARKED
 
 

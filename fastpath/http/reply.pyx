@@ -11,6 +11,7 @@ from fastpath.table.table cimport http_t
 
 
 cdef void out_begin(conns_t* w, out_t* o) noexcept nogil:
+    # One buffer is enough for a worker: a head is written and sent within one call.
     o.bytes = w.out
     o.room = OUT_BYTES
     o.size = 0
@@ -45,6 +46,7 @@ cdef STEP exchange_say(
 ) noexcept nogil:
     cdef out_t o
 
+    # reply_begin first: it decides whether the connection stays, which the head tells.
     reply_begin(w, x, status, strlen(text) + 1)
     out_begin(w, &o)
     compose_text(&o, status, text, x.minor, x.conn.keep, x.is_head)

@@ -117,6 +117,7 @@ cdef STEP request_read(conns_t* w, conn_t* conn) noexcept nogil:
     # In order: parse what is here; begin the exchange if that is a whole head, or
     # refuse it; otherwise remember how far it was looked at, and read more.
     if conn.input != NULL and conn.input.used > conn.scanned:
+        # Lent for a try: a client that sends byte by byte must not keep one.
         h = head_lend(w)
         if h == NULL:
             return STEP_NO_MEMORY
@@ -297,7 +298,7 @@ cdef STEP request_move(conns_t* w, exchange_t* x) noexcept nogil:
     if surplus != NULL:
         x.conn.input = surplus  # the next request, pipelined
     if step == STEP_DONE:
-        return STEP_WAIT  # for the response
+        return STEP_WAIT  # for the response, which ends the exchange
     if step == STEP_UPSTREAM_FAILED:
         # As above: it may have answered before it closed.
         x.request_abandoned = 1

@@ -190,11 +190,12 @@ cdef STEP response_informational(
     # Bounded, or an upstream could keep a client for ever without a response.
     x.informed += 1
     if w.answer.status == 100:
-        x.expects = 0
+        x.expects = 0  # the client sends the body from now on
     if x.informed > INFORMATIONAL_MOST:
         snprintf(w.why, sizeof(w.why), b"too many 1xx informational responses")
         return STEP_UPSTREAM_FAILED
     if x.minor > 0:
+        # Says nothing about the connection: that is for the final head.
         out_begin(w, &o)
         compose_response(&o, &w.answer, bytes, x.minor, True, False)
         if o.full or not out_send(w, x, &o):
@@ -273,6 +274,7 @@ cdef STEP response_begin(conns_t* w, exchange_t* x) noexcept nogil:
     # In order: read, unless bytes are left behind a 1xx; parse; keep a part of a head
     # and read again; or do what the status says, and go on behind a 1xx.
     while not x.answering:
+        # size > 0 behind a 1xx: the next head may be here already.
         if size == 0:
             if not u.link.end.readable:
                 return STEP_WAIT
@@ -337,6 +339,7 @@ cdef STEP response_move(conns_t* w, exchange_t* x) noexcept nogil:
             return STEP_WAIT
         step = response_begin(w, x)
         if step == STEP_UPSTREAM_FAILED and not x.answering:
+            # The client has seen nothing: it gets a reply instead of a reset.
             upconn_leave(w, x, True)
             return exchange_fail(w, x, 502, w.why)
         if step != STEP_ON:

@@ -124,6 +124,7 @@ cdef STEP upconn_start(
         dialler_say(w.why, a.backend, b"epoll: ", EMFILE)
         return STEP_UNREACHED
     u.link.end.flags |= END_POLLED | END_POLLED_OUT
+    # Also for an address of the verdict's own: the setting is that of the pool.
     timer_arm(&w.c.wheel, &u.timer, w.c.now_ms + table_pool(w.c, v.pool).connect_ms)
     # On the same host the handshake has ended when connect(2) returns EINPROGRESS,
     # unless the accept queue is full: getpeername(2) tells, and saves a turn.
@@ -195,6 +196,7 @@ cdef STEP upconn_dial(
 cdef void upconn_failed(conns_t* w, exchange_t* x) noexcept nogil:
     cdef const upstream_t* v = table_upstream(w.c, x.up.upstream.slot)
 
+    # The caller's pool may be another one by now: look at the table in use.
     if x.up.addressed:
         # An address has no counters of its own: there are thousands of them.
         upstream_stats(&w.c.stats, x.up.upstream.slot).unreached += 1
@@ -321,6 +323,7 @@ cdef STEP upconn_reach(conns_t* w, exchange_t* x) noexcept nogil:
     cdef STEP step
 
     if v == NULL:
+        # The verdict is of a table before this one. Nothing was sent: ask Python again.
         upconn_leave(w, x, False)
         return STEP_UNKNOWN
     if x.up == NULL:
@@ -340,5 +343,6 @@ cdef STEP upconn_reach(conns_t* w, exchange_t* x) noexcept nogil:
         step = upconn_go_on(w, x.up, v)
         if step != STEP_UNREACHED:
             return step
+    # This backend is counted as failed; dial another, if tries are left.
     upconn_failed(w, x)
     return upconn_dial(w, x, v, failed)

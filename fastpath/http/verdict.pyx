@@ -124,6 +124,7 @@ cdef inline uint64_t entry_bytes(uint32_t size) noexcept nogil:
     return sizeof(remembered_t) + key_bytes(size) + OVERHEAD
 
 
+# Whether an entry has neither expired nor been withdrawn.
 cdef inline bint entry_counts(
     const memory_t* m, const remembered_t* r, uint64_t now_ms
 ) noexcept nogil:

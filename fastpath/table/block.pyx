@@ -24,25 +24,10 @@ from fastpath.ring.rounds cimport rounds_new
 from fastpath.table.listener cimport listen_options
 from fastpath.table.registry cimport pool_state_t, upstream_state_t, vip_state_t
 from fastpath.table.table cimport (
-    BALANCE_LEAST,
-    BALANCE_RANDOM,
-    BALANCE_RING,
-    BALANCE_ROUND_ROBIN,
-    BALANCE_TWO_CHOICES,
-    PART_BODY,
-    PART_CERTIFICATE,
-    PART_HEADER,
-    PART_HOST,
-    PART_METHOD,
-    PART_PATH,
-    PART_QUERY,
-    PART_SEGMENT,
-    PART_SOURCE,
-    PART_UPGRADE,
-    TIERS,
-    http_t,
-    part_t,
-    tier_t,
+    BALANCE_LEAST, BALANCE_RANDOM, BALANCE_RING, BALANCE_ROUND_ROBIN,
+    BALANCE_TWO_CHOICES, PART_BODY, PART_CERTIFICATE, PART_HEADER, PART_HOST,
+    PART_METHOD, PART_PATH, PART_QUERY, PART_SEGMENT, PART_SOURCE, PART_UPGRADE, TIERS,
+    http_t, part_t, tier_t,
 )
 from fastpath.tls.context cimport ClientContext, ServerContext
 
@@ -146,6 +131,7 @@ cdef class PoolBlock(Block):
         else:
             address_of(&b.addr, spec.host, spec.port)
             b.loopback = addr_is_loopback(&b.addr)
+        # Last: `named` counts slots that are taken, for __dealloc__.
         b.state = self.registry.backend(
             self.registry.take_backend((spec.host, spec.port))
         )
@@ -158,6 +144,7 @@ cdef _check_twice(const pool_t* pool, list ordered):
     cdef uint32_t i
     seen = set()
 
+    # By the bytes that the kernel will see: Backend.key compares text only.
     for i in range(pool.count):
         b = &pool.backends[i]
         seen.add((<const char*>&b.addr)[:sizeof(addr_t)] if b.path == NULL else b.path)
@@ -229,6 +216,7 @@ cdef _fill_tiers(pool_t* pool, list numbers):
 cdef _fill_weights(pool_t* pool, tier_t* tier):
     cdef uint32_t i
 
+    # Running sums: pick_weighted finds a backend by bisection.
     tier.upto = <uint32_t*>allocate(tier.count, sizeof(uint32_t))
     for i in range(tier.count):
         tier.weight += pool.backends[tier.first + i].weight
@@ -237,6 +225,7 @@ cdef _fill_weights(pool_t* pool, tier_t* tier):
 
 cdef _fill_rounds(pool_t* pool, tier_t* tier):
     cdef uint32_t i
+    # Written down once: a worker takes the next place by one atomic addition.
     weights = [pool.backends[tier.first + i].weight for i in range(tier.count)]
 
     tier.rounds = rounds_new(weights, &tier.rounds_size)
@@ -290,7 +279,7 @@ cdef class VipBlock(Block):
         self.slot = registry.take_vip(spec.key, bool(by_source))
         v.state = <vip_state_t*>registry.vips.state(self.slot)
         v.pool = pool
-        v.protocol = IPPROTO_TCP
+        v.protocol = IPPROTO_TCP  # the only one yet
         if not bound[0].startswith(_UNIX):
             # As bound, not as asked for: port 0 became a real one.
             address_of(&v.addr, bound[0], bound[1])
@@ -299,7 +288,7 @@ cdef class VipBlock(Block):
             self._fill_trusted(spec.proxy_protocol_from)
         if spec.http is not None:
             self._fill_http(spec.http)
-        if tls is not None:
+        if tls is not None:  # with HTTP only, as Vip has checked
             v.http.tls = (<ServerContext>tls).contexts
 
     cdef vip_t* vip(self):
@@ -313,7 +302,7 @@ cdef class VipBlock(Block):
         if v.state != NULL:
             self.registry.vips.drop(self.slot)
         free(v.trusted)
-        free(v.http)
+        free(v.http)  # its TLS contexts are those of `kept`
         free(v)
 
     cdef _fill_limits(self, spec):
@@ -332,7 +321,7 @@ cdef class VipBlock(Block):
 
         v.trusted = <network_t*>allocate(len(networks), sizeof(network_t))
         for text in networks:
-            network = &v.trusted[v.trusted_count]
+            network = &v.trusted[v.trusted_count]  # counted once it is read
             host, network.bits = split_network(text)
             address_of(&network.addr, host, 0)
             v.trusted_count += 1

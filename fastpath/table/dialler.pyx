@@ -178,6 +178,7 @@ cdef int dialler_connect(dial_t* d, attempt_t* a) noexcept nogil:
     if a.fd != -1:
         close(a.fd)
         a.fd = -1
+    # A relay has no text to send: it passes NULL.
     if a.why != NULL:
         dialler_say(a.why, a.backend, what, error)
     return -error

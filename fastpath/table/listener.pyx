@@ -102,6 +102,8 @@ cdef int listener_open(
 
     if fd == -1:
         return -errno
+    # In order: IP_TRANSPARENT, without which bind(2) refuses a foreign address; bind;
+    # options; listen.
     if transparent and set_transparent(fd, at.family) == -1:
         failed = -errno
     else:
@@ -218,6 +220,8 @@ def share_listeners(vip, fds, int count):
         if not 1 <= len(fds) <= count:  # of one more the clients would never be served
             raise OSError(EINVAL, f"{len(fds)} sockets for {count} workers")
         for i in range(count):
+            # Checked before it is changed: options and O_NONBLOCK belong to the socket,
+            # which another process may have, too.
             shared.append(fcntl.fcntl(fds[i % len(fds)], fcntl.F_DUPFD_CLOEXEC, 0))
             bound = _name_of(shared[i], vip)
             os.set_blocking(shared[i], False)

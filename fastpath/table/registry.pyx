@@ -113,6 +113,7 @@ cdef class Numbers:
 
     cdef void drop(self, uint32_t slot):
         """One block less names the key of `slot`."""
+        # Retired, not freed: relays may live on, and the key may come back with them.
         self.users[slot] -= 1
         if self.users[slot] == 0:
             self.dropped += 1
@@ -148,6 +149,7 @@ cdef class Numbers:
                     del self.retired[key]
                     self._retire(slot)
                     continue
+                # After a MemoryError in between, _find_lost finds the slot.
                 freed.append(slot)
                 del self.retired[key]
                 del self.slots[key]

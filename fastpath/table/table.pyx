@@ -79,6 +79,7 @@ cdef class Array:
             number = slot // PAGE
             page = fresh.get(number)
             if page is None:
+                # Slots are given in order: at most one page is missing, as a rule.
                 while number >= len(pages):
                     pages.append(None)
                 page = Page(pages[number])
@@ -123,6 +124,7 @@ cdef uint32_t table_find(
 cdef void index_put(index_t* x, const entry_t* e) noexcept nogil:
     cdef uint32_t at = e.hash & x.mask
 
+    # There is room: Index.__cinit__ has made it.
     while x.entries[at].slot != 0:
         at = (at + 1) & x.mask
     x.entries[at] = e[0]
