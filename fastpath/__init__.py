@@ -14,7 +14,7 @@ A vip with `http=Http(...)` speaks HTTP. For a request whose verdict is not reme
 it, and those like it, to the `Upstream` of that name: Python decides, the core
 forwards.
 
-It knows sockets, pipes, TLS, HTTP framing, addresses and tables, and nothing of
+The core knows sockets, pipes, TLS, HTTP framing, addresses and tables, and nothing of
 asyncio, Kubernetes or configuration files. One OS thread per worker, which never takes
 the GIL.
 """
@@ -31,11 +31,11 @@ from fastpath.api.policy import (
 from fastpath.api.snapshot import (
     BackendStats,
     Histogram,
+    HttpStats,
     Notice,
     Stats,
     VerdictStats,
     VipStats,
-    WebStats,
     WorkerStats,
 )
 from fastpath.api.spec import Backend, Delta, Listener, Pool, Upstream, Vip
@@ -54,6 +54,7 @@ __all__ = [
     "Forward",
     "Histogram",
     "Http",
+    "HttpStats",
     "Listener",
     "Notice",
     "Pool",
@@ -68,6 +69,5 @@ __all__ = [
     "VerdictStats",
     "Vip",
     "VipStats",
-    "WebStats",
     "WorkerStats",
 ]

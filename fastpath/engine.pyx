@@ -27,7 +27,7 @@ from fastpath.base.mailbox cimport (
 from fastpath.http.question cimport letter_burn
 from fastpath.publisher cimport Publisher
 from fastpath.stats_report cimport report, report_notices
-from fastpath.verdict_api cimport Docket, docket_letter
+from fastpath.verdict_api cimport VerdictApi, answer_letter
 from fastpath.worker.fleet cimport WORKERS_MOST, fleet_t
 from fastpath.worker.post cimport worker_post
 from fastpath.worker.worker cimport Worker, worker_free, worker_new
@@ -61,7 +61,7 @@ cdef class Engine:
 
     cdef fleet_t fleet
     cdef Publisher tables
-    cdef Docket docket
+    cdef VerdictApi verdicts
     cdef list threads
     cdef object lock
     cdef bint closed
@@ -70,7 +70,7 @@ cdef class Engine:
         self, workers=None, *, pipe_bytes=1048576, bint splice=True,
         verdict_bytes=67108864, parked_most=PARKED_MOST, parked_bytes=PARKED_BYTES,
     ):
-        # First: __dealloc__ closes it, and zero is somebody's standard input.
+        # First: __dealloc__ closes it, and descriptor 0 is standard input.
         self.fleet.notices.wake_fd = -1
         self.fleet.questions.wake_fd = -1
         count = workers if workers is not None else len(os.sched_getaffinity(0))
@@ -194,7 +194,7 @@ cdef class Engine:
 
     cdef _change(self, delta, health, sockets):
         changed = self.tables.change(delta, health or {}, sockets or {})
-        self.docket.note(changed)
+        self.verdicts.note(changed)
         return self.tables.current.generation
 
     def settle(self, wait_s=PATIENCE_S):
@@ -227,7 +227,8 @@ cdef class Engine:
     def drain(self, backend=None, *, wait_s=PATIENCE_S):
         """No new relays for a backend; without one: stop listening, on all vips.
 
-        Live relays go on. A later apply or update listens again. Waits as apply does.
+        Live relays go on. A later `apply` listens again, on all vips and listeners of
+        its table; `update` does so on those that its delta names. Waits as apply does.
         """
         if backend is not None:
             self.set_health(backend, "draining")
@@ -263,7 +264,7 @@ cdef class Engine:
     def questions(self):
         """Requests that wait for a verdict, oldest first."""
         self._check_open()
-        return self.docket.questions(
+        return self.verdicts.questions(
             &self.fleet.questions, self.tables.registry.vips
         )
 
@@ -277,7 +278,7 @@ cdef class Engine:
 
     def records(self):
         """Exchanges that ended, of vips that log; as of the last `questions`."""
-        return self.docket.records()
+        return self.verdicts.records()
 
     def questions_fileno(self):
         """Descriptor that is readable when there are questions; the engine's own."""
@@ -311,7 +312,7 @@ cdef class Engine:
             block = self.docket.take(question, verdict, self.tables.state.upstreams)
             docket_letter(
                 &letter, question, block, ttl_s, vip.spec.http.key, key, tag,
-                self.docket.tags,
+                self.verdicts.tags,
             )
             try:
                 self._post(question.ticket[0], &letter)
@@ -322,11 +323,12 @@ cdef class Engine:
     def forget(self, tag=None):
         """Withdraw remembered verdicts: those with `tag`, or, if None, all.
 
-        So are answers under way, and to questions read before: those come again.
+        Answers under way, and to questions that were read before, are void as well:
+        these questions come again.
         """
         self._check_open()
         with self.lock:
-            self.docket.tags.forget(tag)
+            self.verdicts.tags.forget(tag)
 
     # ---- Watching.
 

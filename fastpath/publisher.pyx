@@ -48,7 +48,7 @@ cdef dict _by_slot(dict changes, dict old):
 
 
 cdef list _check_health(Registry registry, health):
-    """Slots and what to say of them: before anything is done that had to be undone."""
+    """Slots and their health, looked up before anything that had to be undone."""
     return [(registry.named(key), HEALTHS[how]) for key, how in health.items()]
 
 

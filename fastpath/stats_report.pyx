@@ -21,13 +21,13 @@ from fastpath.base.stats cimport (
     HUNDREDS,
     VERBS,
     backend_stats_t,
+    http_stats_t,
     shelf_look,
     stats_forget_backend,
     stats_forget_upstream,
     stats_forget_vip,
     stats_t,
     vip_stats_t,
-    web_stats_t,
 )
 from fastpath.http.verdict cimport memory_t
 from fastpath.table.registry cimport Registry, backend_state_t
@@ -36,11 +36,11 @@ from fastpath.worker.fleet cimport fleet_t, worker_t
 from fastpath.api.snapshot import (
     BackendStats,
     Histogram,
+    HttpStats,
     Notice,
     Stats,
     VerdictStats,
     VipStats,
-    WebStats,
     WorkerStats,
 )
 from fastpath.base.stats import DROP_NAMES, VERB_NAMES, histogram_bounds_us
@@ -136,7 +136,7 @@ cdef report_worker(const worker_t* w):
     )
 
 
-cdef report_codes(web_stats_t* one, dict codes):
+cdef report_codes(http_stats_t* one, dict codes):
     cdef const uint64_t* some
     cdef int verb, hundred, k
 
@@ -153,16 +153,16 @@ cdef report_codes(web_stats_t* one, dict codes):
 
 cdef report_web(fleet_t* fleet, uint32_t slot, bint upstream):
     cdef const stats_t* stats
-    cdef web_stats_t total
-    cdef web_stats_t* one
+    cdef http_stats_t total
+    cdef http_stats_t* one
     cdef int i, k
 
     memset(&total, 0, sizeof(total))
     codes = {}
     for i in range(fleet.count):
         stats = &fleet.workers[i].context.stats
-        one = <web_stats_t*>shelf_look(
-            &stats.upstreams if upstream else &stats.webs, slot
+        one = <http_stats_t*>shelf_look(
+            &stats.upstreams if upstream else &stats.http, slot
         )
         if one == NULL:
             continue
@@ -180,7 +180,7 @@ cdef report_web(fleet_t* fleet, uint32_t slot, bint upstream):
         for k in range(HISTOGRAM_BUCKETS):
             total.took_in[k] += one.took_in[k]
         report_codes(one, codes)
-    return WebStats(
+    return HttpStats(
         codes=codes,
         took=Histogram(
             histogram_bounds_us(),
@@ -233,7 +233,7 @@ cdef report(
             for key, slot in [(key, registry.named(key)) for key in backends]
         },
         workers=workers,
-        webs={
+        http={
             key: report_web(fleet, block.slot, False)
             for key, block in vips.items() if block.spec.http is not None
         },
@@ -263,7 +263,7 @@ cdef report_notices(mailbox_t* m, Registry registry):
     cdef letter_t letter
 
     notices = []
-    # Asleep before it is emptied: what comes later makes it readable again.
+    # Asleep first, then emptied: a later letter makes it readable again.
     mailbox_clear(m)
     mailbox_sleep(m)
     while mailbox_pop(m, &letter):

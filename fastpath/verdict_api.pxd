@@ -7,8 +7,8 @@ from fastpath.table.registry cimport Numbers
 from fastpath.verdict_block cimport VerdictBlock
 from fastpath.verdict_tags cimport Tags
 
-# What Python has of an engine's requests.
-cdef class Docket:
+# What Python keeps about an engine's requests.
+cdef class VerdictApi:
     cdef dict blocks             # (verdict, slot, stamp) -> VerdictBlock
     cdef dict waiting            # (worker, index) -> the Question of that client
     cdef list gone               # Questions withdrawn that nobody asked for yet
@@ -46,7 +46,7 @@ cdef class Docket:
 # A letter that answers `question` with a verdict, to be shared as `key`, parts among
 # `names`, says, and to be withdrawn as `tag`. ValueError if `names` lacks one of them,
 # or if the verdict may not be remembered so.
-cdef docket_letter(
+cdef answer_letter(
     letter_t* letter, question, VerdictBlock block, ttl_s, names, key, str tag,
     Tags tags,
 )

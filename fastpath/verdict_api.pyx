@@ -31,7 +31,7 @@ MAX_TTL_S = 1e9
 TAG_MOST = 256        # characters
 MEMORY_MOST = 1 << 40  # bytes
 VERDICTS_MOST = 4096
-SHELVED_MOST = 16384  # bytes of a reply that is worth to be kept compiled
+SHELVED_MOST = 16384  # bytes; a larger reply is compiled each time
 
 
 cdef str text_of(const char* bytes, span_t s):
@@ -139,7 +139,7 @@ cdef check_answer(question, ttl_s, key, tag):
         raise ValueError(f"its key does not name {', '.join(unnamed)}, which was read")
 
 
-cdef docket_letter(
+cdef answer_letter(
     letter_t* letter, question, VerdictBlock block, ttl_s, names, key, str tag,
     Tags tags,
 ):
@@ -155,7 +155,7 @@ cdef docket_letter(
         raise MemoryError
     answer.stale = not tags.is_current(moment, tag)
     answer.tag = tags.slot(tag)
-    answer.moment = tags.now  # after slot(), which may make it void to have been before
+    answer.moment = tags.now  # after slot(), which may withdraw
     answer.ttl_ms = <uint64_t>(min(ttl_s, MAX_TTL_S) * 1000)
     answer.index = index
     answer.generation = generation
@@ -170,8 +170,8 @@ cdef docket_letter(
     letter.load = answer
 
 
-cdef class Docket:
-    """Questions and records as they come; compiled verdicts, in case of more."""
+cdef class VerdictApi:
+    """Questions and records as they come; compiled verdicts, for equal answers."""
 
     def __cinit__(self):
         self.blocks = {}

@@ -3,7 +3,7 @@ from fastpath.http.location cimport filter_t
 from fastpath.http.verdict cimport verdict_t
 from fastpath.http1.compose cimport headers_t
 
-# A Forward or Reply. Shared: its verdict lives as long as somebody has it.
+# A Forward or Reply. Shared: its verdict lives as long as anything holds it.
 cdef class VerdictBlock:
     cdef verdict_t* verdict      # held
     cdef char* unused            # behind its text: for the next list

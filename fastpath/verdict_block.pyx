@@ -1,4 +1,4 @@
-"""Compiles a Forward or Reply into one block that nobody changes any more."""
+"""Compiles a Forward or Reply into one block, which never changes."""
 
 from http import HTTPStatus
 
@@ -52,7 +52,7 @@ cdef str reply_head(spec):
     return "\r\n".join(lines) + "\r\n"
 
 
-# (name, line, only if absent) of what a Forward does to headers; the last word counts.
+# (name, line, only if absent) of what a Forward does to headers; the last one counts.
 cdef list edits_of(spec):
     edits = {name.lower(): (name.lower(), "", False) for name in spec.remove}
     for name, value in spec.set:

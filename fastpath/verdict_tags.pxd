@@ -9,7 +9,7 @@ cdef class Tags:
     cdef uint64_t lost           # the last one of a tag that had no slot
     cdef object slots            # OrderedDict, tag -> (slot, moment), by last use
 
-    # Void is from now on what was decided under `tag`, or, if None, everything.
+    # Withdraw what was decided under `tag`, or, if None, everything.
     cdef forget(self, tag)
 
     # Whether a decision begun at `moment` counts, if its verdict has this tag ("" =

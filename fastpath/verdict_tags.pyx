@@ -1,9 +1,9 @@
 """Withdrawing verdicts by name, at the cost of one store.
 
 Every withdrawal is a moment. Workers compare the moment at which a verdict was given
-with those at which everything, and its tag, was last withdrawn. Whether a verdict was
-decided before a withdrawal that Python has heard of meanwhile is known here: a question
-has the moment at which it was read.
+with those at which everything, and its tag, was last withdrawn. A question has the
+moment at which it was read, which tells whether its verdict was decided before a
+withdrawal.
 """
 
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""A run in rounds: who is started how, in which order, and what is taken again."""
+"""A run in rounds: what is started how, in which order, and what is measured again."""
 
 import argparse
 import dataclasses

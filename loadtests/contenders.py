@@ -1,4 +1,4 @@
-"""Who competes, each set up as someone who knows it well would for plain TCP.
+"""The contenders, each set up as an expert in it would for plain TCP.
 
 Every contender forwards two vips: one for requests, one for bulk streams, so that a
 peer may be tuned differently for the two. The same holds for all: no log per

@@ -11,13 +11,13 @@ placement, order, what is taken again.
 
 One upstream for all, in C, because a real API server would be what is measured: TLS
 1.3 (AES-128-GCM, P-256), HTTP/1.1, answers framed as kube-apiserver's: `list` chunked,
-one item a chunk, in TLS records of 4 KiB. It refuses whoever shows no token or no
+one item a chunk, in TLS records of 4 KiB. It refuses clients without a token or
 X-Forwarded-For. Clients compare every byte of every body; "direct" is the same client
 that speaks TLS to the upstream itself.
 
 `fresh`: after each answer the client closes, and the upstream does with `Connection:
 close`, so that every proxy has to dial, with a TLS session to resume if it keeps one.
-The table of connections says who did.
+The table of connections says which did.
 
 Not measured: a network; and HTTP/2, which kubectl proxy speaks to a server that offers
 it: with nginx as the upstream its CPU per request was the same with and without.

@@ -20,7 +20,7 @@ from loadtests.measure import Work
 
 STEP = 250  # watches opened at a time
 STEPS = 4
-SPARE = 1.2  # who cannot do this many times the rate of `half` is overloaded by it
+SPARE = 1.2  # below this many times the rate of `half`, `half` overloads it
 
 
 class HttpBench(Bench):

@@ -1,4 +1,4 @@
-"""Who competes over HTTP, each set up as someone who knows it well would.
+"""The contenders over HTTP, each set up as an expert in it would.
 
 The job of all: HTTP/1.1 in, TLS 1.3 out with the upstream's certificate verified,
 `Authorization: Bearer` added, the client appended to X-Forwarded-For, connections kept
@@ -40,7 +40,7 @@ class HttpSetup(Setup):
 
     @property
     def stream_port(self) -> int:
-        """Where watches and upgrades go, for who keeps them apart."""
+        """Where watches and upgrades go, for contenders that keep them apart."""
         return self.forwards[1].port
 
     @property

@@ -1,8 +1,8 @@
 """One measurement over HTTP: which requests, what they must be answered with.
 
 The upstream (native/upstream.c) counts connections, resumed handshakes and requests;
-what it counted during a sample goes into the sample's notes: it tells who dials anew
-although connections could be kept, and who resumes TLS sessions.
+what it counted during a sample goes into the sample's notes: it tells which dials anew
+although connections could be kept, and which resumes TLS sessions.
 """
 
 import dataclasses

@@ -114,7 +114,7 @@ def apply_changes(
 
 
 def changed(vips: list[Vip], number: int) -> list[Vip]:
-    """A table that differs: who is in the pools, their weights, how many vips."""
+    """A table that differs: in backends of pools, their weights, how many vips."""
     result = []
     for vip in vips:
         assert isinstance(vip.pool, Pool)

@@ -1,4 +1,4 @@
-"""The picture of a run: who costs what, as multiples of the best peer."""
+"""The plot of a run: the cost of each, as multiples of the best peer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ def draw(
     samples: Sequence[Sample], path: Path, title: str, wanted: Sequence[Bar] = BARS
 ) -> None:
     """Write one panel per bar of the issue; the dashed line is the bar."""
-    # Only who draws needs the library; a run without --write does not.
+    # Only drawing needs the library; a run without --write does not.
     import matplotlib as mpl
 
     mpl.use("Agg")

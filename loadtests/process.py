@@ -87,7 +87,7 @@ class Process:
                 time.sleep(0.02)
 
     def stop(self) -> None:
-        """End the child; whoever does not end in time is killed, by its id."""
+        """End the child; one that does not end in time is killed, by its id."""
         family = self.pids
         self.child.terminate()
         try:
@@ -132,7 +132,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a TCP port on which nobody listens. Port 0 is better where it can be.
+    """Return a TCP port on which nothing listens. Port 0 is better where it can be.
 
     Below the ports that the kernel gives to clients (ip_local_port_range, from 32768):
     one of those is taken again before a program that was told it can bind.

@@ -5,7 +5,7 @@ change, vips come and go), while requests run over kept connections at a fixed r
 new connections are opened all the time. No connection may be lost, and the requests'
 p99 is compared with that of windows in between in which nothing is applied.
 
-`dead`: one of three backends refuses connections, and nobody probes. Counted are
+`dead`: one of three backends refuses connections, without probes. Counted are
 clients that got no answer.
 """
 

@@ -69,7 +69,7 @@ class Scene:
         return Client(number, self.addresses, self.board)
 
     def look(self) -> Rest:
-        """What the engine holds when nobody wants anything from it."""
+        """What the engine holds while it is idle."""
         self.wait(lambda stats: stats["active"] == 0, "idle")
         before, begin = self.ask("stats"), time.monotonic()
         time.sleep(0.5)
@@ -182,7 +182,7 @@ def storms(scene: Scene) -> None:
 
 
 def slow_readers(scene: Scene) -> None:
-    """Some take their time; nobody else waits for them."""
+    """Some clients are slow; no other client waits for them."""
     end = time.monotonic() + scene.seconds
     readers = [
         SlowReader(100 + number, scene.addresses, scene.board, end)

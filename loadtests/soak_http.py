@@ -148,7 +148,7 @@ class HttpScene:
         return found
 
     def look(self) -> Rest:
-        """What the proxy holds when nobody wants anything from it."""
+        """What the proxy holds while it is idle."""
         end = time.monotonic() + PATIENCE_S
         while (metrics := self.metrics())["pyproxy_relays_active"]:
             if time.monotonic() > end:
@@ -200,7 +200,7 @@ def cpu_s(pid: int) -> float:
 
 
 def expiries(scene: HttpScene) -> None:
-    """Credentials expire under way; nobody but large uploads may notice."""
+    """Credentials expire under way; only large uploads may notice."""
     for _ in scene.ticks(1.3):  # a plugin is not run twice within a second
         scene.new_token()
 
@@ -242,7 +242,7 @@ def storms(scene: HttpScene) -> None:
 
 
 def slow_readers(scene: HttpScene) -> None:
-    """Some take their time; nobody else waits for them."""
+    """Some clients are slow; no other client waits for them."""
     end = time.monotonic() + scene.seconds
     address = ("127.0.0.1", scene.port)
     at_once(lambda: read_slowly(address, scene.board, end), SLOW_READERS)

@@ -26,7 +26,7 @@ BLOCK = random.Random(20).randbytes(1 << 20)
 
 
 class Corrupt(Exception):
-    """Bytes arrived that nobody sent."""
+    """Bytes arrived that were never sent."""
 
 
 class CutShort(OSError):
@@ -113,7 +113,7 @@ class Exchange:
                 raise Corrupt(f"{self.up} bytes arrived as others")
             receive_body(connection, self.down, self.pause_s)
         except BaseException:
-            with contextlib.suppress(OSError):  # wakes who writes
+            with contextlib.suppress(OSError):  # wakes the writer
                 connection.shutdown(socket.SHUT_RDWR)
             raise
         finally:

@@ -1,4 +1,4 @@
-"""What the soak needs to know of whom it torments."""
+"""What the soak needs to know of the process under test."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ STORMERS = 3  # threads of a storm
 
 
 class Rest(NamedTuple):
-    """What a process holds when nobody wants anything from it."""
+    """What a process holds while it is idle."""
 
     connections: int  # so far
     anonymous_kib: int

@@ -1,8 +1,8 @@
 """Listening sockets that a supervisor opened for us, as sd_listen_fds(3) has it.
 
-They outlive us: who connects while we restart waits in the queue of a socket that the
-supervisor holds, and is served by our successor. Which listener a socket is for, its
-address says; its name is for people.
+They outlive us: a client that connects while we restart waits in the queue of a socket
+that the supervisor holds, and our successor serves it. The address of a socket tells
+which listener it is for; its name is for people.
 """
 
 import logging
@@ -41,8 +41,8 @@ class Sockets:
     def take(cls, environment: MutableMapping[str, str]) -> Self:
         """Take what was passed, and the variables that say so, from our children, too.
 
-        To be called before anything else is opened: what was passed is told from the
-        rest by its number alone.
+        To be called before anything else is opened: only its number tells a passed
+        descriptor from others.
         """
         said = {name: environment.pop(name, "") for name in VARIABLES}
         if not said["LISTEN_FDS"]:

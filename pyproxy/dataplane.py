@@ -1,4 +1,4 @@
-"""The one door to the forwarding core: our model in, its table and its news out.
+"""The one door to the forwarding core: our model in, its notices and counters out.
 
 Nothing above imports `fastpath`; nothing below knows what a health check is.
 """
@@ -18,9 +18,9 @@ from fastpath import (
     BackendStats,
     Engine,
     Histogram,
+    HttpStats,
     Stats,
     VipStats,
-    WebStats,
 )
 from fastpath.api.policy import Forward, Http, Question, Record, Reply
 from fastpath.api.question import WORD
@@ -40,6 +40,7 @@ __all__ = [
     "Forward",
     "Histogram",
     "Http",
+    "HttpStats",
     "Question",
     "Record",
     "Reply",
@@ -48,7 +49,6 @@ __all__ = [
     "UpstreamBackend",
     "UpstreamPool",
     "VipStats",
-    "WebStats",
     "pool_of",
     "upstream_of",
 ]

@@ -83,7 +83,7 @@ class Vip:
     idle_timeout_s: float = 3600.0
     limits: Limits = field(default_factory=Limits)
     keepalive_s: float = 30.0
-    proxy_protocol_from: tuple[str, ...] = ()  # whose PROXY headers name the client
+    proxy_protocol_from: tuple[str, ...] = ()  # networks that send PROXY headers
     client_first: bool = False  # TLS, HTTP: the client speaks before the server does
     http: object = None  # dataplane.Http, which is not known down here; None = TCP
     protocol: Protocol = "tcp"

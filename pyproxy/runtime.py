@@ -44,7 +44,7 @@ def launch(main: Coroutine[object, object, T]) -> T:
 
 
 class Notifier:
-    """Tells systemd how we are, sd_notify(3); silent when nobody asked."""
+    """Tells systemd our state, sd_notify(3); silent without NOTIFY_SOCKET."""
 
     def __init__(self) -> None:
         self._path = os.environ.get("NOTIFY_SOCKET", "")
@@ -144,11 +144,11 @@ class Runtime(Generic[C]):
         await self._stopping.wait()
 
     async def drain(self) -> None:
-        """Stop in order: red, deaf, then wait for live relays up to the deadline."""
+        """Go red, stop listening, then wait for live relays up to the deadline."""
         self.health.require("shutdown", lambda: "draining")
         self._notifier.say("STOPPING=1", "STATUS=draining")
         self.dataplane.drain()
-        self.sockets.close()  # if nobody else holds them, clients should see it
+        self.sockets.close()  # unless another process holds them, clients are refused
         timeout_s = float(self.config.timeouts.drain)
         live = self.dataplane.stats().relays_active
         logger.info("draining", extra={"relays": live, "timeout_s": timeout_s})
@@ -199,7 +199,7 @@ class Runtime(Generic[C]):
 
     def _on_stop_signal(self, number: signal.Signals) -> None:
         if self._hurry.is_set():
-            os._exit(128 + number)  # not even the orderly end came to an end
+            os._exit(128 + number)  # the orderly end hangs, too
         if self._stopping.is_set():
             self.exit_code = 128 + number
             self._hurry.set()
@@ -257,7 +257,7 @@ def _raise_descriptor_limit() -> None:
 
 
 def _say(line: str, out: TextIO) -> None:
-    # Whoever read our first lines may have closed the pipe since.
+    # The reader of our first lines may have closed the pipe since.
     with contextlib.suppress(OSError):
         out.write(f"{line}\n")
         out.flush()

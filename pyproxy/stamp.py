@@ -1,4 +1,4 @@
-"""Has a file changed? One answer for every file that somebody else writes."""
+"""Has a file changed? One answer for every file that others write."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""TLS of our own clients: whom to trust, who we are, and both re-read on change.
+"""TLS of our own clients: what to trust, what to show, and both re-read on change.
 
 Certificates are rotated under a running proxy. A context is rebuilt when one of its
 files changed; a broken new file leaves the last good context in use.
@@ -20,7 +20,7 @@ MAX_TOKEN_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """Whom a client trusts and what it shows. No CA and no pin: trusts anybody."""
+    """What a client trusts and shows. No CA and no pin: it trusts any certificate."""
 
     ca: str | None = None
     pins: frozenset[str] = field(default_factory=frozenset)  # hex SHA-256 of the DER
@@ -100,7 +100,7 @@ def _load_pair(context: ssl.SSLContext, certificate: str, key: str) -> None:
     if b"PRIVATE KEY-----" not in pem:
         raise ConfigError(f"{key}: no PEM private key in this file")
     if b"ENCRYPTED" in pem:
-        raise ConfigError(f"{key}: protected by a pass phrase, nobody could type it in")
+        raise ConfigError(f"{key}: protected by a pass phrase; give a key without one")
     try:
         # With an answer, so that OpenSSL never asks the terminal for a pass phrase.
         context.load_cert_chain(certificate, key, password="")

@@ -20,7 +20,7 @@ def check_text(what: str, value: object) -> None:
 
 
 def check_count(what: str, value: object, least: int, most: int) -> None:
-    # True is an int to Python, and a mistake to everybody else.
+    # True is an int in Python, but a mistake here.
     if isinstance(value, bool) or not isinstance(value, int):
         raise TableError(f"{what} {value!r} is not a whole number")
     if not least <= value <= most:

@@ -57,7 +57,7 @@ MAX_EDITS_BYTES = 1 << 16
 MAX_LOCATIONS = 16
 MAX_PATH = 4096  # bytes of one that URLs are mapped to
 
-# How long a message is and whom it is for is not said by edits.
+# Edits must not change how long a message is, nor the host that it is for.
 FRAMING = {
     "connection",
     "content-length",
@@ -135,7 +135,7 @@ class Http:
     header_timeout_s: float = 60.0  # from its first byte to a whole head
     idle_timeout_s: float = 3600.0  # between requests
     park_timeout_s: float = 120.0  # for Python's verdict; then 503
-    stall_timeout_s: float = 3600.0  # no byte sent or taken amid a body; 0 = none
+    stall_timeout_s: float = 3600.0  # no byte of a body sent or taken; 0 = none
     gateway_status: int = 0  # for upstreams that fail; 0 = 502, 503 and 504
     log: bool = False  # a record of each exchange, see Engine.records
 
@@ -221,7 +221,7 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Answer the request without asking anybody."""
+    """Answer the request without an upstream."""
 
     status: int
     body: bytes = b""

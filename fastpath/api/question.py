@@ -3,7 +3,7 @@
 A verdict is remembered for requests that agree in the parts that its key names. If it
 was computed from another part as well, a request that differs there would meet it. So a
 Question notes each part that is read, and the engine refuses to remember a verdict
-whose key lacks one. Whoever decides reads no more than the decision needs.
+if its key lacks one. A policy should read no more than its decision needs.
 """
 
 import re
@@ -209,8 +209,8 @@ class Question:
     def header(self, name: str) -> str | None:
         """Return all lines of a header as one list (RFC 9110 5.3); None = no line.
 
-        A second line of a header that has one value makes it a value that it cannot
-        have: nobody is taken in by the first of them.
+        A second line of a header that may have one value makes an invalid value: no
+        policy decides by the first line alone.
         """
         lines = self.headers_all(name)
         return ", ".join(lines) if lines else None

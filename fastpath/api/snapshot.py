@@ -50,13 +50,13 @@ class WorkerStats(NamedTuple):
     turns: int  # of the event loop
     bytes_copied: int
     bytes_spliced: int
-    unspliceable: int  # halves that splice(2) was not true for
+    unspliceable: int  # halves of sockets that splice(2) misreports
     pipes: int  # open now, in use or in the free list
     spills: int  # buffers held now
     relay_slots: int  # allocated, in use or free
 
 
-class WebStats(NamedTuple):
+class HttpStats(NamedTuple):
     """Counters of a vip that speaks HTTP, or of an upstream."""
 
     codes: dict[tuple[str, int], int]  # by method ("other") and status, if any
@@ -83,18 +83,18 @@ class VerdictStats(NamedTuple):
 
 
 class Stats(NamedTuple):
-    """Engine.stats(): as it stands, without stopping anybody."""
+    """Engine.stats(): as counted so far; no worker is stopped for it."""
 
     generation: int
     relays_active: int
     relays_total: int  # clients accepted
     notices_lost: int
-    no_vip: int  # clients of a transparent listener that no vip was for: reset
+    no_vip: int  # clients of a transparent listener that dialled no vip: reset
     vips: dict[VipKey, VipStats]  # those that were asked for
     backends: dict[Key, BackendStats]  # likewise
     workers: tuple[WorkerStats, ...]
-    webs: dict[VipKey, WebStats]  # vips that speak HTTP
-    upstreams: dict[str, WebStats]  # by name
+    http: dict[VipKey, HttpStats]  # vips that speak HTTP
+    upstreams: dict[str, HttpStats]  # by name
     verdicts: VerdictStats
 
 

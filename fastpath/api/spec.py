@@ -200,8 +200,8 @@ class Vip:
     backlog: int = 4096
     http: Http | None = None  # speak HTTP; the pool is not used then
     tls: ServerTls | None = None  # with clients; for HTTP only
-    # Networks whose clients must begin with a PROXY header (version 1 or 2), and are
-    # known by the address in it from then on. Kept as a tuple.
+    # Networks: a connection from there must begin with a PROXY header (version 1 or 2),
+    # and the address in it is the client's from then on. Kept as a tuple.
     proxy_protocol_from: Sequence[str] = ()
 
     def __post_init__(self) -> None:

@@ -1,9 +1,9 @@
 """The words for TLS between Python and the core: ClientTls, ServerTls.
 
 Frozen values, compared by content, so that what did not change keeps its contexts and
-sessions. They hold PEM, not names of files: who reads files also watches them. What is
-in the PEM is looked at when a context is made of it (fastpath.tls). Nothing of the
-key material is ever part of a message or of a repr.
+sessions. They hold PEM, not names of files: the code that reads files also watches
+them. What is in the PEM is looked at when a context is made of it (fastpath.tls).
+Nothing of the key material is ever part of a message or of a repr.
 """
 
 import ipaddress
@@ -45,7 +45,7 @@ def _check_name(name: str) -> None:
         return
     labels = name.removesuffix(".").split(".")
     named = len(name) <= MAX_NAME and all(map(LABEL.fullmatch, labels))
-    # A number last is a mistyped address to everybody (WHATWG URL, 3.5).
+    # With a number last it is a mistyped address (WHATWG URL, 3.5).
     named = named and not labels[-1].isdigit()
     check(named, f"server name {name!r} is neither a DNS name nor an IP address")
 
@@ -63,9 +63,9 @@ def _check_alpn(protocols: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ClientTls:
-    """How to speak TLS with an upstream, and whom to believe there."""
+    """How to speak TLS with an upstream, and which certificates to trust."""
 
-    # None = the system's roots, b"" = nobody's
+    # None = the system's roots, b"" = none
     ca: bytes | None = field(default=None, repr=False)
     certificate: bytes | None = field(default=None, repr=False)  # ours, then its chain
     key: bytes | None = field(default=None, repr=False)
@@ -98,8 +98,8 @@ class ClientTls:
 class ServerTls:
     """How to speak TLS with clients."""
 
-    # (certificate and its chain, key). The first is for clients who name no host, or
-    # one that is on none of them.
+    # (certificate and its chain, key). The first is for clients that name no host, or
+    # one that none of them is for.
     certificates: tuple[tuple[bytes, bytes], ...] = field(repr=False)
     client_ca: bytes | None = field(default=None, repr=False)
     client_auth: ClientAuth = "none"  # "optional": a bad one is refused, none is fine

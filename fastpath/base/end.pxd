@@ -5,18 +5,18 @@ from libc.stdint cimport uint8_t
 from fastpath.base.linux.file cimport close
 from fastpath.base.socket cimport socket_reset
 
-# Values of end_t.writable. A FIN sent before the handshake has ended would undo the
-# connect(2), so hope is enough for bytes but not for that.
+# Values of end_t.writable. Data may be sent before connect(2) completes; a FIN may not:
+# shutdown(2) would abort the connection that is being made.
 cdef enum:
     END_FULL = 0
     END_WRITABLE = 1
-    END_HOPED = 2           # connecting, on the same host: probably through already
+    END_NO_FIN = 2          # takes data: connecting on this host, or to be reset
 
 # Values of end_t.readable.
 cdef enum:
     END_DRY = 0
     END_READABLE = 1        # may have bytes or a FIN for us
-    END_SPLICED = 2         # and splice(2) has seen them: it is believed when dry
+    END_SPLICED = 2         # and splice(2) has moved some: its EAGAIN counts
 
 # Bits of end_t.flags.
 cdef enum END_FLAG:
@@ -28,7 +28,7 @@ cdef enum END_FLAG:
 cdef struct end_t:
     int      fd             # owned; -1 = none
     uint8_t  readable       # END_DRY, END_READABLE or END_SPLICED
-    uint8_t  writable       # END_FULL, END_WRITABLE or END_HOPED
+    uint8_t  writable       # END_FULL, END_WRITABLE or END_NO_FIN
     uint8_t  rdhup_seen     # or urgent data: a short read does not imply EAGAIN
     uint8_t  flags          # END_FLAG
 

@@ -19,7 +19,7 @@ cdef enum:
 cdef enum MODE:
     MODE_COPY
     MODE_SPLICE
-    MODE_COPY_ONLY          # a socket that splice(2) is not true for
+    MODE_COPY_ONLY          # splice(2) misreports this socket
 
 cdef struct half_t:
     pipe_t*   pipe          # lent; NULL = none

@@ -1,10 +1,10 @@
-"""Moving bytes one way. Knows two descriptors and nothing of who they are.
+"""Moving bytes one way. Knows two descriptors, and not which peers they lead to.
 
-Neither EOF nor dryness is believed on the word of splice(2) alone: sockets that
-somebody put into a BPF sockmap splice 0 bytes, or say EAGAIN, with data pending
-(dae#518, grafana/beyla#2941; Linux 6.18). recv(2) is asked, which costs a call only
-where splice found nothing though the poller had said that there is something.
-FIONREAD lies for the same sockets and is not used.
+Neither EOF nor EAGAIN of splice(2) is trusted by itself: for sockets that another
+program put into a BPF sockmap it returns them with data pending (dae#518,
+grafana/beyla#2941; Linux 6.18). A recv(2) checks, which costs a call only where splice
+found nothing although the poller had reported data. FIONREAD is wrong for the same
+sockets and is not used.
 """
 
 from libc.errno cimport EAGAIN, EINTR, EINVAL, errno
@@ -50,7 +50,7 @@ cdef bint half_keep(mover_t* m, half_t* h, size_t first, size_t size) noexcept n
     return True
 
 
-# Nagle can hold back a second write only: the first one is spared the call.
+# Nagle holds back a second write only: set TCP_NODELAY then, not for the first.
 cdef inline void half_hurry(const half_t* h, end_t* dst) noexcept nogil:
     cdef int on = 1
 
@@ -180,7 +180,7 @@ cdef int copy_some(mover_t* m, half_t* h, end_t* src, end_t* dst) noexcept nogil
     return STEP_ON if given == MOVE_WAIT else given
 
 
-# splice(2) said 0 or -EAGAIN. Ask recv(2) whether that is true.
+# splice(2) returned 0 or -EAGAIN: check by recv(2) whether that is true.
 cdef int confirm_splice(
     mover_t* m, half_t* h, end_t* src, ssize_t said
 ) noexcept nogil:
@@ -215,7 +215,7 @@ cdef int splice_some(mover_t* m, half_t* h, end_t* src) noexcept nogil:
         src.readable = END_SPLICED
         half_learn(h, n < TRICKLE_BYTES, TRICKLE_READS, MODE_COPY)
         return STEP_ON
-    # splice(2) never gets across an urgent mark: recv(2) is asked, and goes on.
+    # splice(2) never gets past an urgent mark; recv(2) does: let it look.
     if n == -EAGAIN and src.readable == END_SPLICED and not src.rdhup_seen:
         src.readable = END_DRY
         return MOVE_WAIT
@@ -231,7 +231,7 @@ cdef int splice_some(mover_t* m, half_t* h, end_t* src) noexcept nogil:
 
 cdef int half_finish(half_t* h, end_t* dst) noexcept nogil:
     if not h.last:
-        # ENOTCONN: that side has gone altogether, and its own half will say so.
+        # ENOTCONN: that side is closed both ways, and the other half finds that out.
         shutdown(dst.fd, SHUT_WR)
     h.done = 1
     return MOVE_DONE

@@ -8,7 +8,7 @@ cdef enum:
 
 # Two rows of counters that sources are hashed into; the smaller counts. A source
 # shares its counter with another one only if they meet in both rows, and then it is
-# limited too early, never too late. Bounded memory whoever connects.
+# limited too early, never too late. Memory is bounded, whatever connects.
 cdef struct sketch_t:
     uint32_t live[SKETCH_ROWS][SKETCH_WIDTH]     # atomic; all workers
     uint64_t recent[SKETCH_ROWS][SKETCH_WIDTH]   # atomic; second << 32 | count

@@ -16,7 +16,7 @@ cdef uint32_t window_add(uint64_t* window, uint32_t now_s) noexcept nogil:
     cdef uint64_t want
 
     while True:
-        # Another worker's clock reading may be a turn ahead of ours: no way back.
+        # Another worker may be a turn ahead of our clock: never move back.
         want = seen + 1 if seen >> 32 >= now_s else (<uint64_t>now_s << 32) | 1
         if cas_u64(window, &seen, want):
             return <uint32_t>want
@@ -56,7 +56,7 @@ cdef uint32_t sketch_recent(
 
 
 cdef class Sketch:
-    """A sketch for tests, and a window: sources and seconds are what you say."""
+    """A sketch for tests, and a window: the test gives sources and seconds."""
 
     cdef sketch_t* sketch
     cdef uint64_t window

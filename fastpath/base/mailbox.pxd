@@ -26,7 +26,7 @@ cdef struct letter_t:
     void*     load          # owned by the letter on its way, from malloc; NULL = none
 
 cdef struct cell_t:
-    uint64_t  turn          # atomic; says whose turn the cell is, writer or reader
+    uint64_t  turn          # atomic; whether the writer or the reader is next here
     letter_t  letter
 
 cdef struct mailbox_t:
@@ -40,7 +40,7 @@ cdef struct mailbox_t:
 # `size` is a power of two, at least 2. Return 0 or -errno.
 cdef int mailbox_init(mailbox_t* m, uint32_t size) noexcept nogil
 
-# Closes the descriptors, and frees the loads, of letters that nobody read.
+# Closes the descriptors, and frees the loads, of letters that were not read.
 cdef void mailbox_fini(mailbox_t* m) noexcept nogil
 
 # Any thread. Return 0, or -EAGAIN if full: the letter and its fd stay the caller's.

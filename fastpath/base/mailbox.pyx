@@ -1,10 +1,10 @@
-"""The bounded queue between threads, after Dmitry Vyukov's design: each cell carries
-the number of the turn it is ready for, so that writers meet only on the ticket
-counter and the reader meets nobody.
+"""The bounded queue between threads, after Dmitry Vyukov's design: each cell has the
+number of the turn it is ready for, so that writers contend only for the ticket counter
+and the reader for nothing.
 
-Waking costs a system call only when the reader sleeps: it says so before it looks a
-last time, and a writer looks at that after it wrote. The two fences make one of
-them see the other (store-load, Dekker).
+Waking costs a system call only when the reader sleeps: the reader sets a flag before it
+looks a last time, and a writer reads the flag after it wrote. The two fences make one
+of them see the other (store-load, Dekker).
 """
 
 from libc.errno cimport EAGAIN, ENOMEM, errno

@@ -61,8 +61,8 @@ cdef pipe_t* pipe_open(size_t size) noexcept nogil:
     if pipe2(fds, O_NONBLOCK | O_CLOEXEC) == -1:
         free(p)
         return NULL
-    # Refused to unprivileged users beyond a budget of 64 MiB for all their pipes, who
-    # then get pipes of two pages: copying beats those.
+    # The kernel refuses this to unprivileged users beyond 64 MiB for all their pipes;
+    # then a pipe has two pages, and copying is faster than that.
     fcntl(fds[1], F_SETPIPE_SZ, <int>size)
     granted = fcntl(fds[1], F_GETPIPE_SZ)
     if granted < PIPE_LEAST and <size_t>granted < size:

@@ -5,14 +5,14 @@ from fastpath.base.linux.file cimport epoll_event
 cdef enum:
     POLLER_BATCH = 256  # events taken at once
 
-# What a tag names. A side of a relay is its own kind.
+# What a tag names. Each side of a relay is a kind of its own.
 cdef enum TAG:
-    TAG_DOWN
-    TAG_UP
+    TAG_RELAY_DOWN
+    TAG_RELAY_UP
     TAG_LISTENER
     TAG_MAILBOX
-    TAG_CONN               # of an exchange
-    TAG_UPCONN               # of an upstream connection
+    TAG_CONN              # a client of HTTP
+    TAG_UPCONN            # a connection to an upstream
 
 cdef struct poller_t:
     int fd                                # owned

@@ -66,7 +66,7 @@ cdef inline slot_t* slot_of_timer(timer_t* t) noexcept nogil:
 # ---- What had its turn and would go on, oldest first. One for a worker.
 
 cdef struct run_queue_t:
-    slot_t*  first            # borrowed; NULL = nobody waits
+    slot_t*  first            # borrowed; NULL = empty
     slot_t*  last
 
 # Let a live slot run again, once, after what is queued already.

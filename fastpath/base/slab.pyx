@@ -1,7 +1,7 @@
 """Memory of connections: taken and given back without malloc on the way.
 
-A slot that is dropped amid its own work may still stand in the run queue. It counts as
-dead at once, for everybody who looks it up, and joins the free list when the queue has
+A slot that is dropped during its own work may still stand in the run queue. It counts
+as dead at once, whichever code looks it up, and joins the free list when the queue has
 passed it: no link is ever in two lists.
 """
 

@@ -65,7 +65,7 @@ cdef enum:
     HUNDREDS = 5
 
 # Of a vip that speaks HTTP, or of an upstream.
-cdef struct web_stats_t:
+cdef struct http_stats_t:
     uint64_t remembered       # verdicts found without asking Python
     uint64_t asked
     uint64_t unanswered       # in time, or at all
@@ -89,7 +89,7 @@ cdef struct stats_t:
     uint64_t handed_over      # accepted here, given to a worker with less to do
     uint64_t active           # relays; read by the other workers, too
     uint64_t turns            # of the event loop
-    uint64_t rests            # of streams, see coalesce
+    uint64_t coalesced        # turns after which it slept, see coalesce
     uint64_t copied           # bytes
     uint64_t streamed         # of them, bodies and tunnels of HTTP
     uint64_t heads            # of requests
@@ -101,11 +101,11 @@ cdef struct stats_t:
     uint64_t no_vip           # clients of a transparent listener for no vip: reset
     shelf_t  vips
     shelf_t  backends
-    shelf_t  webs             # of vips that speak HTTP
+    shelf_t  http             # of vips that speak HTTP
     shelf_t  upstreams
-    vip_stats_t*     spare_vip      # owned; where is counted what found no memory
+    vip_stats_t*     spare_vip      # owned; counts where a block found no memory
     backend_stats_t* spare_backend
-    web_stats_t*     spare_web
+    http_stats_t*    spare_http
 
 # The block of a slot; NULL = nothing was counted there. Any thread.
 cdef inline void* shelf_look(const shelf_t* s, uint32_t slot) noexcept nogil:
@@ -137,17 +137,17 @@ cdef inline backend_stats_t* backend_stats(stats_t* s, uint32_t slot) noexcept n
     return <backend_stats_t*>block
 
 # Of a vip that speaks HTTP.
-cdef inline web_stats_t* web_stats(stats_t* s, uint32_t slot) noexcept nogil:
-    cdef void* block = shelf_look(&s.webs, slot)
+cdef inline http_stats_t* http_stats(stats_t* s, uint32_t slot) noexcept nogil:
+    cdef void* block = shelf_look(&s.http, slot)
     if block == NULL:
-        block = shelf_make(s, &s.webs, slot, sizeof(web_stats_t), s.spare_web)
-    return <web_stats_t*>block
+        block = shelf_make(s, &s.http, slot, sizeof(http_stats_t), s.spare_http)
+    return <http_stats_t*>block
 
-cdef inline web_stats_t* upstream_stats(stats_t* s, uint32_t slot) noexcept nogil:
+cdef inline http_stats_t* upstream_stats(stats_t* s, uint32_t slot) noexcept nogil:
     cdef void* block = shelf_look(&s.upstreams, slot)
     if block == NULL:
-        block = shelf_make(s, &s.upstreams, slot, sizeof(web_stats_t), s.spare_web)
-    return <web_stats_t*>block
+        block = shelf_make(s, &s.upstreams, slot, sizeof(http_stats_t), s.spare_http)
+    return <http_stats_t*>block
 
 # The slot was given back: its next owner starts from zero. Python's thread, when no
 # worker counts there any more.
@@ -156,7 +156,7 @@ cdef void stats_forget_backend(stats_t* s, uint32_t slot) noexcept nogil
 cdef void stats_forget_upstream(stats_t* s, uint32_t slot) noexcept nogil
 
 # An exchange has ended. `status` 0 = before there was one.
-cdef void web_count(
+cdef void http_count(
     stats_t* s, uint32_t slot, VERB verb, uint32_t status, uint64_t took_us,
     uint64_t bytes_up, uint64_t bytes_down,
 ) noexcept nogil

@@ -53,8 +53,8 @@ def histogram_bounds_us() -> tuple[int, ...]:
 cdef int stats_init(stats_t* s) noexcept nogil:
     s.spare_vip = <vip_stats_t*>calloc(1, sizeof(vip_stats_t))
     s.spare_backend = <backend_stats_t*>calloc(1, sizeof(backend_stats_t))
-    s.spare_web = <web_stats_t*>calloc(1, sizeof(web_stats_t))
-    if s.spare_vip == NULL or s.spare_backend == NULL or s.spare_web == NULL:
+    s.spare_http = <http_stats_t*>calloc(1, sizeof(http_stats_t))
+    if s.spare_vip == NULL or s.spare_backend == NULL or s.spare_http == NULL:
         return -ENOMEM
     return 0
 
@@ -97,7 +97,7 @@ cdef void* shelf_take(shelf_t* s, uint32_t slot) noexcept nogil:
     return block
 
 
-cdef void web_free(web_stats_t* w) noexcept nogil:
+cdef void http_free(http_stats_t* w) noexcept nogil:
     cdef int verb, hundred
 
     if w == NULL:
@@ -110,7 +110,7 @@ cdef void web_free(web_stats_t* w) noexcept nogil:
 
 cdef void stats_forget_vip(stats_t* s, uint32_t slot) noexcept nogil:
     free(shelf_take(&s.vips, slot))
-    web_free(<web_stats_t*>shelf_take(&s.webs, slot))
+    http_free(<http_stats_t*>shelf_take(&s.http, slot))
 
 
 cdef void stats_forget_backend(stats_t* s, uint32_t slot) noexcept nogil:
@@ -118,14 +118,14 @@ cdef void stats_forget_backend(stats_t* s, uint32_t slot) noexcept nogil:
 
 
 cdef void stats_forget_upstream(stats_t* s, uint32_t slot) noexcept nogil:
-    web_free(<web_stats_t*>shelf_take(&s.upstreams, slot))
+    http_free(<http_stats_t*>shelf_take(&s.upstreams, slot))
 
 
-cdef void web_count(
+cdef void http_count(
     stats_t* s, uint32_t slot, VERB verb, uint32_t status, uint64_t took_us,
     uint64_t bytes_up, uint64_t bytes_down,
 ) noexcept nogil:
-    cdef web_stats_t* w = web_stats(s, slot)
+    cdef http_stats_t* w = http_stats(s, slot)
     cdef uint64_t* codes
     cdef uint32_t hundred
 
@@ -146,7 +146,7 @@ cdef void web_count(
     codes[status % 100] += 1
 
 
-cdef void shelf_fini(shelf_t* s, bint webs) noexcept nogil:
+cdef void shelf_fini(shelf_t* s, bint has_codes) noexcept nogil:
     cdef uint32_t i, k
     cdef void** page
 
@@ -157,8 +157,8 @@ cdef void shelf_fini(shelf_t* s, bint webs) noexcept nogil:
         if page == NULL:
             continue
         for k in range(STATS_PAGE):
-            if webs:
-                web_free(<web_stats_t*>page[k])
+            if has_codes:
+                http_free(<http_stats_t*>page[k])
             else:
                 free(page[k])
         free(page)
@@ -169,14 +169,14 @@ cdef void shelf_fini(shelf_t* s, bint webs) noexcept nogil:
 cdef void stats_fini(stats_t* s) noexcept nogil:
     shelf_fini(&s.vips, False)
     shelf_fini(&s.backends, False)
-    shelf_fini(&s.webs, True)
+    shelf_fini(&s.http, True)
     shelf_fini(&s.upstreams, True)
     free(s.spare_vip)
     free(s.spare_backend)
-    web_free(s.spare_web)
+    http_free(s.spare_http)
     s.spare_vip = NULL
     s.spare_backend = NULL
-    s.spare_web = NULL
+    s.spare_http = NULL
 
 
 def bucket_of(uint64_t us):
@@ -209,9 +209,9 @@ cdef class Counters:
 
     def web(self, uint32_t slot, uint32_t status):
         """Count an exchange of a GET; return how many had that status."""
-        cdef web_stats_t* w
-        web_count(self.stats, slot, VERB_GET, status, 1, 0, 0)
-        w = web_stats(self.stats, slot)
+        cdef http_stats_t* w
+        http_count(self.stats, slot, VERB_GET, status, 1, 0, 0)
+        w = http_stats(self.stats, slot)
         return w.codes[<int>VERB_GET][status // 100 - 1][status % 100]
 
     def forget(self, uint32_t slot):

@@ -1,11 +1,11 @@
 # A coarse timer wheel for deadlines of seconds to hours.
 #
-# Nobody re-arms a timer when bytes move: a relay's timer fires, looks at when the
-# relay was last active, and arms itself anew. Time is passed in, never read.
+# No timer is re-armed when bytes move: a relay's timer fires, looks at when the relay
+# was last active, and is armed anew. Time is passed in, never read.
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
-    WHEEL_TICK_MS = 64    # nobody needs an idle timeout more exact than this
+    WHEEL_TICK_MS = 64    # no idle timeout needs to be more exact than this
     WHEEL_SLOTS = 1024    # one turn is 65 s; later deadlines stay for another turn
     WHEEL_WORDS = 16      # WHEEL_SLOTS / 64
 

@@ -105,7 +105,7 @@ cdef int wheel_wait_ms(const wheel_t* w, uint64_t now_ms) noexcept nogil:
 
 
 cdef class Wheel:
-    """The wheel for tests: timers are numbers, time is what you say."""
+    """The wheel for tests: timers are numbers, the test gives the time."""
 
     cdef wheel_t wheel
     cdef timer_t timers[256]

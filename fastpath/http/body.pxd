@@ -38,7 +38,7 @@ cdef ssize_t body_send(
 
 # Move on. Bytes behind the end of the body go to `surplus`, which must be NULL before.
 # STEP_WAIT, STEP_TURN; STEP_DONE: it has ended and all of it was taken; STEP_FAULT;
-# STEP_NO_MEMORY; or whose socket failed, or ended too early.
+# STEP_NO_MEMORY; or which side's socket failed, or ended too early.
 cdef STEP body_move(
     mover_t* m, body_t* b, transport_t* source, transport_t* target, pending_t* p,
     spill_t** surplus,

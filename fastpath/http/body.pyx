@@ -1,5 +1,5 @@
 """Bodies between transports. The framing of a chunked body is read, not rewritten: its
-bytes go on as they came, so that none is held back.
+bytes are passed on as they came, so that none is held back.
 """
 
 from libc.errno cimport EAGAIN, ENOMEM
@@ -51,7 +51,8 @@ cdef ssize_t send_some(transport_t* t, const char* bytes, size_t size) noexcept 
     cdef size_t sent = 0
     cdef ssize_t n
 
-    # With TLS a write takes a record, and there may be room for more.
+    # Until the socket is full, as `writable` says: with TLS a write may take less than
+    # it was given although there is room.
     while sent < size and t.end.writable:
         n = transport_write(t, bytes + sent, size - sent)
         if n < 0:
@@ -67,6 +68,7 @@ cdef int pending_send(
 ) noexcept nogil:
     cdef ssize_t n = 0
 
+    # Nothing overtakes what waits already.
     if p.first == NULL:
         n = send_some(t, bytes, size)
         if n < 0:
@@ -86,7 +88,7 @@ cdef int pending_flush(mover_t* m, pending_t* p, transport_t* t) noexcept nogil:
         s.first += n
         s.used -= n
         if s.used > 0:
-            return 0
+            return 0  # full: EPOLLOUT tells when to go on
         p.first = s.next
         spill_put(m, s)
     p.last = NULL
@@ -96,6 +98,7 @@ cdef int pending_flush(mover_t* m, pending_t* p, transport_t* t) noexcept nogil:
 cdef void pending_drop(mover_t* m, pending_t* p) noexcept nogil:
     cdef spill_t* s
 
+    # Bytes of one exchange must never reach the connection of another.
     while p.first != NULL:
         s = p.first
         p.first = s.next
@@ -106,10 +109,11 @@ cdef void pending_drop(mover_t* m, pending_t* p) noexcept nogil:
 # ---- Bodies.
 
 cdef void body_begin(body_t* b, const head_t* h, bint is_request) noexcept nogil:
-    memset(b, 0, sizeof(body_t))
+    memset(b, 0, sizeof(body_t))  # also the state of the chunks
     b.kind = h.body
     b.is_request = is_request
     b.left = h.length
+    # "Content-Length: 0" ends here; an empty chunked body only behind its last chunk.
     b.done = b.kind == BODY_NONE or (b.kind == BODY_SIZED and b.left == 0)
 
 
@@ -117,7 +121,7 @@ cdef ssize_t body_take(body_t* b, const char* bytes, size_t size) noexcept nogil
     cdef ssize_t n
 
     if b.done:
-        return 0
+        return 0  # what comes now belongs to the next message
     if b.kind == BODY_SIZED:
         n = size if size < b.left else b.left
         b.left -= n
@@ -128,7 +132,7 @@ cdef ssize_t body_take(body_t* b, const char* bytes, size_t size) noexcept nogil
             return -1
         b.done = b.chunks.state == CHUNK_DONE
     else:
-        n = size
+        n = size  # BODY_TO_EOF: all that comes is part of it
     b.bytes += n
     return n
 
@@ -143,6 +147,8 @@ cdef ssize_t body_send_data(
     cdef bint data
     cdef int failed
 
+    # Framing goes through the parser byte by byte, and is not sent; data in stretches,
+    # as far as the chunk goes or is at hand.
     while at < size and not b.done:
         data = b.chunks.state == CHUNK_DATA
         some = 1
@@ -153,7 +159,7 @@ cdef ssize_t body_send_data(
         if data:
             failed = pending_send(m, p, t, bytes + at, some)
             if failed < 0:
-                return failed - 1
+                return failed - 1  # -1 is taken: it says that the framing is wrong
         at += some
     return at
 
@@ -167,6 +173,7 @@ cdef ssize_t body_send(
 
     if b.unchunk:
         return body_send_data(m, b, p, t, bytes, size)
+    # Checked before it is sent: of framing that is wrong nothing is passed on.
     n = body_take(b, bytes, size)
     if n > 0:
         failed = pending_send(m, p, t, bytes, n)
@@ -181,6 +188,8 @@ cdef ssize_t read_some(mover_t* m, transport_t* t) noexcept nogil:
 
     if t.failed:
         return t.failed
+    # Fill the buffer: fewer and larger writes follow. A read that takes all there is
+    # clears `readable`, so that a short message costs one call.
     while got < SCRATCH_BYTES and t.end.readable:
         n = transport_read(t, m.scratch + got, SCRATCH_BYTES - got)
         if n > 0:
@@ -189,16 +198,18 @@ cdef ssize_t read_some(mover_t* m, transport_t* t) noexcept nogil:
         if got == 0:
             return n
         if n != -EAGAIN:
-            # No event will come of it again, and of a plain socket's error no errno.
+            # Return the bytes now and the end next time. An edge-triggered poller tells
+            # of neither again, and a socket tells its error only once: keep both.
             t.end.readable = 1
             t.failed = <int>n
         break
+    # Both: `coalesce` tells streams from small messages by the difference.
     m.stats.copied += got
     m.stats.streamed += got
     return got if got > 0 else -EAGAIN
 
 
-# Whose socket is the source, whose the target, is a matter of the direction.
+# Which side failed depends on the direction of the body.
 cdef inline STEP source_failed(const body_t* b) noexcept nogil:
     return STEP_CLIENT_FAILED if b.is_request else STEP_UPSTREAM_FAILED
 
@@ -207,19 +218,22 @@ cdef inline STEP target_failed(const body_t* b) noexcept nogil:
     return STEP_UPSTREAM_FAILED if b.is_request else STEP_CLIENT_FAILED
 
 
-# What body_send said, which is below 0.
+# The result for what body_send returned below 0.
 cdef STEP send_failed(const body_t* b, ssize_t said) noexcept nogil:
     if said == -1:
         return STEP_FAULT
+    # Errnos come less one. Of those only ENOMEM is ours and not the target's.
     return STEP_NO_MEMORY if said == -ENOMEM - 1 else target_failed(b)
 
 
-# Whether there is more to read (STEP_ON), what waits having been sent.
+# Send what waits. STEP_ON = nothing waits any more, and the body goes on.
 cdef STEP body_ready(
     mover_t* m, const body_t* b, transport_t* target, pending_t* p
 ) noexcept nogil:
     cdef int flushed = pending_flush(m, p, target)
 
+    # Nothing is read while something waits: a slow reader slows down its source, and
+    # no more is held than one read brought.
     if flushed < 0:
         return target_failed(b)
     if flushed == 0:
@@ -235,6 +249,8 @@ cdef STEP body_move(
     cdef ssize_t got, n
     cdef STEP ready
 
+    # In order, until something stops it: send what waits; end the turn after 1 MiB;
+    # read; send what belongs to the body; keep the rest for the caller.
     while True:
         ready = body_ready(m, b, target, p)
         if ready != STEP_ON:
@@ -247,8 +263,8 @@ cdef STEP body_move(
         if got == -EAGAIN:
             return STEP_WAIT
         if got <= 0:
-            # Only here is an end of the stream the end of the body; a cut one, which
-            # TLS tells from an end, must not pass for it.
+            # The end of the stream ends a body without a length, and no other. A FIN
+            # without close_notify may be an attacker's: it ends none (RFC 9112 9.8).
             if got == 0 and b.kind == BODY_TO_EOF and not source.truncated:
                 b.done = 1
                 return STEP_DONE
@@ -257,7 +273,7 @@ cdef STEP body_move(
         if n < 0:
             return send_failed(b, n)
         moved += n
-        if n < got:
+        if n < got:  # bytes behind the body: the loop ends with STEP_DONE
             surplus[0] = spill_of(m, m.scratch + n, got - n)
             if surplus[0] == NULL:
                 return STEP_NO_MEMORY
@@ -272,6 +288,9 @@ cdef STEP body_hold(
     cdef ssize_t n
     cdef STEP ready
 
+    # As body_move, but bytes are read to their place behind what is kept, and stay
+    # there. No turn is counted: the buffer is smaller than one. Bytes behind the body
+    # stay in the buffer as well: `kept` is the client's input.
     while True:
         ready = body_ready(m, b, target, p)
         if ready != STEP_ON:
@@ -279,7 +298,7 @@ cdef STEP body_hold(
         at = kept.bytes + kept.first + kept.used
         room = SCRATCH_BYTES - kept.first - kept.used
         if room == 0:
-            return STEP_ON
+            return STEP_ON  # full, and the body goes on
         if not source.end.readable:
             return STEP_WAIT
         n = transport_read(source, at, room)
@@ -287,7 +306,7 @@ cdef STEP body_hold(
             return STEP_WAIT
         if n <= 0:
             return source_failed(b)
-        kept.used += n
+        kept.used += n  # kept whether or not the target takes them
         m.stats.copied += n
         m.stats.streamed += n
         n = body_send(m, b, p, target, at, n)

@@ -23,7 +23,7 @@ cdef void conns_reset(conns_t* w) noexcept nogil
 # The vip in `slot` stops listening: idle clients go, the others after their exchange.
 cdef void conns_retire(conns_t* w, uint32_t slot) noexcept nogil
 
-# The connection of a new client, whose fd is its now; NULL = it was refused.
+# A connection for a new client: owns `fd` from now on. NULL = it was refused.
 cdef conn_t* conn_new(
     conns_t* w, int fd, uint32_t vip, const addr_t* client
 ) noexcept nogil
@@ -43,13 +43,13 @@ cdef STEP conn_secure(conns_t* w, conn_t* conn) noexcept nogil
 # `whole`: the client has sent all of its request.
 cdef STEP conn_end(conns_t* w, conn_t* conn, bint whole) noexcept nogil
 
-# Read what nobody wants until the client has seen our end, or has sent too much.
+# Read and drop what the client sends until its FIN, or until that is too much.
 cdef STEP conn_linger(conns_t* w, conn_t* conn) noexcept nogil
 
-# Nothing of its exchange can go on now: see to it that this is not for ever.
+# Nothing of its exchange can go on now: set the deadline for that, if there is one.
 cdef void conn_stall(conns_t* w, conn_t* conn) noexcept nogil
 
-# ---- What the client sent and nobody took yet.
+# ---- What the client sent and no exchange has taken yet.
 
 cdef void input_drop(conns_t* w, conn_t* conn) noexcept nogil
 

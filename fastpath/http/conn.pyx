@@ -2,7 +2,7 @@
 
 Between two requests a connection holds its slot and nothing else: the exchange, the
 input and the parsed head are lent for as long as a request is in work. Nothing here
-knows how an exchange goes; that is told in exchange.pyx.
+knows what an exchange does next: see exchange.pyx.
 """
 
 from libc.errno cimport EAGAIN, ENOMEM
@@ -41,9 +41,9 @@ from fastpath.base.stats cimport (
     DROP_NO_MEMORY,
     DROP_RESET_BY_ADMIN,
     DROP_TLS_HANDSHAKE,
+    http_stats,
     vip_stats,
     vip_stats_t,
-    web_stats,
 )
 from fastpath.base.timer cimport timer_arm, timer_disarm
 from fastpath.http.asking cimport asking_withdraw
@@ -81,7 +81,7 @@ from fastpath.tls.transport cimport (
     transport_start_server,
 )
 
-# As Go's server says it, to those who forgot the s of https.
+# The text of Go's server, for a client whose URL has http instead of https.
 cdef const char* NO_TLS = (
     b"HTTP/1.0 400 Bad Request\r\n\r\n"
     b"Client sent an HTTP request to an HTTPS server.\n"
@@ -122,6 +122,7 @@ cdef void conns_drop_all(conns_t* w, DROP reason) noexcept nogil:
 cdef void conns_fini(conns_t* w) noexcept nogil:
     if w.c == NULL:
         return
+    # Clients first: each closes its upstream connection; idle_fini closes the others.
     conns_drop_all(w, DROP_ENGINE_CLOSED)
     idle_fini(w)
     slab_fini(&w.conns)
@@ -148,8 +149,8 @@ cdef void conns_retire(conns_t* w, uint32_t slot) noexcept nogil:
         if not conn.slot.live or conn.vip.slot != slot:
             continue
         conn.vip_drains = 1
-        # A response whose head has promised to keep the connection stays true to it:
-        # the connection ends after it all the same.
+        # A head that is not sent yet says "close"; one that was sent has promised to
+        # keep the connection, which ends after the response all the same.
         if conn.exchange == NULL or not conn.exchange.answering:
             conn.keep = 0
         if conn.state == CONN_IDLE:
@@ -158,6 +159,8 @@ cdef void conns_retire(conns_t* w, uint32_t slot) noexcept nogil:
 
 cdef void conn_until(conns_t* w, conn_t* conn, uint32_t ms) noexcept nogil:
     conn.deadline_ms = w.c.now_ms + ms if ms > 0 else 0
+    # A timer that fires too early finds the later deadline and is armed again: to move
+    # it with each request would cost more than that.
     if ms > 0 and (
         conn.timer.prev == NULL or conn.timer.deadline_ms > conn.deadline_ms
     ):
@@ -171,6 +174,7 @@ cdef void input_drop(conns_t* w, conn_t* conn) noexcept nogil:
 
 
 cdef void input_take(conns_t* w, conn_t* conn, uint32_t size) noexcept nogil:
+    # Moved by its offset, not in memory: head_read makes room when it needs it.
     conn.input.first += size
     conn.input.used -= size
     if conn.input.used == 0:
@@ -181,7 +185,7 @@ cdef void input_take(conns_t* w, conn_t* conn, uint32_t size) noexcept nogil:
 
 cdef head_t* head_lend(conns_t* w) noexcept nogil:
     if w.head_count > 0:
-        # The one that was used last is in the cache.
+        # The one that was used last is still in the CPU's cache.
         w.head_count -= 1
         return w.heads[w.head_count]
     return <head_t*>malloc(sizeof(head_t))
@@ -200,6 +204,8 @@ cdef void head_return(conns_t* w, head_t* h) noexcept nogil:
 cdef exchange_t* exchange_new(conns_t* w, conn_t* conn) noexcept nogil:
     cdef exchange_t* x = <exchange_t*>slab_take(&w.exchanges)
 
+    # The clock starts with the last byte of the head: how long a client took to send it
+    # says nothing about us or the upstream.
     if x != NULL:
         x.conn = conn
         x.began_us = clock_us()
@@ -210,10 +216,12 @@ cdef exchange_t* exchange_new(conns_t* w, conn_t* conn) noexcept nogil:
 cdef void exchange_free(conns_t* w, exchange_t* x, bint reset) noexcept nogil:
     if x == NULL:
         return
+    # An upstream connection that can be kept was taken away by upconn_keep before: one
+    # that is still here is of no more use.
     x.conn.exchange = NULL
     upconn_leave(w, x, reset)
     pending_drop(&w.c.mover, &x.to_up)
-    if x.upgrade:  # others never had a tunnel
+    if x.upgrade:  # only a tunnel uses its halves; zeroed, they own nothing
         half_release(&w.c.mover, &x.half[0])
         half_release(&w.c.mover, &x.half[1])
     head_return(w, x.head)
@@ -235,6 +243,7 @@ cdef conn_t* conn_admit(
     if conn == NULL:
         context_refuse(w.c, fd, v.state.slot, DROP_NO_MEMORY)
         return NULL
+    # A refused client was counted by the limits, too: vip_leave takes it out again.
     conn.source = source_hash(client)
     limit = vip_admit(v, conn.source, w.c.now_ms, &conn.by_source)
     if limit >= 0:
@@ -259,12 +268,15 @@ cdef conn_t* conn_new(
     cdef vip_t* v = table_vip(w.c, vip)
     cdef conn_t* conn
 
+    # In order: the vip, which a newer table may have taken away since accept(2); its
+    # limits; the poller; then TLS, or wait for a request.
     if v == NULL or v.http == NULL:
         context_refuse(w.c, fd, vip, DROP_NO_BACKEND)
         return NULL
     conn = conn_admit(w, fd, v, client)
     if conn == NULL:
         return NULL
+    # Not for EPOLLOUT yet: see exchange_run.
     if poller_add(
         &w.c.poller, fd, EPOLLIN | EPOLLRDHUP | EPOLLET,
         tag_make(TAG_CONN, conn.slot.index, conn.slot.generation),
@@ -283,12 +295,13 @@ cdef conn_t* conn_new(
     return conn
 
 
-# Whether the client must see a reset, so that it does not take what came for whole.
+# Whether the client must see a reset, so that it does not take what came for whole: a
+# FIN would be the proper end of a response without a length.
 cdef bint drop_resets(const conn_t* conn, DROP reason) noexcept nogil:
     if reason == DROP_CLOSED or reason == DROP_HEADER_TIMEOUT:
-        return False
+        return False  # all was sent, or nothing
     if reason == DROP_TLS_HANDSHAKE:
-        return False  # a reset would take the alert back
+        return False  # RST discards what was not read yet: the alert that says why
     return reason != DROP_IDLE_TIMEOUT or conn.state == CONN_FLOWING
 
 
@@ -297,6 +310,8 @@ cdef void conn_drop(conns_t* w, conn_t* conn, DROP reason) noexcept nogil:
     cdef vip_stats_t* stats = vip_stats(&w.c.stats, conn.vip.slot)
     cdef exchange_t* x = conn.exchange
 
+    # In order: count; leave the limits; give back what the exchange has, which may
+    # close an upstream connection; close the client's.
     if x != NULL and x.began_us > 0 and (
         conn.state == CONN_FLOWING or x.answering
     ):
@@ -305,6 +320,7 @@ cdef void conn_drop(conns_t* w, conn_t* conn, DROP reason) noexcept nogil:
     stats.closed[<int>reason] += 1
     stats.active -= 1
     store_u64(&w.c.stats.active, w.c.stats.active - 1)
+    # From here on conn.vip may be another vip's: see vip_leave.
     vip_leave(conn.vip, conn.source, conn.by_source)
     asking_withdraw(w, conn)
     exchange_free(w, x, reset)
@@ -322,22 +338,24 @@ cdef STEP conn_secure(conns_t* w, conn_t* conn) noexcept nogil:
 
     if done == 1:
         if transport_resumed(&conn.down):
-            web_stats(&w.c.stats, conn.vip.slot).resumed += 1
+            http_stats(&w.c.stats, conn.vip.slot).resumed += 1
         return STEP_SECURED
     if done == -EAGAIN:
         return STEP_WAIT
     if transport_met_http(&conn.down):
         send(conn.down.end.fd, NO_TLS, strlen(NO_TLS), MSG_NOSIGNAL)
-        # What OpenSSL left unread would make a reset of the close, and unsay this.
+        # close(2) sends RST instead of FIN while bytes are unread, and the client would
+        # lose the reply: read what OpenSSL left in the socket.
         recv(conn.down.end.fd, w.c.mover.scratch, SCRATCH_BYTES, 0)
+    # A client that left during the handshake, as port scanners do, is no TLS error.
     return STEP_CLIENT_FAILED if conn.down.eof else STEP_TLS_FAILED
 
 
 cdef STEP conn_end(conns_t* w, conn_t* conn, bint whole) noexcept nogil:
     if conn.input == NULL and whole and not conn.down.end.readable:
-        return STEP_CLOSED
-    # A close(2) with bytes unread would take the response back by RST: our side ends
-    # first, and what the client still sends is read for a while.
+        return STEP_CLOSED  # all that the client sent was read
+    # close(2) with bytes unread sends RST, and the client would lose the response that
+    # it did not read yet (RFC 9112 9.6): send FIN, and read for a while what comes.
     input_drop(w, conn)
     transport_shut(&conn.down)
     return STEP_LINGER
@@ -351,13 +369,14 @@ cdef STEP conn_linger(conns_t* w, conn_t* conn) noexcept nogil:
         if n <= 0:
             break
         conn.lingered += <uint32_t>n
+    # Until the client's FIN, 1 MiB, or LINGER_MS, which conn_timer ends.
     if n == -EAGAIN or (n > 0 and conn.lingered < LINGER_BYTES):
         return STEP_WAIT
     return STEP_CLOSED
 
 
-# A body that one side does not send or take has `stall_ms`; an upstream that does not
-# answer may think as long as it likes.
+# A peer that stalls mid-body is dropped after `stall_ms`. An upstream may take as long
+# as it likes for its response, and for the body of it: watches are idle for hours.
 cdef void conn_stall(conns_t* w, conn_t* conn) noexcept nogil:
     cdef http_t* http = http_of(w, conn)
     cdef exchange_t* x = conn.exchange
@@ -365,5 +384,7 @@ cdef void conn_stall(conns_t* w, conn_t* conn) noexcept nogil:
 
     if not waits and (x.request.done or x.request_abandoned):
         conn.deadline_ms = 0
+    # A deadline that stands is not moved. An event of the client, or room at the
+    # upstream, clears it (conn_event, upconn_event); then this sets the next one.
     elif conn.deadline_ms == 0 and http != NULL:
         conn_until(w, conn, http.stall_ms)

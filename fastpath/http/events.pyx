@@ -1,5 +1,5 @@
-"""What the worker tells HTTP: events, timers, letters. Each is noted where the next
-step of the exchange finds it, and then the exchange runs."""
+"""What the worker tells HTTP: events, timers, letters. Each is noted in the structs,
+where the next step of the exchange finds it; then the exchange runs."""
 
 from libc.stdint cimport uint32_t
 
@@ -47,10 +47,12 @@ cdef void conn_open(
     cdef conn_t* conn = conn_new(w, fd, vip, client)
 
     if conn != NULL:
-        exchange_run(w, conn, STEP_ON)  # client_first brings the first bytes along
+        # At once: with TCP_DEFER_ACCEPT the first bytes have come already.
+        exchange_run(w, conn, STEP_ON)
 
 
 cdef void conn_run(conns_t* w, conn_t* conn) noexcept nogil:
+    # The queue links through slots: that of a dropped connection is free only now.
     if conn.slot.live:
         exchange_run(w, conn, STEP_ON)
     else:
@@ -65,16 +67,18 @@ cdef void conn_event(
     cdef conn_t* conn = <conn_t*>slab_find(&w.conns, index, generation)
 
     if conn == NULL:
-        return  # of one that this very batch has ended
+        return  # of a connection that an event of this very batch has ended
     if events & EPOLLERR:
         conn_drop(w, conn, DROP_RESET_BY_CLIENT)
         return
     if conn.state == CONN_FLOWING:
-        conn.deadline_ms = 0  # it moves, see conn_stall
+        conn.deadline_ms = 0  # it moves: conn_stall sets the next one
     if events & EPOLLOUT:
         conn.down.end.writable = END_WRITABLE
     if events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP):
         conn.down.end.readable = END_READABLE
+    # Behind any of these a short read does not mean that the socket is dry, and the
+    # poller may not tell again: read until EAGAIN from now on.
     if events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP):
         conn.down.end.rdhup_seen = 1
     exchange_run(w, conn, STEP_ON)
@@ -88,18 +92,21 @@ cdef void upconn_event(
 
     if u == NULL:
         return
+    # Whatever the event: a read that finds nothing costs less than one that is missed.
     u.link.end.readable = END_READABLE
     if events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
         u.link.end.rdhup_seen = 1
     if u.state == UPCONN_IDLE:
+        # For its next use: the event will not come again.
         if events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
             u.link.end.writable = END_WRITABLE
         idle_event(w, u)
         return
     conn = u.exchange.conn
+    # A failed connect(2) counts as writable, too: then SO_ERROR is asked for why.
     if events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
         if not u.link.end.writable and conn.state == CONN_FLOWING:
-            conn.deadline_ms = 0  # it takes what it did not, see conn_stall
+            conn.deadline_ms = 0  # it takes bytes again: conn_stall sets the next one
         u.link.end.writable = END_WRITABLE
     exchange_run(w, conn, STEP_ON)
 
@@ -109,8 +116,10 @@ cdef void upconn_event(
 cdef void conn_timer(conns_t* w, conn_t* conn) noexcept nogil:
     if conn.deadline_ms == 0:
         return  # nothing to wait for now; armed again when there is
+    # The timer was armed for an earlier deadline, see conn_until.
     if conn.deadline_ms > w.c.now_ms:
         timer_arm(&w.c.wheel, &conn.timer, conn.deadline_ms)
+    # Python was too late: a reply says so. In other states there is no request.
     elif conn.state == CONN_PARKED:
         exchange_run(w, conn, question_expired(w, conn.exchange))
     elif conn.state == CONN_HEAD or conn.state == CONN_HANDSHAKE:
@@ -122,6 +131,7 @@ cdef void conn_timer(conns_t* w, conn_t* conn) noexcept nogil:
 
 
 cdef void upconn_timer(conns_t* w, upconn_t* u) noexcept nogil:
+    # Of a BUSY one it is left from when it was idle. Else its connect_ms are over.
     if u.exchange == NULL or u.state == UPCONN_BUSY:
         idle_timer(w, u)
     else:
@@ -155,7 +165,7 @@ cdef void conns_reset_backend(conns_t* w, uint32_t slot) noexcept nogil:
             continue
         conn = u.exchange.conn
         if conn.state == CONN_REACHING:
-            u.connect_timed_out = 1
+            u.connect_timed_out = 1  # as if its time were over: dial the next one
             exchange_run(w, conn, STEP_ON)
         elif conn.state == CONN_FLOWING and not u.exchange.answering:
             exchange_run(w, conn, STEP_STALE)

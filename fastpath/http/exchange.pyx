@@ -1,9 +1,9 @@
 """The life of a request, from top to bottom.
 
 `exchange_run` drives it: `exchange_step` does the work of the state that the connection
-is in, by a call of one room, and returns what came of it; `exchange_next` says what
-that leads to. Nobody else sets `conn.state` once a client was let in. The states, the
-results and the drawing are in state.pxd.
+is in, by a call of one module, and returns what came of it; `exchange_next` says what
+that leads to. No other function sets `conn.state` once a client was let in. The states,
+the results and the drawing are in state.pxd.
 """
 
 from fastpath.base.end cimport END_POLLED_OUT
@@ -89,6 +89,8 @@ cdef enum:
 # ---- What a state does.
 
 cdef STEP exchange_step(conns_t* w, conn_t* conn) noexcept nogil:
+    # The most frequent first. Each call may be repeated after any event: it finds out
+    # by itself what can be done now.
     if conn.state == CONN_FLOWING:
         return exchange_flow(w, conn.exchange)
     if conn.state == CONN_IDLE or conn.state == CONN_HEAD:
@@ -114,9 +116,12 @@ cdef STEP exchange_flow(conns_t* w, exchange_t* x) noexcept nogil:
     cdef STEP sent = request_move(w, x)
     cdef STEP answered
 
+    # After WAIT and TURN the response has its turn; any other result ends the flow.
     if sent > STEP_TURN:
         return sent
     answered = response_move(w, x)
+    # Once the client has seen a head, the request cannot be sent to another backend:
+    # its bytes are given back, and the buffer with them.
     if x.answering and answered < STEP_CLOSED:
         request_forget(w, x)
     return sent if answered == STEP_WAIT else answered
@@ -128,6 +133,8 @@ cdef STEP exchange_flow(conns_t* w, exchange_t* x) noexcept nogil:
 cdef STEP exchange_next(conns_t* w, conn_t* conn, STEP step) noexcept nogil:
     cdef http_t* http
 
+    # First the results that need more work, which has a result of its own; then those
+    # that are a transition. Without a vip (http is NULL) a deadline of 1 ms ends it.
     if step == STEP_DONE:
         return exchange_done(w, conn.exchange)
     if step == STEP_UNKNOWN:
@@ -149,6 +156,8 @@ cdef STEP exchange_next(conns_t* w, conn_t* conn, STEP step) noexcept nogil:
         http = http_of(w, conn)
         conn_until(w, conn, http.idle_ms if http != NULL else 1)
     elif step == STEP_PARTIAL:
+        # Set once, with the first byte: a client that sends a byte now and then gets no
+        # more time for that.
         conn.state = CONN_HEAD
         http = http_of(w, conn)
         conn_until(w, conn, http.header_ms if http != NULL else 1)
@@ -168,15 +177,17 @@ cdef STEP exchange_done(conns_t* w, exchange_t* x) noexcept nogil:
     cdef conn_t* conn = x.conn
     cdef bint whole = x.request.done
 
+    # In order: let the request end, if the upstream still takes it; count; keep the
+    # upstream connection, if it can be; give the rest back; keep or end the client's.
     if x.up != NULL and x.up.link.end.rdhup_seen:
-        x.request_abandoned = 1  # the upstream has answered and gone
+        x.request_abandoned = 1  # the upstream has answered and ended its side
     if not x.request_abandoned and (not whole or x.to_up.first != NULL):
         return STEP_WAIT  # the upstream still takes the request
     exchange_count(w, x)
     if x.up != NULL and x.up.keep and not x.request_abandoned and not x.upgrade:
         upconn_keep(w, x)
     if not whole:
-        conn.keep = 0
+        conn.keep = 0  # the next request would begin inside this one's body
     request_forget(w, x)
     exchange_free(w, x, False)
     if conn.keep and not conn.vip_drains:
@@ -200,8 +211,9 @@ cdef DROP drop_reason(STEP step) noexcept nogil:
 cdef void exchange_run(conns_t* w, conn_t* conn, STEP step) noexcept nogil:
     cdef int steps = 0
 
-    # In order: let results lead to states and states to results, until nothing goes on;
-    # then end the connection, queue it, or see to what it waits for.
+    # In order: let results lead to states and states to results, until nothing goes
+    # on; then end the connection, queue it, or set a deadline for what it waits for; at
+    # last, if the client's socket was full, let the poller tell when it is not.
     while step > STEP_TURN and step < STEP_CLOSED:
         if step != STEP_ON:
             step = exchange_next(w, conn, step)
@@ -229,8 +241,9 @@ cdef void exchange_run(conns_t* w, conn_t* conn, STEP step) noexcept nogil:
         )
 
 
-# The client has ended its side. While it waits for a response that means that it has
-# gone: a watch would otherwise stay for ever. What is with us to the last byte is sent.
+# Whether the client has closed the connection. A FIN says only that it sends no more;
+# while it waits for a response it is taken for a close, as Go's server does, because a
+# watch that no client reads would otherwise stay for ever.
 cdef bint client_left(conn_t* conn) noexcept nogil:
     cdef exchange_t* x = conn.exchange
     cdef char byte
@@ -239,9 +252,11 @@ cdef bint client_left(conn_t* conn) noexcept nogil:
         return False
     if conn.state == CONN_FLOWING:
         if x.response.done or not x.request.done:
-            return False  # writing it, or reading the body, will tell
+            return False  # writing the rest, or reading the body, tells
     elif conn.state != CONN_PARKED and conn.state != CONN_REACHING:
         return False
+    # Unread bytes before the FIN are a pipelined request: serve this one first. Under
+    # TLS they may be a close_notify; there the event alone counts.
     return conn.down.ssl != NULL or recv(
         conn.down.end.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT
     ) == 0

@@ -1,4 +1,4 @@
-"""Edits of responses: each line of a head once, from their buffer into ours."""
+"""Edits of responses: each line of a head is read once and written once, edited."""
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -25,6 +25,7 @@ from fastpath.http1.framing cimport BODY_CHUNKED, header_t
 
 # ---- Cookies.
 
+# Less blanks at both ends, RFC 6265 5.2.
 cdef part_t trimmed(part_t p) noexcept nogil:
     while p.size > 0 and is_blank(p.at[0]):
         p.at += 1
@@ -37,17 +38,19 @@ cdef part_t trimmed(part_t p) noexcept nogil:
 cdef void put_cookie_path(out_t* o, part_t path, part_t prefix) noexcept nogil:
     out_put(o, b"; Path=", 7)
     if path.size == 0 or path.at[0] != b"/":
-        # None, or as good as none: a browser would take the directory of the request.
+        # No path, or not an absolute one: a browser would take the directory of the
+        # request instead (RFC 6265 5.2.4), another one for each URL.
         put_part(o, prefix)
         if prefix.size == 0:
             out_put(o, b"/", 1)
         return
-    if not is_under(path, prefix):
+    if not is_under(path, prefix):  # an upstream that knows our prefix wrote it itself
         put_part(o, prefix)
     put_part(o, path)
 
 
-# A browser splits at each semicolon, whatever is quoted; the last Path counts.
+# A browser splits at each semicolon, whatever is quoted, and the last Path counts (RFC
+# 6265 5.2): each of them is rewritten, so that it does not matter which one does.
 cdef void put_cookie(out_t* o, part_t value, part_t prefix) noexcept nogil:
     cdef const char* end = value.at + value.size
     cdef const char* p = find_any(value.at, end, b";", b";", b";")
@@ -56,6 +59,8 @@ cdef void put_cookie(out_t* o, part_t value, part_t prefix) noexcept nogil:
     cdef bint said = False
     cdef part_t name
 
+    # In order: the pair of name and value; each attribute, of which only Path changes;
+    # a Path, if there was none.
     put_part(o, part_of(value.at, p))
     while p < end:
         next_ = find_any(p + 1, end, b";", b";", b";")
@@ -64,13 +69,13 @@ cdef void put_cookie(out_t* o, part_t value, part_t prefix) noexcept nogil:
         if name.size == 4 and same(name.at, 4, b"path"):
             said = True
             if equals < next_:
-                equals += 1
+                equals += 1  # else it is "Path" without a value: as if empty
             put_cookie_path(o, trimmed(part_of(equals, next_)), prefix)
         else:
             put_part(o, part_of(p, next_))
         p = next_
     if not said:
-        put_cookie_path(o, part_of(end, end), prefix)
+        put_cookie_path(o, part_of(end, end), prefix)  # with no path
 
 
 # ---- Heads.
@@ -85,6 +90,7 @@ cdef bint put_mapped(
     cdef bint cookie = f.cookies and h.name.size == 10 and same(name, 10, b"set-cookie")
     cdef part_t whole = part_of(value, value + h.value.size)
 
+    # By length first: of the headers of a response hardly one has the length of these.
     if not cookie and not (
         f.mapping_count > 0 and (
             h.name.size == 8 and same(name, 8, b"location")
@@ -112,6 +118,9 @@ cdef void filter_response(
     cdef uint32_t i
     cdef int edit
 
+    # In order: the status line; each header that is passed on, unless an edit replaces
+    # it or takes it away, mapped where it names a place; the lines that edits set; our
+    # own framing.
     compose_status(o, h, bytes)
     for i in range(h.count):
         header = &h.headers[i]
@@ -119,10 +128,10 @@ cdef void filter_response(
             continue
         edit = edit_of(&f.headers, e.text, bytes, header)
         if edit >= 0 and not f.headers.list[edit].only_absent:
-            continue
+            continue  # put_edits writes the line that takes its place, if any
         if edit >= 0:
             if header.value.size == 0:
-                continue  # says nothing: as good as absent
+                continue  # an empty one says nothing: the default takes its place
             seen |= <uint64_t>1 << edit
         if not put_mapped(o, bytes, header, f, e, upstream):
             put_header(o, bytes, header)

@@ -1,4 +1,4 @@
-# Upstream connections while nobody uses them, and their end.
+# Upstream connections while no exchange uses them, and their end.
 from libc.stdint cimport uint32_t, uint64_t
 from fastpath.base.slab cimport slab_at
 from fastpath.http.state cimport conns_t, exchange_t, upconn_t
@@ -15,9 +15,9 @@ cdef inline upstream_t* upstream_in(
     cdef upstream_t* v = table_upstream(w.c, slot)
     return v if v != NULL and v.stamp == stamp else NULL
 
-# An idle connection to `v`, or to the address that the verdict names, no longer in its
-# set, or NULL. Unless `unchecked` its socket is asked first whether the other side has
-# closed it.
+# Take an idle connection to `v`, or to the address that the verdict names, out of its
+# set; NULL = there is none. Unless `unchecked` the socket is looked at first: the peer
+# may have closed it.
 cdef upconn_t* idle_take(
     conns_t* w, const upstream_t* v, const verdict_t* verdict, bint unchecked
 ) noexcept nogil
@@ -25,8 +25,8 @@ cdef upconn_t* idle_take(
 # The one way out of a connection that no exchange has.
 cdef void upconn_close(conns_t* w, upconn_t* u, bint reset) noexcept nogil
 
-# Take the connection from its exchange: keep it for others, or close it, and lose what
-# it did not take yet.
+# Take the connection from its exchange: keep it for others; or close it, and drop what
+# waits to be sent on it.
 cdef void upconn_keep(conns_t* w, exchange_t* x) noexcept nogil
 cdef void upconn_leave(conns_t* w, exchange_t* x, bint reset) noexcept nogil
 

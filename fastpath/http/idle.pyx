@@ -1,4 +1,4 @@
-"""Idle upstream connections, the last used first: what is not needed grows old.
+"""Idle upstream connections, the last used first, so that those not needed expire.
 
 An idle connection belongs to one upstream of one table: it is used again only for an
 upstream with the same stamp, that is, with the same TLS and the same names.
@@ -18,7 +18,7 @@ from fastpath.http.state cimport UPCONN_BUSY, UPCONN_IDLE, idle_set_t
 from fastpath.tls.transport cimport transport_close, transport_idle_ok
 
 
-# ---- Sets: doubly linked, so that one that ends amid its set is taken out at once.
+# ---- Sets: doubly linked, so that a connection anywhere in it is taken out at once.
 
 cdef void idle_unlink(conns_t* w, upconn_t* u) noexcept nogil:
     cdef idle_set_t* set = &w.idle_sets[u.upstream.slot]
@@ -54,6 +54,8 @@ cdef bint idle_make_room(conns_t* w, uint32_t slots) noexcept nogil:
     cdef idle_set_t* sets
     cdef uint32_t i
 
+    # By half as much again: upstreams are added one at a time. Connections do not point
+    # into the array, so it may move.
     if slots <= w.idle_room:
         return True
     slots += slots // 2
@@ -84,16 +86,18 @@ cdef upconn_t* idle_take(
     cdef upconn_t* next
     cdef upconn_t* u
 
+    # From the last used to the oldest. One that does not suit this verdict may suit the
+    # next; one that has ended is closed, so that it is looked at once.
     if v.state.slot >= w.idle_room:
         return NULL
     u = w.idle_sets[v.state.slot].newest
     while u != NULL:
-        next = u.older
+        next = u.older  # before u is closed
         if idle_suits(u, verdict):
             if u.stamp == v.stamp and (unchecked or transport_idle_ok(&u.link)):
                 idle_unlink(w, u)
                 return u
-            # It has ended, or speaks with names and keys that are out of date.
+            # The peer has ended it, or the upstream's TLS or names have changed.
             upconn_close(w, u, False)
         u = next
     return NULL
@@ -102,6 +106,8 @@ cdef upconn_t* idle_take(
 # ---- The end of a connection, or of its use.
 
 cdef void upconn_close(conns_t* w, upconn_t* u, bint reset) noexcept nogil:
+    # In order: out of its set; counters of the backend; the socket; at last the count
+    # that lets Python give the upstream's slot away.
     if u.state == UPCONN_IDLE:
         idle_unlink(w, u)
     timer_disarm(&u.timer)
@@ -123,6 +129,7 @@ cdef void upconn_leave(conns_t* w, exchange_t* x, bint reset) noexcept nogil:
 
     if u == NULL:
         return
+    # What waits for this connection must not be sent on the next one.
     x.up = NULL
     u.exchange = NULL
     pending_drop(&w.c.mover, &x.to_up)
@@ -133,25 +140,27 @@ cdef void upconn_keep(conns_t* w, exchange_t* x) noexcept nogil:
     cdef upconn_t* u = x.up
     cdef const upstream_t* v = upstream_in(w, u.upstream.slot, u.stamp)
 
+    # Close it if its upstream has changed, the peer has ended it or none is to be kept;
+    # otherwise make it the newest of its set.
     x.up = NULL
     u.exchange = NULL
     if v == NULL or u.link.end.rdhup_seen or (
         v.keepalive == 0 or not idle_make_room(w, v.state.slot + 1)
     ) or (
-        # The last read was full. What it left brings no event, and would be taken for
-        # the response to whatever is asked next.
+        # The last read was full. What it left in the socket brings no event, and would
+        # be taken for the response to the next request.
         u.link.end.readable and not transport_idle_ok(&u.link)
     ):
         upconn_close(w, u, False)
         return
-    # The oldest makes room: addresses that no verdict names any more must not keep out
-    # the others.
+    # The oldest makes room, not this one: otherwise connections to addresses that no
+    # verdict names any more would fill the set until they expire.
     if w.idle_sets[v.state.slot].count >= v.keepalive:
         upconn_close(w, w.idle_sets[v.state.slot].oldest, False)
     u.used = 1
     idle_link(w, u)
     u.idle_ms = w.c.now_ms
-    # The timer is not moved at each use: it looks at idle_ms when it fires.
+    # The timer is not moved at each use: idle_timer looks at idle_ms when it fires.
     if u.timer.prev == NULL:
         timer_arm(&w.c.wheel, &u.timer, w.c.now_ms + v.keepalive_ms)
 
@@ -159,7 +168,8 @@ cdef void upconn_keep(conns_t* w, exchange_t* x) noexcept nogil:
 # ---- What the worker tells of an idle connection.
 
 cdef void idle_event(conns_t* w, upconn_t* u) noexcept nogil:
-    # Usually a FIN. A session ticket of TLS is no reason to close.
+    # Usually a FIN. A session ticket, which TLS 1.3 servers send at any time, is no
+    # reason to close; any other byte is, as no request is open that it could answer.
     if not transport_idle_ok(&u.link):
         upconn_close(w, u, False)
 
@@ -169,7 +179,7 @@ cdef void idle_timer(conns_t* w, upconn_t* u) noexcept nogil:
     cdef uint64_t until_ms
 
     if u.state != UPCONN_IDLE:
-        return  # armed again when it becomes idle
+        return  # upconn_keep arms it again
     until_ms = u.idle_ms + (v.keepalive_ms if v != NULL else 0)
     if until_ms <= w.c.now_ms:
         upconn_close(w, u, False)
@@ -183,6 +193,7 @@ cdef void idle_sweep(conns_t* w) noexcept nogil:
     cdef upconn_t* u
     cdef uint32_t i
 
+    # Of the others upconn_keep finds out when their exchange has ended.
     for i in range(slab_count(&w.upconns)):
         u = upconn_at(w, i)
         if u.slot.live and u.state == UPCONN_IDLE and (

@@ -31,7 +31,7 @@ cdef struct asked_t:
     SSL*           ssl       # with the client; NULL = plain
     bint           is_plain  # its path, see path_is_plain
 
-# Secrets of one worker: nobody outside can aim at a set of a memory, or at a digest.
+# Secrets of one worker, so that no client can aim at a set of a memory, or at a digest.
 cdef struct secret_t:
     uint64_t  hash
     uint64_t  digest[2]

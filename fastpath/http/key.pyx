@@ -30,7 +30,8 @@ cdef void secret_init(secret_t* s) noexcept nogil:
     s.hash = clock_us()
     s.digest[0] = s.hash
     s.digest[1] = s.hash
-    # It fails only before the kernel has any entropy; then nobody is there to guess.
+    # The clock first: where a sandbox forbids getrandom(2), that is the seed. It can be
+    # guessed, but keys still differ from start to start.
     getrandom(s, sizeof(secret_t), 0)
 
 
@@ -42,10 +43,11 @@ cdef struct writer_t:
     bint     full
 
 
-# A part with its length in front: no two keys run into each other.
+# A part with its length in front, so that no two keys run into each other.
 cdef inline void put_part(writer_t* w, const char* bytes, uint32_t size) noexcept nogil:
     cdef char* to = w.into + w.size
 
+    # The size alone first: a sum with a huge one would wrap around.
     if size > KEY_BYTES_MOST or w.size + size + sizeof(size) > KEY_BYTES_MOST:
         w.full = True
         return
@@ -54,11 +56,11 @@ cdef inline void put_part(writer_t* w, const char* bytes, uint32_t size) noexcep
     w.size += size + <uint32_t>sizeof(size)
 
 
-# All values of a header, or that there is none.
+# All values of a header, each a part, and a mark behind the last one.
 cdef void put_header(writer_t* w, const asked_t* a, const part_t* part) noexcept nogil:
     cdef const header_t* h
     cdef uint32_t i
-    cdef uint32_t none = 0xffffffff  # which no value has as its length
+    cdef uint32_t none = 0xffffffff  # a length that no value has
 
     for i in range(a.head.count):
         h = &a.head.headers[i]
@@ -66,6 +68,8 @@ cdef void put_header(writer_t* w, const asked_t* a, const part_t* part) noexcept
             a.bytes + h.name.at, part.size, part.name
         ):
             put_part(w, a.bytes + h.value.at, h.value.size)
+    # A header may come any number of times: without the mark, the next part of the key
+    # could pass for one more value.
     if w.size + sizeof(none) > KEY_BYTES_MOST:
         w.full = True
         return
@@ -132,7 +136,7 @@ cdef void put_fingerprint(writer_t* w, const asked_t* a) noexcept nogil:
     cdef int size = peer_fingerprint(a.ssl, fingerprint)
 
     if size < 0:
-        w.full = True  # no key at all, rather than that of a client without one
+        w.full = True  # ask Python, rather than share with clients without one
     else:
         put_part(w, fingerprint, size)
 
@@ -162,6 +166,7 @@ cdef void put_request_part(
     elif part.kind == PART_CERTIFICATE:
         put_fingerprint(w, a)
     elif part.kind == PART_UPGRADE and not a.head.upgrade:
+        # An Upgrade without "Connection: upgrade" asks for nothing (RFC 9110 7.8).
         put_part(w, b"", 0)
     else:  # PART_HEADER, and PART_UPGRADE named like its header
         put_header(w, a, part)
@@ -173,13 +178,15 @@ cdef uint32_t key_write(
     cdef writer_t w
     cdef uint32_t i
 
+    # In order: vip and mask, so that keys of different kinds are never equal; the parts
+    # of the mask; instead of a long key, its digest, which covers vip and mask as well.
     memcpy(into, &a.vip, sizeof(a.vip))
     memcpy(into + sizeof(a.vip), &mask, sizeof(mask))
     w.into = into
     w.size = sizeof(a.vip) + sizeof(mask)
     w.full = False
     for i in range(a.part_count):
-        if mask >> i & 1:
+        if mask >> i & 1:  # in the vip's order, in whatever order the answer named them
             put_request_part(&w, a, &a.parts[i], mask >> DEPTH_SHIFT)
     if w.full:
         return 0
@@ -203,10 +210,11 @@ cdef uint64_t key_hash(
     cdef uint32_t at = 0
 
     size = key_bytes(size)
-    hash = s.hash ^ size
+    hash = s.hash ^ size  # the last word is padded with zeros: only the size tells
     while at < size:
         word = 0
         memcpy(&word, key + at, 8 if size - at >= 8 else size - at)
+        # 2**64 / golden ratio, odd: about half of its bits are set, without a pattern.
         product = <uint128_t>(hash ^ word) * <uint64_t>0x9E3779B97F4A7C15
         hash = <uint64_t>(product >> 64) ^ <uint64_t>product
         at += 8
@@ -232,20 +240,23 @@ cdef inline void sip_round(uint64_t* v) noexcept nogil:
 
 # Put SipHash-2-4-128 of the bytes in front of them. (Aumasson and Bernstein, 2012.)
 #
-# Two requests that share a digest would share a verdict. Whoever does not know the
-# secret, which is drawn anew for each worker and never leaves it, cannot do better than
-# to try: of 2^40 requests the odds to meet one of 2^20 kept digests are 2^-68.
+# Two requests that share a digest would share a verdict. The secret is drawn anew for
+# each worker and never leaves it; without it a client can only try: of 2^40 requests,
+# the odds that one meets one of 2^20 kept digests are 2^-68.
 cdef void key_digest(char* bytes, uint32_t size, const secret_t* s) noexcept nogil:
     cdef uint64_t v[4]
     cdef uint64_t word
     cdef uint32_t at = 0
     cdef int _i
 
+    # In order: the paper's constants, with 0xee for the 128-bit variant; each word with
+    # two rounds; four rounds for the first half of the digest, and, after 0xdd, four
+    # more for the second. The bytes are all read before the digest overwrites them.
     v[0] = s.digest[0] ^ <uint64_t>0x736f6d6570736575
     v[1] = s.digest[1] ^ <uint64_t>0x646f72616e646f6d ^ 0xee
     v[2] = s.digest[0] ^ <uint64_t>0x6c7967656e657261
     v[3] = s.digest[1] ^ <uint64_t>0x7465646279746573
-    while at <= size:
+    while at <= size:  # a last word, perhaps empty, ends with the size modulo 256
         word = 0
         memcpy(&word, bytes + at, 8 if size - at >= 8 else size - at)
         word = le64toh(word)

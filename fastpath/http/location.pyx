@@ -1,11 +1,13 @@
 """Where a response says that something is.
 
-A URL of Location is mapped if it is an absolute path or names the upstream itself, by
-its address or by the Host that it was sent (scheme and authority go: they are not for
-clients), or us (they stay). Any other stays as it is: relative ones lead to where the
-client is anyway, those of other hosts are not ours, and what is no URL is not made one.
-A mapped path has no dot segments left, escaped or not, that would climb out of its new
-prefix, and no byte that a URL does not have.
+A URL in Location or Content-Location is mapped in three cases: it is an absolute path;
+it names the upstream, by its address or by the Host that the request had (scheme and
+authority are taken away, because clients cannot use them); or it names us (they stay).
+Any other value stays as it is: a relative one is relative to what the client asked for,
+one of another host is not ours, and what is no URL is not made one.
+
+A mapped path has no dot segment left, escaped or not, that would climb out of its new
+prefix, and no byte that a URL may not have.
 """
 
 from libc.stdio cimport snprintf
@@ -20,6 +22,7 @@ cdef enum:
 
 
 cdef bint is_under(part_t p, part_t prefix) noexcept nogil:
+    # "/apix" is not under "/api": behind the prefix a segment must end.
     if p.size < prefix.size or memcmp(p.at, prefix.at, prefix.size) != 0:
         return False
     return p.size == prefix.size or p.at[prefix.size] == b"/"
@@ -33,7 +36,8 @@ cdef enum SCHEME:
     SCHEME_HTTPS
 
 
-# Less a port that says nothing.
+# Less a port that is the scheme's own. RFC 3986 6.2.3: with and without it they are
+# one; servers write either.
 cdef part_t without_port(part_t p, SCHEME scheme) noexcept nogil:
     if scheme == SCHEME_HTTP and p.size > 3 and (
         memcmp(p.at + p.size - 3, b":80", 3) == 0
@@ -52,7 +56,8 @@ cdef bint is_authority(part_t one, part_t other, SCHEME scheme) noexcept nogil:
     one = without_port(one, scheme)
     other = without_port(other, scheme)
     if one.size != other.size or one.size == 0:
-        return False
+        return False  # an empty one names nothing
+    # Host names have no case, RFC 3986 3.2.2.
     for i in range(one.size):
         if lower(one.at[i]) != lower(other.at[i]):
             return False
@@ -64,7 +69,8 @@ cdef bint is_address(part_t p, const addr_t* a, SCHEME scheme) noexcept nogil:
     cdef char text[AUTHORITY_MOST]
 
     if a.family != AF_INET and a.family != AF_INET6:
-        return False
+        return False  # a unix socket has no authority
+    # A server that knows no name of its own writes its address, as this does.
     inet_ntop(a.family, a.ip, ip, sizeof(ip))
     snprintf(
         text, sizeof(text), b"[%s]:%u" if a.family == AF_INET6 else b"%s:%u", ip,
@@ -111,6 +117,8 @@ cdef bint is_ours(
     part_t host, SCHEME scheme, const filter_t* f, const edits_t* e,
     const addr_t* upstream, bint* stays,
 ) noexcept nogil:
+    # The upstream's names come first: where both sides have one name, clients get a
+    # path without authority, which leads to wherever they reached us.
     stays[0] = False
     if is_authority(host, text_part(e, e.host), scheme) or (
         is_address(host, upstream, scheme)
@@ -130,6 +138,8 @@ cdef bint url_split(
     cdef const char* path
     cdef bint stays = False
 
+    # In order: skip the scheme; the authority, which must be one that is mapped; then
+    # the path up to "?" or "#", and the rest, which is not touched.
     if value.size > 7 and same(p, 7, b"http://"):
         scheme = SCHEME_HTTP
         p += 7
@@ -137,9 +147,9 @@ cdef bint url_split(
         scheme = SCHEME_HTTPS
         p += 8
     elif value.size >= 2 and p[0] == b"/" and p[1] == b"/":
-        p += 2
+        p += 2  # scheme-relative, RFC 3986 4.2
     elif value.size == 0 or p[0] != b"/":
-        return False
+        return False  # relative to a path, another scheme, or no URL
     path = p
     if p != value.at:
         path = find_any(p, end, b"/", b"?", b"#")
@@ -149,6 +159,7 @@ cdef bint url_split(
     p = find_any(path, end, b"?", b"#", b"#")
     u.path = part_of(path, p)
     u.after = part_of(p, end)
+    # "%2" is read in different ways: what follows a cut escape cannot be judged.
     return escapes_are_whole(u.path)
 
 
@@ -165,7 +176,7 @@ cdef int dots_of(part_t p) noexcept nogil:
         else:
             return 0
         dots += 1
-    return dots if dots <= 2 else 0
+    return dots if dots <= 2 else 0  # "..." is a name like any other
 
 
 # What a path may have, RFC 3986 3.3; escapes were looked at before.
@@ -189,13 +200,17 @@ cdef void put_segment(out_t* o, part_t p) noexcept nogil:
         if is_pchar(p.at[i]):
             out_put(o, p.at + i, 1)
         else:
+            # Browsers read a backslash as a slash and skip tabs (WHATWG URL, 4.4): as
+            # an escape neither makes a new segment.
             escape[0] = b"%"
             escape[1] = digits[<uint8_t>p.at[i] >> 4]
             escape[2] = digits[<uint8_t>p.at[i] & 15]
             out_put(o, escape, 3)
 
 
-# A path without empty and dot segments, with the slash at its end, if it has one.
+# A path without empty and dot segments (RFC 3986 5.2.4), with the slash at its end, if
+# it has one. Without empty ones, because "//host" at the beginning of what is written
+# would be an authority.
 cdef void put_clean(out_t* o, part_t path) noexcept nogil:
     cdef size_t start = o.size
     cdef const char* p = path.at
@@ -210,6 +225,7 @@ cdef void put_clean(out_t* o, part_t path) noexcept nogil:
         dots = dots_of(part_of(p, next_))
         slash = dots > 0 or next_ == p
         if dots == 2:
+            # Take back the last segment that was written; above the root there is none.
             while o.size > start and o.bytes[o.size - 1] != b"/":
                 o.size -= 1
             if o.size > start:
@@ -217,6 +233,7 @@ cdef void put_clean(out_t* o, part_t path) noexcept nogil:
         elif not slash:
             put_segment(o, part_of(p, next_))
         p = next_
+    # "/a/.." and "/a/." are directories, and so is the empty path of "http://host".
     if slash:
         out_put(o, b"/", 1)
 
@@ -229,15 +246,17 @@ cdef bint map_path(
     cdef part_t old, new
     cdef uint32_t i, rest
 
+    # The first mapping that fits counts, as Python ordered them. The path is moved
+    # within the buffer, from behind its old prefix to behind the new one.
     for i in range(f.mapping_count):
         old = text_part(e, f.mappings[i].from_)
         if not is_under(path, old):
             continue
         new = text_part(e, f.mappings[i].to)
         if is_under(new, old) and is_under(path, new):
-            return True  # it is one of ours already
+            return True  # the upstream knows our prefix, and has written it itself
         rest = path.size - old.size
-        if start + new.size + rest + 1 > o.room:
+        if start + new.size + rest + 1 > o.room:  # one more for the slash below
             o.full = True
             return True
         memmove(o.bytes + start + new.size, path.at + old.size, rest)
@@ -245,7 +264,7 @@ cdef bint map_path(
         out_put(o, new.at, new.size)
         o.size += rest
         if o.size == start:
-            out_put(o, b"/", 1)
+            out_put(o, b"/", 1)  # the path was the old prefix; the new one is "/"
         return True
     return False
 
@@ -264,5 +283,6 @@ cdef void put_url(
         if not o.full and map_path(o, path, f, e):
             put_part(o, u.after)
             return
+    # Not for us: undo what was written, and pass the value on byte by byte.
     o.size = start
     put_part(o, value)

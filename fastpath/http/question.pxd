@@ -2,8 +2,8 @@
 from fastpath.base.mailbox cimport letter_t
 from fastpath.http.state cimport STEP, conn_t, conns_t, exchange_t
 
-# Find the verdict for the request whose head is x.head, and carry it out: STEP_FORWARD,
-# or its reply. STEP_UNKNOWN: none is remembered.
+# Find the verdict for the request with the head x.head, and obey it: STEP_FORWARD, or
+# its reply. STEP_UNKNOWN: none is remembered.
 cdef STEP question_decide(conns_t* w, exchange_t* x) noexcept nogil
 
 # Ask Python, also about the status in x.refused: STEP_PARKED, or a reply that says
@@ -23,5 +23,5 @@ cdef conn_t* question_answered(
 # Python took too long.
 cdef STEP question_expired(conns_t* w, exchange_t* x) noexcept nogil
 
-# End a letter that nobody will read, and what it carries.
+# Free the load of a letter that will not be read, and close its fd.
 cdef void letter_burn(letter_t* letter) noexcept nogil

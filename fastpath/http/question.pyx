@@ -1,7 +1,7 @@
-"""From a whole head to a verdict that is carried out.
+"""From a whole head to its verdict: a remembered one, or Python's answer.
 
 While an exchange is PARKED its parsed head is given back: a thousand clients may wait
-for one answer, and parsing again costs little beside asking Python.
+for one answer, and to parse again costs little compared with asking Python.
 """
 
 from libc.stdlib cimport free
@@ -63,13 +63,13 @@ cdef bint question_pose(conns_t* w, exchange_t* x, asked_t* a) noexcept nogil:
     return True
 
 
-# No table has its vip: nobody can say what is to be done.
+# The vip has left the table: Python would find no policy for the request.
 cdef STEP question_orphaned(conns_t* w, exchange_t* x) noexcept nogil:
     x.conn.keep = 0
     return exchange_say(w, x, 503, b"this listener is going away")
 
 
-# Carry out x.verdict.
+# Do what x.verdict says.
 cdef STEP question_obey(conns_t* w, exchange_t* x) noexcept nogil:
     cdef verdict_t* v = x.verdict
 
@@ -77,6 +77,8 @@ cdef STEP question_obey(conns_t* w, exchange_t* x) noexcept nogil:
         if v.close:
             x.conn.keep = 0
         return exchange_reply(w, x)
+    # Decided here, once: what is not allowed is an ordinary request, and its Upgrade is
+    # not passed on. HTTP/1.0 has no 101 (RFC 9110 7.8).
     x.upgrade = x.head.upgrade and x.minor == 1 and (
         upgrade_allowed(x.head, input_bytes(x.conn), &v.edits)
     )
@@ -92,9 +94,10 @@ cdef STEP question_decide(conns_t* w, exchange_t* x) noexcept nogil:
     v = memory_find(&w.memory, &a, w.c.now_ms)
     if v == NULL:
         return STEP_UNKNOWN
+    # Held: while the request goes on, the memory may drop it.
     verdict_hold(v)
     x.verdict = v
-    web_stats(&w.c.stats, x.conn.vip.slot).remembered += 1
+    http_stats(&w.c.stats, x.conn.vip.slot).remembered += 1
     return question_obey(w, x)
 
 
@@ -142,7 +145,7 @@ cdef STEP question_ask(conns_t* w, exchange_t* x) noexcept nogil:
     web_stats(&w.c.stats, x.conn.vip.slot).asked += 1
     head_return(w, x.head)
     x.head = NULL
-    conn_until(w, x.conn, http.park_ms)
+    conn_until(w, x.conn, http.park_ms)  # then question_expired
     return STEP_PARKED
 
 
@@ -182,7 +185,7 @@ cdef STEP question_settle(conns_t* w, exchange_t* x, const answer_t* a) noexcept
         verdict_release(a.verdict)
         return question_pass(w, x)
     if a.stale or not epochs_allow(w.epochs, a.moment, a.tag):
-        # Decided under what was withdrawn meanwhile.
+        # Python withdrew verdicts between the question and now: ask again.
         verdict_release(a.verdict)
         return STEP_UNKNOWN
     if not request_parsed(w, x):
@@ -209,7 +212,7 @@ cdef conn_t* question_answered(
     cdef conn_t* conn = <conn_t*>slab_find(&w.conns, a.index, a.generation)
 
     if conn == NULL or conn.state != CONN_PARKED or conn.asks != a.asks:
-        verdict_release(a.verdict)  # the client did not wait so long
+        verdict_release(a.verdict)  # the client has gone, or got a 503 by now
         conn = NULL
     else:
         asking_settle(w, conn)

@@ -1,8 +1,8 @@
-# What is counted of an exchange, and what an access log will know of it.
+# What is counted of an exchange, and what the access log gets of it.
 from fastpath.http.state cimport conns_t, exchange_t
 
-# Remember what the access log wants of the request whose head is x.head, if its vip has
-# a log.
+# Note what the access log wants of the request with the head x.head, if its vip has a
+# log.
 cdef void record_begin(conns_t* w, exchange_t* x) noexcept nogil
 
 # Count an exchange that was answered, or will not be; once.

@@ -1,5 +1,5 @@
 """Counters and records of exchanges. A record travels to Python as the load of a
-letter; where there is no room for it, that is counted."""
+letter; one that finds no room is counted instead."""
 
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc
@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 
 from fastpath.base.linux.clock cimport clock_us
 from fastpath.base.mailbox cimport LETTER_RECORD, letter_t, mailbox_depth, mailbox_push
-from fastpath.base.stats cimport VERB, web_count, web_stats
+from fastpath.base.stats cimport VERB, http_count, http_stats
 from fastpath.http.state cimport (
     RECORDS_MOST,
     RECORD_METHOD,
@@ -30,6 +30,8 @@ cdef void record_begin(conns_t* w, exchange_t* x) noexcept nogil:
 
     if http == NULL or not http.log:
         return
+    # Copied now: the head is given back before the exchange ends, and the bytes that it
+    # was parsed from are, too. Without memory the request goes on, unrecorded.
     r = <record_t*>calloc(1, sizeof(record_t))
     if r == NULL:
         return
@@ -56,19 +58,22 @@ cdef void record_send(conns_t* w, exchange_t* x) noexcept nogil:
     letter.kind = LETTER_RECORD
     letter.fd = -1
     letter.load = x.record
-    # Questions come by the same mailbox: clients wait for those.
+    # Questions use the same mailbox, and clients wait for their answers: records get
+    # half of its room.
     if mailbox_depth(w.questions) > RECORDS_MOST or (
         mailbox_push(w.questions, &letter) < 0
     ):
-        web_stats(&w.c.stats, x.conn.vip.slot).unrecorded += 1
+        http_stats(&w.c.stats, x.conn.vip.slot).unrecorded += 1
         return  # freed with the exchange
-    x.record = NULL
+    x.record = NULL  # the letter owns it now
 
 
 cdef void exchange_count(conns_t* w, exchange_t* x) noexcept nogil:
+    # One that was cut off before its response has status 0: time and bytes count all
+    # the same.
     record_send(w, x)
-    web_count(
+    http_count(
         &w.c.stats, x.conn.vip.slot, <VERB>x.verb, x.status, clock_us() - x.began_us,
         x.request.bytes, x.response.bytes,
     )
-    x.began_us = 0
+    x.began_us = 0  # a tunnel counts at its beginning, and is dropped later

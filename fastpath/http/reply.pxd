@@ -1,13 +1,13 @@
-# Replies of our own, and what all heads for the client are written with.
+# Replies of our own, and the buffer that all heads for the client are written to.
 from libc.stdint cimport uint16_t
 from fastpath.http.state cimport STEP, conns_t, exchange_t
 from fastpath.http1.compose cimport out_t
 
-# Begin a head in the worker's buffer; send it. False = the client is gone.
+# Begin a head in the worker's buffer; send it. False = the client's socket failed.
 cdef void out_begin(conns_t* w, out_t* o) noexcept nogil
 cdef bint out_send(conns_t* w, exchange_t* x, const out_t* o) noexcept nogil
 
-# Each begins a reply; what the client still sends of its request is not wanted.
+# Each begins a reply; what the client still sends of its request is not read.
 # STEP_ANSWERED or STEP_CLIENT_FAILED.
 cdef STEP exchange_say(
     conns_t* w, exchange_t* x, uint16_t status, const char* text

@@ -1,4 +1,4 @@
-"""Replies of our own: of a verdict, or because something does not go on."""
+"""Replies of our own: those of verdicts, and those that say why a request failed."""
 
 from libc.string cimport strlen
 
@@ -11,6 +11,7 @@ from fastpath.table.table cimport http_t
 
 
 cdef void out_begin(conns_t* w, out_t* o) noexcept nogil:
+    # One buffer is enough for a worker: a head is written and sent within one call.
     o.bytes = w.out
     o.room = OUT_BYTES
     o.size = 0
@@ -28,14 +29,15 @@ cdef void reply_begin(
     conns_t* w, exchange_t* x, uint16_t status, size_t bytes
 ) noexcept nogil:
     if not x.request.done:
-        # Its rest is not wanted, so the connection cannot be used for another one.
+        # The rest of the body is not read, so no other request can follow on this
+        # connection, and what is here of it need not be kept.
         x.conn.keep = 0
         x.request_abandoned = 1
         input_drop(w, x.conn)
         x.held = 0
     x.status = status
     x.answering = 1
-    x.response.bytes += 0 if x.is_head else bytes
+    x.response.bytes += 0 if x.is_head else bytes  # HEAD has none, RFC 9110 9.3.2
     x.response.done = 1
 
 
@@ -44,6 +46,7 @@ cdef STEP exchange_say(
 ) noexcept nogil:
     cdef out_t o
 
+    # reply_begin first: it decides whether the connection stays, which the head tells.
     reply_begin(w, x, status, strlen(text) + 1)
     out_begin(w, &o)
     compose_text(&o, status, text, x.minor, x.conn.keep, x.is_head)
@@ -52,6 +55,7 @@ cdef STEP exchange_say(
 
 cdef STEP exchange_reply(conns_t* w, exchange_t* x) noexcept nogil:
     cdef const verdict_t* v = x.verdict
+    # 512: Date, Connection and the line ends, which compose_reply adds.
     cdef bint apart = v.head.size + v.body.size + 512 > OUT_BYTES
     cdef out_t o
 
@@ -63,7 +67,7 @@ cdef STEP exchange_reply(conns_t* w, exchange_t* x) noexcept nogil:
     )
     if not out_send(w, x, &o):
         return STEP_CLIENT_FAILED
-    # A body that is larger than our buffer goes out of the verdict itself.
+    # A body that does not fit our buffer is sent from the verdict itself.
     if apart and not x.is_head and pending_send(
         &w.c.mover, &x.conn.to_down, &x.conn.down, v.bytes + v.body.at, v.body.size
     ) < 0:
@@ -76,6 +80,7 @@ cdef STEP exchange_fail(
 ) noexcept nogil:
     cdef http_t* http = http_of(w, x.conn)
 
+    # `kubectl proxy` says 500 where another gateway says 502, 503 or 504.
     if http != NULL and http.gateway_status != 0:
         status = http.gateway_status
     return exchange_say(w, x, status, text)

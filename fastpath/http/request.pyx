@@ -1,9 +1,9 @@
-"""Requests: as many bytes as there are, one head at a time, parsed once.
+"""Requests: their heads are read and parsed, one at a time, and sent with their bodies.
 
-The parsed head belongs to its exchange from here until the head was sent. It is lent by
-the worker, which has a few of them, because a head_t is larger than all else that an
-exchange has. A request that is sent again, or was parked, is parsed again: its bytes
-stay in the client's input, `held` of them, until the client has seen a response.
+A head is parsed once, and belongs to its exchange until it was sent. It is lent by the
+worker, which keeps a few, because a head_t is larger than all else that an exchange
+has. A request that is sent again, or was parked, is parsed again: its bytes stay in the
+client's input, `held` of them, until the client has seen a response.
 """
 
 from libc.errno cimport EAGAIN, ENOMEM
@@ -21,7 +21,7 @@ from fastpath.base.stats cimport (
     VERB_PATCH,
     VERB_POST,
     VERB_PUT,
-    web_stats,
+    http_stats,
 )
 from fastpath.http.asking cimport asking_new
 from fastpath.http.body cimport (
@@ -73,12 +73,15 @@ cdef STEP head_read(conns_t* w, conn_t* conn) noexcept nogil:
     cdef spill_t* s
     cdef ssize_t n
 
+    # In order: a buffer, if there is none; room behind what is in it; one read.
     if not conn.down.end.readable:
         return STEP_WAIT
     if conn.input == NULL:
         conn.input = spill_get(&w.c.mover)
         if conn.input == NULL:
             return STEP_CLIENT_FAILED if conn.state == CONN_HEAD else STEP_CLOSED
+    # A head must stand in one piece: what pipelined requests left in front is taken out
+    # once half of the buffer is used.
     s = conn.input
     if s.first > 0 and s.first + s.used > SCRATCH_BYTES // 2:
         memmove(s.bytes, s.bytes + s.first, s.used)
@@ -88,18 +91,20 @@ cdef STEP head_read(conns_t* w, conn_t* conn) noexcept nogil:
     )
     if n == -EAGAIN:
         return STEP_WAIT
-    if n <= 0:
+    if n <= 0:  # between requests a client may leave: that is no failure
         return STEP_CLIENT_FAILED if conn.state == CONN_HEAD else STEP_CLOSED
     s.used += <uint32_t>n
     return STEP_ON
 
 
-# Refuse what is no request. The connection cannot be trusted any more.
+# Refuse what is no request, and end the connection: where a next request would begin
+# cannot be told.
 cdef STEP head_refuse(conns_t* w, exchange_t* x, int fault) noexcept nogil:
+    # What was parsed before the fault may be wrong: answer as to an unknown method of
+    # HTTP/1.1. A request that is not done makes exchange_say end the connection.
     x.verb = VERB_OTHER
     x.minor = 1
     x.is_head = 0
-    # Not done: nobody can tell what still comes.
     memset(&x.request, 0, sizeof(x.request))
     return exchange_say(w, x, fault_status(<FAULT>fault), fault_text(<FAULT>fault))
 
@@ -110,8 +115,10 @@ cdef STEP request_read(conns_t* w, conn_t* conn) noexcept nogil:
     cdef STEP step
     cdef int got
 
-    # In order: parse what is here; begin the exchange if that is a head; else read.
+    # In order: parse what is here; begin the exchange if that is a whole head, or
+    # refuse it; otherwise remember how far it was looked at, and read more.
     if conn.input != NULL and conn.input.used > conn.scanned:
+        # Lent for a try: a client that sends byte by byte must not keep one.
         h = head_lend(w)
         if h == NULL:
             return STEP_NO_MEMORY
@@ -119,12 +126,13 @@ cdef STEP request_read(conns_t* w, conn_t* conn) noexcept nogil:
             h, input_bytes(conn), conn.input.used, conn.scanned
         )
         if got != 0:
+            # Also for a refusal: it is an exchange like others, counted and answered.
             x = exchange_new(w, conn)
             if x == NULL:
                 head_return(w, h)
                 return STEP_NO_MEMORY
             x.head = h
-            conn.scanned = 0
+            conn.scanned = 0  # for the next head
             return request_begin(w, x) if got > 0 else head_refuse(w, x, h.fault)
         head_return(w, h)
         conn.scanned = conn.input.used
@@ -132,7 +140,7 @@ cdef STEP request_read(conns_t* w, conn_t* conn) noexcept nogil:
             return STEP_PARTIAL
     step = head_read(w, conn)
     if step == STEP_WAIT and conn.input != NULL and conn.input.used == 0:
-        input_drop(w, conn)  # an idle client holds no buffer
+        input_drop(w, conn)  # ten thousand idle clients hold no buffer of 64 KiB each
     return step
 
 
@@ -164,17 +172,19 @@ cdef STEP request_begin(conns_t* w, exchange_t* x) noexcept nogil:
     cdef head_t* h = x.head
     cdef char* bytes = input_bytes(conn)
 
+    # In order: what the exchange needs of the head, which is given back once sent; what
+    # of the body is here; the record for the access log.
     w.c.stats.heads += 1
     x.verb = verb_of(bytes, h)
     x.minor = h.minor
     x.is_head = h.is_head
     x.expects = h.expects
-    # RFC 9110, 9.2.2, of the methods that we know.
+    # RFC 9110 9.2.2; of a method that we do not know, assume the worst.
     x.idempotent = x.verb != VERB_POST and x.verb != VERB_PATCH and (
         x.verb != VERB_OTHER
     )
     conn.keep = h.keep_alive and not conn.vip_drains
-    conn.deadline_ms = 0
+    conn.deadline_ms = 0  # that of the head
     body_begin(&x.request, h, True)
     if body_take(&x.request, bytes + h.size, conn.input.used - h.size) < 0:
         return head_refuse(w, x, x.request.chunks.fault)
@@ -182,7 +192,7 @@ cdef STEP request_begin(conns_t* w, exchange_t* x) noexcept nogil:
     x.held = h.size + <uint32_t>x.request.bytes
     record_begin(w, x)
     if h.method.size == 7 and memcmp(bytes + h.method.at, b"CONNECT", 7) == 0:
-        conn.keep = 0  # what follows is not meant for us
+        conn.keep = 0  # a client may send bytes for the tunnel at once
         return exchange_say(w, x, 405, b"CONNECT is not served here")
     return STEP_PARSED
 
@@ -190,6 +200,7 @@ cdef STEP request_begin(conns_t* w, exchange_t* x) noexcept nogil:
 cdef bint request_parsed(conns_t* w, exchange_t* x) noexcept nogil:
     if x.head != NULL:
         return True
+    # The same bytes gave a head before, so the result needs no look.
     x.head = head_lend(w)
     if x.head == NULL:
         return False
@@ -204,6 +215,9 @@ cdef STEP request_send(conns_t* w, exchange_t* x) noexcept nogil:
     cdef out_t o
     cdef int failed
 
+    # In order: write the head, with the edits of the verdict, and what is here of the
+    # body behind it; give the parsed head back; send; stop holding a body that is too
+    # large to be held.
     if not request_parsed(w, x):
         return STEP_NO_MEMORY
     bytes = input_bytes(x.conn)
@@ -214,14 +228,15 @@ cdef STEP request_send(conns_t* w, exchange_t* x) noexcept nogil:
     out_put(&o, bytes + x.head_size, x.held - x.head_size)
     head_return(w, x.head)
     x.head = NULL
-    if o.full:
+    if o.full:  # with what the edits add; nothing was sent
         upconn_leave(w, x, False)
         return exchange_say(w, x, 431, b"request head is too large")
     failed = pending_send(&w.c.mover, &x.to_up, &x.up.link, o.bytes, o.size)
     if failed == -ENOMEM:
         return STEP_NO_MEMORY
     if failed < 0:
-        # Reading tells more: the upstream may have answered before it left.
+        # Read before giving up: an upstream may answer and close without reading all.
+        # If it did not, response_headless says what happened.
         x.request_abandoned = 1
         x.up.link.end.readable = 1
     if x.request.kind == BODY_SIZED and x.request.left > SCRATCH_BYTES - x.held:
@@ -245,13 +260,15 @@ cdef void request_forget(conns_t* w, exchange_t* x) noexcept nogil:
 
 
 cdef STEP request_replay(conns_t* w, exchange_t* x) noexcept nogil:
+    # RFC 9112 9.3.1: an idempotent request may be sent again. Once, and on a new
+    # connection: a server that restarts has closed all the idle ones.
     upconn_leave(w, x, False)
     if not exchange_repeats(x):
         return exchange_fail(w, x, 502, b"EOF")
     x.replayed = 1
     x.idle_ended = 1
     x.request_abandoned = 0
-    web_stats(&w.c.stats, x.conn.vip.slot).replayed += 1
+    http_stats(&w.c.stats, x.conn.vip.slot).replayed += 1
     return STEP_FORWARD
 
 
@@ -276,6 +293,8 @@ cdef STEP request_move(conns_t* w, exchange_t* x) noexcept nogil:
     cdef STEP step = STEP_ON
     cdef FAULT fault
 
+    # In order: move the body, by way of the input while it is held, then directly; keep
+    # what came behind it; deal with an upstream or a framing that failed.
     if x.request_abandoned or x.up == NULL or (
         x.request.done and x.to_up.first == NULL
     ):
@@ -289,9 +308,9 @@ cdef STEP request_move(conns_t* w, exchange_t* x) noexcept nogil:
     if surplus != NULL:
         x.conn.input = surplus  # the next request, pipelined
     if step == STEP_DONE:
-        return STEP_WAIT  # for the response
+        return STEP_WAIT  # for the response, which ends the exchange
     if step == STEP_UPSTREAM_FAILED:
-        # It may have answered before it closed: the response tells.
+        # As above: it may have answered before it closed.
         x.request_abandoned = 1
         x.up.keep = 0
         x.up.link.end.readable = 1
@@ -299,8 +318,8 @@ cdef STEP request_move(conns_t* w, exchange_t* x) noexcept nogil:
         return STEP_WAIT
     if step == STEP_FAULT:
         if x.answering:
-            return STEP_CLIENT_FAILED
-        # To the upstream it looks like the end that is too early.
+            return STEP_CLIENT_FAILED  # too late for a status
+        # With a reset: the upstream must not take what it has for the whole body.
         fault = <FAULT>x.request.chunks.fault
         upconn_leave(w, x, True)
         return exchange_say(w, x, fault_status(fault), fault_text(fault))

@@ -1,10 +1,9 @@
-"""Responses. The head goes on as soon as it is whole, never held back for a body; the
-first bytes of the body that came with it travel in the same segment.
+"""Responses. A head is sent as soon as it is whole, never held back for a body; the
+bytes of the body that came with it are sent in the same write.
 
-Before the client has seen a response, a failure becomes a reply that says why:
-functions return STEP_UPSTREAM_FAILED with the text in conns_t.why. Behind a head there
-is nothing left to say: the client is reset, so that it does not take what came for
-whole.
+Before the client has seen a head, a failure becomes a reply that says why: functions
+return STEP_UPSTREAM_FAILED with the text in conns_t.why. Behind a head no status can be
+sent any more: the client is reset, so that it does not take what came for whole.
 """
 
 from libc.errno cimport EAGAIN, ECONNRESET, EPIPE
@@ -45,10 +44,13 @@ from fastpath.http1.head cimport head_parse_response
 from fastpath.tls.transport cimport transport_read, transport_why
 
 
-# The source ended or failed before a head was whole.
+# The upstream ended or failed before a head was whole; `error` 0 = it ended.
 cdef STEP response_headless(conns_t* w, exchange_t* x, int error) noexcept nogil:
     cdef upconn_t* u = x.up
 
+    # A used connection without one byte of a response: it was probably closed as idle
+    # when the request was on its way (RFC 9112 9.3.1). Such a close is a FIN, or an RST
+    # for the request that came after it.
     if u.used and u.input == NULL and x.informed == 0 and (
         error == 0 or error == ECONNRESET or error == EPIPE
     ):
@@ -56,7 +58,7 @@ cdef STEP response_headless(conns_t* w, exchange_t* x, int error) noexcept nogil
     if error == 0:
         snprintf(
             w.why, sizeof(w.why), b"%s",
-            b"EOF" if u.input == NULL else b"unexpected EOF",
+            b"EOF" if u.input == NULL else b"unexpected EOF",  # Go's words
         )
     elif u.link.ssl != NULL and error != ECONNRESET:
         transport_why(&u.link, w.why, sizeof(w.why))
@@ -65,7 +67,8 @@ cdef STEP response_headless(conns_t* w, exchange_t* x, int error) noexcept nogil
     return STEP_UPSTREAM_FAILED
 
 
-# Bytes of the head at hand: in scratch, or in the server's input if it came in pieces.
+# Read bytes of a head: into the scratch buffer, or behind the first pieces of it, in
+# the connection's input.
 cdef int response_read(
     conns_t* w, exchange_t* x, const char** bytes, uint32_t* size
 ) noexcept nogil:
@@ -91,7 +94,7 @@ cdef int response_read(
     return 1
 
 
-# A head that is not whole waits in the server's input.
+# Keep a head that is not whole in the connection's input. False = no memory.
 cdef bint response_hold(
     conns_t* w, upconn_t* u, const char* bytes, uint32_t size
 ) noexcept nogil:
@@ -99,17 +102,17 @@ cdef bint response_hold(
         u.input = spill_of(&w.c.mover, bytes, size)
         if u.input == NULL:
             return False
-    u.scanned = size
+    u.scanned = size  # the parser need not look for the end of the head there again
     return True
 
 
 # Whether the client's connection stays after this response.
 cdef bint response_keeps(const exchange_t* x, const head_t* h) noexcept nogil:
     if not x.conn.keep or h.body == BODY_TO_EOF:
-        return False
+        return False  # a body without a length ends with the connection, for us as well
     if not x.request.done and (x.request_abandoned or not h.keep_alive):
-        return False  # the rest of the request will be told to nobody
-    # Without its framing, the end of a body is told by closing.
+        return False  # the rest of the request will be read by no upstream
+    # HTTP/1.0 knows no chunks: without them the stream ends where the body does.
     return not (h.body == BODY_CHUNKED and x.minor == 0)
 
 
@@ -139,12 +142,17 @@ cdef STEP response_head(
     cdef ssize_t n = 0
     cdef uint32_t rest = size - h.size
 
+    # In order: the body's kind; what the head says of both connections; the head, with
+    # the bytes of the body behind it, in one write; a body to unchunk by itself.
     body_begin(&x.response, h, False)
     if x.expects and not x.request.done and x.request.bytes == 0:
-        x.request_abandoned = 1  # it was not bidden to send the body, and need not
+        # A final status instead of 100: the client may leave the body out, and the
+        # upstream does not wait for it (RFC 9110 10.1.1).
+        x.request_abandoned = 1
     x.conn.keep = response_keeps(x, h)
     x.response.unchunk = h.body == BODY_CHUNKED and x.minor == 0
     x.status = h.status
+    # For the next exchange; what happens meanwhile may still clear it.
     x.up.keep = h.keep_alive and h.body != BODY_TO_EOF
     out_begin(w, &o)
     response_compose(w, x, &o, bytes)
@@ -155,7 +163,8 @@ cdef STEP response_head(
         n = body_take(&x.response, bytes + h.size, rest)
         if n > 0:
             out_put(&o, bytes + h.size, n)
-            check(not o.full)
+            check(not o.full)  # OUT_BYTES has room for both
+    # From here on a failure resets the client.
     x.answering = 1
     if not out_send(w, x, &o):
         return STEP_CLIENT_FAILED
@@ -168,23 +177,25 @@ cdef STEP response_head(
     if n < 0:
         return STEP_CLIENT_FAILED
     if n < rest:
-        x.up.keep = 0  # who says more than the response is not to be trusted
+        x.up.keep = 0  # bytes behind a response belong to no request
     return STEP_ON
 
 
-# 1xx: passed on (not to HTTP/1.0, which does not know them); the real one follows.
+# 1xx: passed on, but not to HTTP/1.0, which does not know them (RFC 9110 15.2).
 cdef STEP response_informational(
     conns_t* w, exchange_t* x, const char* bytes, uint32_t size
 ) noexcept nogil:
     cdef out_t o
 
+    # Bounded, or an upstream could keep a client for ever without a response.
     x.informed += 1
     if w.answer.status == 100:
-        x.expects = 0
+        x.expects = 0  # the client sends the body from now on
     if x.informed > INFORMATIONAL_MOST:
         snprintf(w.why, sizeof(w.why), b"too many 1xx informational responses")
         return STEP_UPSTREAM_FAILED
     if x.minor > 0:
+        # Says nothing about the connection: that is for the final head.
         out_begin(w, &o)
         compose_response(&o, &w.answer, bytes, x.minor, True, False)
         if o.full or not out_send(w, x, &o):
@@ -197,6 +208,7 @@ cdef STEP response_upgraded(
 ) noexcept nogil:
     cdef out_t o
 
+    # What came behind the 101 is the tunnel's, and is sent with it.
     out_begin(w, &o)
     if x.verdict.filter.upgraded:
         response_compose(w, x, &o, bytes)
@@ -210,9 +222,10 @@ cdef STEP response_upgraded(
     return STEP_UPGRADED
 
 
-# An upgrade was asked for, and the answer is no 101.
+# An upgrade was asked for, and the answer is not 101.
 cdef STEP response_not_upgraded(conns_t* w, exchange_t* x) noexcept nogil:
-    # CVE-2018-1002105: nothing more of this client reaches that upstream.
+    # CVE-2018-1002105: a proxy that took any answer for an upgrade let the client speak
+    # to the upstream unchecked. Here both connections end; only an error is passed on.
     x.conn.keep = 0
     if w.answer.status >= 400:
         return STEP_ON
@@ -223,7 +236,8 @@ cdef STEP response_not_upgraded(conns_t* w, exchange_t* x) noexcept nogil:
     return STEP_UPSTREAM_FAILED
 
 
-# A head is whole: what is to be done with it?
+# Do with a whole head what its status says. STEP_ON with `answering` not set: it was
+# informational, and another one follows.
 cdef STEP response_to(
     conns_t* w, exchange_t* x, const char* bytes, uint32_t size
 ) noexcept nogil:
@@ -233,7 +247,7 @@ cdef STEP response_to(
     if h.status == 101:
         if x.upgrade:
             return response_upgraded(w, x, bytes, size)
-        snprintf(w.why, sizeof(w.why), b"upgrade that nobody asked for")
+        snprintf(w.why, sizeof(w.why), b"101 without a request to upgrade")
         return STEP_UPSTREAM_FAILED
     if h.status < 200:
         return response_informational(w, x, bytes, size)
@@ -263,6 +277,7 @@ cdef STEP response_begin(conns_t* w, exchange_t* x) noexcept nogil:
         bytes = u.input.bytes
         size = <uint32_t>u.input.used
     while not x.answering:
+        # size > 0 behind a 1xx: the next head may be here already.
         if size == 0:
             if not u.link.end.readable:
                 return STEP_WAIT
@@ -280,7 +295,7 @@ cdef STEP response_begin(conns_t* w, exchange_t* x) noexcept nogil:
                 return STEP_NO_MEMORY
             size = 0
             continue
-        u.scanned = 0
+        u.scanned = 0  # for the next head
         used = w.answer.size
         result = response_to(w, x, bytes, size)
         if result == STEP_REFUSED:
@@ -290,9 +305,8 @@ cdef STEP response_begin(conns_t* w, exchange_t* x) noexcept nogil:
             u.scanned = 0
             return result
         if result != STEP_ON or x.answering:
-            response_drop_input(w, u)
+            response_drop_input(w, u)  # sent with the head, or of no use
             return result
-        # It was informational: go on behind it.
         bytes += used
         size -= used
         if u.input != NULL and not response_shift(w, u, &bytes, size):
@@ -306,7 +320,8 @@ cdef void response_drop_input(conns_t* w, upconn_t* u) noexcept nogil:
         u.input = NULL
 
 
-# What stands behind a 1xx moves to the front of its buffer.
+# Move what stands behind a 1xx to the front of a buffer: a head begins there. False =
+# no memory.
 cdef bint response_shift(
     conns_t* w, upconn_t* u, const char** bytes, uint32_t size
 ) noexcept nogil:
@@ -326,13 +341,14 @@ cdef STEP response_move(conns_t* w, exchange_t* x) noexcept nogil:
     cdef STEP step
     cdef int flushed
 
-    # In order: the head, if it was not sent yet; a reply of our own has none and is on
-    # its way; the body.
+    # In order: the head, if it was not sent yet; what waits of a reply of our own or of
+    # a response that is done; else the body.
     if not x.answering:
         if x.up == NULL:
             return STEP_WAIT
         step = response_begin(w, x)
         if step == STEP_UPSTREAM_FAILED and not x.answering:
+            # The client has seen nothing: it gets a reply instead of a reset.
             upconn_leave(w, x, True)
             return exchange_fail(w, x, 502, w.why)
         if step != STEP_ON:
@@ -342,10 +358,11 @@ cdef STEP response_move(conns_t* w, exchange_t* x) noexcept nogil:
         if flushed < 0:
             return STEP_CLIENT_FAILED
         return STEP_DONE if flushed == 1 else STEP_WAIT
+    # A fault in the upstream's framing is the upstream's failure: the client is reset.
     step = body_move(
         m, &x.response, &x.up.link, &x.conn.down, &x.conn.to_down, &surplus
     )
     if surplus != NULL:
-        x.up.keep = 0  # what follows a response was not asked for
+        x.up.keep = 0  # bytes behind a response belong to no request
         spill_put(m, surplus)
     return STEP_UPSTREAM_FAILED if step == STEP_FAULT else step

@@ -39,7 +39,7 @@ cdef enum:
     RECORDS_MOST = 2048       # on their way to Python; questions need room, too
     HEADS_KEPT = 16           # parsed heads that a worker keeps for the next request
 
-# What a client's connection does. The room that does it stands behind each.
+# What a client's connection does. The module that does it stands behind each.
 cdef enum CONN:
     CONN_HANDSHAKE            # TLS with the client                    conn
     CONN_IDLE                 # no byte of a request is here           request
@@ -51,9 +51,9 @@ cdef enum CONN:
     CONN_FLOWING              # request and response move              request, response
     CONN_TUNNEL               # upgraded: bytes both ways              tunnel
     CONN_LINGER               # the last response was sent, our side   conn
-                              # shut; what the client says is lost
+                              # shut; what the client sends is dropped
 
-# What a step did, or what has happened meanwhile. exchange_next carries it out.
+# What a step did, or what has happened meanwhile. exchange_next acts on it.
 cdef enum STEP:
     STEP_WAIT                 # nothing can go on before an event, a timer or a letter
     STEP_TURN                 # had its turn; the run queue goes on
@@ -73,15 +73,15 @@ cdef enum STEP:
     STEP_REFUSED              # a status that Python wants to see       -> ask, PARKED
     STEP_UPGRADED             # 101 was sent                            -> TUNNEL
     STEP_DONE                 # the client's socket took the response   -> next two
-    STEP_KEPT                 # the exchange is over, the client stays  -> IDLE
+    STEP_KEPT                 # the exchange is over, the conn stays    -> IDLE
     STEP_LINGER               # or it has to be read to its end         -> LINGER
     STEP_CLOSED               # both sides have ended                   -> dropped,
     STEP_CLIENT_FAILED        # the client's socket failed or ended        as all
-    STEP_UPSTREAM_FAILED      # the upstream's did, amid the response      that follow
+    STEP_UPSTREAM_FAILED      # the upstream's did, in a response          that follow
     STEP_TLS_FAILED           # no TLS with the client came about
     STEP_NO_MEMORY
-    STEP_FAULT                # of a body: its framing is wrong; the room that moves it
-                              # says what that means
+    STEP_FAULT                # of a body: its framing is wrong; the module that moves
+                              # it says what that means
     STEP_UNREACHED            # of a dial: this backend did not answer; upconn tries on
 
 cdef enum UPCONN:
@@ -136,7 +136,7 @@ cdef struct conn_t:
     vip_state_t*  vip             # borrowed
     uint64_t      source          # hash of the client's address
     uint64_t      deadline_ms     # of the state; 0 = none
-    spill_t*      input           # owned; what the client sent and nobody took yet
+    spill_t*      input           # owned; sent by the client, not yet taken
     pending_t     to_down
     exchange_t*   exchange        # owned; NULL = no request is in work
     uint32_t      scanned         # bytes of input looked at for the head's end
@@ -164,7 +164,7 @@ cdef struct upconn_t:
     upconn_t*         newer
     uint32_t          scanned     # bytes of input
     uint8_t           state       # UPCONN
-    uint8_t           used        # has carried an exchange before
+    uint8_t           used        # has had an exchange before
     uint8_t           keep        # may be used again after this exchange
     uint8_t           connect_timed_out
     uint8_t           addressed   # by a verdict, not by the pool: backend is NULL

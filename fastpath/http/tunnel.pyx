@@ -1,4 +1,4 @@
-"""Upgraded exchanges: bytes both ways, each direction ended for itself.
+"""Upgraded exchanges: bytes both ways; each direction ends by itself.
 
 Between two plain sockets a direction is a half, as of a relay: it copies small messages
 and splices streams. Where one side speaks TLS, bytes pass through OpenSSL and are
@@ -54,11 +54,12 @@ cdef inline bint tunnel_is_plain(const exchange_t* x) noexcept nogil:
 
 cdef void tunnel_until(conns_t* w, exchange_t* x) noexcept nogil:
     cdef vip_t* v = vip_of(w, x.conn)
+    # The idle time of TCP, not of HTTP. A tunnel outlives its vip: then an hour.
     conn_until(w, x.conn, v.idle_ms if v != NULL else 3600000)
 
 
-# splice(2) does not get across an urgent mark, and says EAGAIN there for ever: a half
-# has to be told of one. Watching anew also tells once more what is ready.
+# Watch for urgent data, too (EPOLLPRI): splice(2) stops at the urgent mark and returns
+# EAGAIN for ever, so a half must know of one. EPOLL_CTL_MOD also reports what is ready.
 cdef bint tunnel_watch(conns_t* w, exchange_t* x) noexcept nogil:
     cdef uint32_t events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET
     cdef conn_t* conn = x.conn
@@ -79,11 +80,13 @@ cdef STEP tunnel_begin(conns_t* w, exchange_t* x) noexcept nogil:
     cdef uint32_t rest = 0
     cdef int failed = 0
 
+    # In order: count the exchange, as a tunnel may live for days; forget the request;
+    # send what the client wrote behind it, which is the tunnel's; watch for urgent
+    # data; set the idle time. The bodies' counters go on for the two directions.
     exchange_count(w, x)
     x.request.done = 0
     x.response.done = 0
     request_forget(w, x)
-    # What the client said behind its request was not for HTTP.
     if conn.input != NULL:
         rest = conn.input.used
     if rest > 0:
@@ -91,6 +94,7 @@ cdef STEP tunnel_begin(conns_t* w, exchange_t* x) noexcept nogil:
             &w.c.mover, &x.to_up, &x.up.link, input_bytes(conn), rest
         )
     input_drop(w, conn)
+    # With TLS nothing is spliced, and urgent data is no part of the TLS stream.
     if failed < 0 or (tunnel_is_plain(x) and not tunnel_watch(w, x)):
         return STEP_UPSTREAM_FAILED
     tunnel_until(w, x)
@@ -99,7 +103,7 @@ cdef STEP tunnel_begin(conns_t* w, exchange_t* x) noexcept nogil:
 
 # ---- Between plain sockets.
 
-# Move one way; `p` holds what was said while it was HTTP.
+# Move one way, once `p` is sent: what waited when the exchange became a tunnel.
 cdef STEP tunnel_half(
     conns_t* w, half_t* h, pending_t* p, transport_t* source, transport_t* target,
     bint up,
@@ -108,7 +112,7 @@ cdef STEP tunnel_half(
     cdef MOVE move
 
     if flushed == 0:
-        return STEP_WAIT
+        return STEP_WAIT  # in order: the half must not overtake what waits
     move = MOVE_TARGET_FAILED
     if flushed > 0:
         move = half_move(&w.c.mover, h, &source.end, &target.end)
@@ -120,6 +124,7 @@ cdef STEP tunnel_half(
         return STEP_DONE
     if move == MOVE_NO_MEMORY:
         return STEP_NO_MEMORY
+    # On the way up the source is the client, on the way down the target is.
     if up == (move == MOVE_SOURCE_FAILED):
         return STEP_CLIENT_FAILED
     return STEP_UPSTREAM_FAILED
@@ -127,8 +132,8 @@ cdef STEP tunnel_half(
 
 # ---- Where there is TLS.
 
-# Move one way, without an end but the source's: then ours is shut towards the target.
-# `b` counts, and is done when the end was passed on.
+# Move one way, until the source ends its side: then end ours towards the target. `b`
+# counts, and is done when that was passed on.
 cdef STEP tunnel_copy(
     conns_t* w, body_t* b, pending_t* p, transport_t* source, transport_t* target,
     bint up,
@@ -140,6 +145,8 @@ cdef STEP tunnel_copy(
     cdef ssize_t got
     cdef int sent
 
+    # As body_move, but without framing: every byte is passed on. `sent` is the result
+    # of the last write, below 0 if the target has failed.
     while not b.done:
         sent = pending_flush(m, p, target)
         if sent == 0:
@@ -155,6 +162,7 @@ cdef STEP tunnel_copy(
             if got < 0:
                 return source_failed
             if got == 0:
+                # Half-closed: `kubectl exec` ends its stdin and still reads the output.
                 transport_shut(target)
                 b.done = 1
                 break
@@ -181,7 +189,7 @@ cdef STEP tunnel_one_way(conns_t* w, exchange_t* x, bint up) noexcept nogil:
     return tunnel_copy(w, &x.response, &conn.to_down, link, &conn.down, False)
 
 
-# A close_notify found the socket full.
+# Try again to end our side, where the close_notify found the socket full.
 cdef inline void tunnel_shut_late(transport_t* t) noexcept nogil:
     if t.shut == SHUT_LATER and t.end.writable:
         transport_shut(t)
@@ -195,6 +203,8 @@ cdef STEP tunnel_move(conns_t* w, exchange_t* x) noexcept nogil:
     cdef uint64_t before = tunnel_bytes(x)
     cdef STEP up, down
 
+    # Both ways, whatever the first one says, unless it failed: a full socket one way
+    # must not stop the other. It is over when both ends were passed on.
     up = tunnel_one_way(w, x, True)
     if up > STEP_TURN and up != STEP_DONE:
         return up
@@ -205,6 +215,6 @@ cdef STEP tunnel_move(conns_t* w, exchange_t* x) noexcept nogil:
         return STEP_CLOSED
     tunnel_shut_late(&x.conn.down)
     tunnel_shut_late(&x.up.link)
-    if tunnel_bytes(x) != before:
+    if tunnel_bytes(x) != before:  # an event that moved nothing is not activity
         tunnel_until(w, x)
     return STEP_TURN if up == STEP_TURN or down == STEP_TURN else STEP_WAIT

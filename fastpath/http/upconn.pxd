@@ -8,13 +8,13 @@ cdef inline upstream_t* upstream_of(conns_t* w, const exchange_t* x) noexcept no
     return upstream_in(w, x.verdict.upstream, x.verdict.stamp)
 
 # Whether the request can be sent once more, if an idle connection turns out to have
-# ended: all of it is still here, and twice does no more than once.
+# ended: all of it is still here, and it is idempotent.
 cdef inline bint exchange_repeats(const exchange_t* x) noexcept nogil:
     return x.idempotent and x.verdict.replay and not x.replayed and (
         x.held > 0 and x.request.done and not x.upgrade
     )
 
 # Get the exchange a connection, or go on with one that is being made. STEP_CONNECTED;
-# STEP_WAIT: the poller or the timer of x.up tells; STEP_UNKNOWN: the table does not
+# STEP_WAIT: for the poller or the timer of x.up; STEP_UNKNOWN: the table does not
 # have that upstream any more; or a reply that says why there is none.
 cdef STEP upconn_reach(conns_t* w, exchange_t* x) noexcept nogil

@@ -1,8 +1,8 @@
 """Connections to upstreams, from the first packet to the first use.
 
-An idle connection may have been closed by its other side a moment ago. Where the
-request can be sent a second time, that is found out by sending it; where it cannot, the
-socket is asked first.
+The peer may have closed an idle connection a moment ago. Where the request can be sent
+a second time, sending it shows that; where it cannot, the socket is looked at first
+(MSG_PEEK).
 
 A connection that is being made is CONNECTING, then in HANDSHAKE if the upstream speaks
 TLS, then BUSY. In the first two no byte of the request has moved, so that a backend
@@ -53,7 +53,7 @@ from fastpath.http.state cimport (
 )
 from fastpath.table.dialler cimport (
     DIAL,
-    DIAL_HOPED,
+    DIAL_LOCAL,
     DIAL_NO_BACKEND,
     DIAL_NO_DESCRIPTORS,
     DIAL_WAIT,
@@ -85,6 +85,7 @@ cdef upconn_t* upconn_new(
 ) noexcept nogil:
     cdef upconn_t* u = <upconn_t*>slab_take(&w.upconns)
 
+    # The attempt's fd, and its place in backend.active, are ours: undo both.
     if u == NULL:
         close(a.fd)
         if a.backend.state != NULL:
@@ -98,6 +99,7 @@ cdef upconn_t* upconn_new(
     u.backend = a.backend.state
     u.address = a.backend.addr
     u.addressed = a.backend.state == NULL
+    # Counted as long as it lives: Python gives the slot of an upstream away at 0.
     add_u32(&v.state.active, 1)
     u.state = UPCONN_CONNECTING
     u.exchange = x
@@ -105,7 +107,7 @@ cdef upconn_t* upconn_new(
     return u
 
 
-# A dial was begun: watch it.
+# A dial was begun: watch it, or go on at once if it has ended already.
 cdef STEP upconn_start(
     conns_t* w, exchange_t* x, const upstream_t* v, const attempt_t* a, DIAL dial
 ) noexcept nogil:
@@ -122,16 +124,17 @@ cdef STEP upconn_start(
         dialler_say(w.why, a.backend, b"epoll: ", EMFILE)
         return STEP_UNREACHED
     u.link.end.flags |= END_POLLED | END_POLLED_OUT
+    # Also for an address of the verdict's own: the setting is that of the pool.
     timer_arm(&w.c.wheel, &u.timer, w.c.now_ms + table_pool(w.c, v.pool).connect_ms)
-    # On the same host the handshake has ended when connect(2) returns, or its accept
-    # queue is full: only its name tells.
+    # On the same host the handshake has ended when connect(2) returns EINPROGRESS,
+    # unless the accept queue is full: getpeername(2) tells, and saves a turn.
     if dial == DIAL_WAIT or getpeername(a.fd, <sockaddr*>&name, &size) == -1:
         return STEP_WAIT
     u.link.end.writable = END_WRITABLE
     return upconn_go_on(w, u, v)
 
 
-# Dial where the verdict says, once, and nowhere else.
+# Dial the address that the verdict names, once, and no other.
 cdef STEP upconn_dial_address(
     conns_t* w, exchange_t* x, const upstream_t* v, uint16_t failed
 ) noexcept nogil:
@@ -139,6 +142,8 @@ cdef STEP upconn_dial_address(
     cdef attempt_t a
     cdef STEP step
 
+    # The dialler takes a backend of a table; this one is made up for it, without a
+    # state, so that nothing is counted or ejected.
     if x.dial.tries > 0:
         return exchange_fail(w, x, failed, w.why)
     memset(&here, 0, sizeof(here))
@@ -151,7 +156,7 @@ cdef STEP upconn_dial_address(
     if dialler_connect(&x.dial, &a) < 0:
         upstream_stats(&w.c.stats, v.state.slot).unreached += 1
         return exchange_fail(w, x, failed, w.why)
-    step = upconn_start(w, x, v, &a, DIAL_HOPED if here.loopback else DIAL_WAIT)
+    step = upconn_start(w, x, v, &a, DIAL_LOCAL if here.loopback else DIAL_WAIT)
     if step != STEP_UNREACHED:
         return step
     upconn_failed(w, x)
@@ -166,6 +171,8 @@ cdef STEP upconn_dial(
     cdef DIAL dial
     cdef STEP step
 
+    # Backends that fail at once are tried one after the other, here, without a turn of
+    # the poller. The reply tells of the last failure.
     if x.verdict.address.family != 0:
         return upconn_dial_address(w, x, v, failed)
     a.hash = x.conn.source
@@ -189,6 +196,7 @@ cdef STEP upconn_dial(
 cdef void upconn_failed(conns_t* w, exchange_t* x) noexcept nogil:
     cdef const upstream_t* v = table_upstream(w.c, x.up.upstream.slot)
 
+    # The caller's pool may be another one by now: look at the table in use.
     if x.up.addressed:
         # An address has no counters of its own: there are thousands of them.
         upstream_stats(&w.c.stats, x.up.upstream.slot).unreached += 1
@@ -200,7 +208,7 @@ cdef void upconn_failed(conns_t* w, exchange_t* x) noexcept nogil:
     upconn_leave(w, x, False)
 
 
-# Say what went wrong with where `u` leads.
+# Write what failed into w.why, with the address that `u` leads to.
 cdef void upconn_say(
     conns_t* w, const upconn_t* u, const upstream_t* v, const char* what, int error
 ) noexcept nogil:
@@ -212,6 +220,7 @@ cdef void upconn_say(
         here.addr = u.address
         dialler_say(w.why, &here, what, error)
         return
+    # Without a backend in the table any more, the text of the failure before it stays.
     b = dialler_backend(table_pool(w.c, v.pool), u.backend)
     if b != NULL:
         dialler_say(w.why, b, what, error)
@@ -219,26 +228,28 @@ cdef void upconn_say(
 
 # ---- Steps of a connection that is being made.
 
-# The TCP connection stands, or so the socket says.
+# SO_ERROR is 0: begin TLS, if the upstream speaks it.
 cdef STEP upconn_connected(conns_t* w, upconn_t* u, const upstream_t* v) noexcept nogil:
     cdef const backend_t* b = dialler_backend(table_pool(w.c, v.pool), u.backend)
     cdef int failed
 
+    # Readable as of now: bytes that came before the first read bring no other event.
     u.link.end.readable = 1
     if v.tls == NULL:
         return upconn_ready(w, u)
     u.state = UPCONN_HANDSHAKE
     failed = transport_start_client(
         &u.link, v.tls[w.c.worker], &w.buffers, v.server_name,
-        # Sessions are kept by upstream: one of an address is not shown to the next.
+        # A session is kept for each upstream. With an address of the verdict's own, the
+        # next connection leads to another server, which must not be offered it.
         NULL if u.addressed else tls_session(v.tls[w.c.worker]),
     )
     if failed < 0:
         snprintf(w.why, sizeof(w.why), b"tls: no memory")
         return STEP_UNREACHED
     if b != NULL and b.path != NULL:
-        # A unix socket leads through a proxy of kubeconfig's `proxy-url`, which may
-        # have to say that it found no way.
+        # A unix socket leads through the proxy of kubeconfig's `proxy-url`: where that
+        # finds no way, it writes a plain-text reason instead of a ServerHello.
         transport_expect_plaintext(&u.link)
     return upconn_handshake(w, u)
 
@@ -247,6 +258,8 @@ cdef STEP upconn_handshake(conns_t* w, upconn_t* u) noexcept nogil:
     cdef int done = transport_handshake(&u.link)
     cdef size_t used
 
+    # Of the failures, EBADMSG is a plain-text reason, EPROTO has one of OpenSSL's, and
+    # any other comes from the socket.
     if done == 1:
         if transport_resumed(&u.link):
             upstream_stats(&w.c.stats, u.upstream.slot).resumed += 1
@@ -266,6 +279,7 @@ cdef STEP upconn_handshake(conns_t* w, upconn_t* u) noexcept nogil:
 
 
 cdef STEP upconn_ready(conns_t* w, upconn_t* u) noexcept nogil:
+    # Only now: a backend that accepts and then fails each TLS handshake is no success.
     if u.backend != NULL:
         dialler_succeeded(w.c, &u.exchange.dial, u.backend)
     timer_disarm(&u.timer)
@@ -273,7 +287,7 @@ cdef STEP upconn_ready(conns_t* w, upconn_t* u) noexcept nogil:
     return STEP_CONNECTED
 
 
-# One step of it, without another try.
+# Go on with this connection, and dial no other. STEP_UNREACHED: it has failed.
 cdef STEP upconn_go_on(conns_t* w, upconn_t* u, const upstream_t* v) noexcept nogil:
     cdef int error = 0
     cdef socklen_t size = sizeof(error)
@@ -281,7 +295,7 @@ cdef STEP upconn_go_on(conns_t* w, upconn_t* u, const upstream_t* v) noexcept no
     if u.state == UPCONN_HANDSHAKE:
         return upconn_handshake(w, u)
     if not u.link.end.writable:
-        return STEP_WAIT  # it was the client that had an event
+        return STEP_WAIT  # the event was one of the client
     getsockopt(u.link.end.fd, SOL_SOCKET, SO_ERROR, &error, &size)
     if error == 0:
         return upconn_connected(w, u, v)
@@ -289,7 +303,7 @@ cdef STEP upconn_go_on(conns_t* w, upconn_t* u, const upstream_t* v) noexcept no
     return STEP_UNREACHED
 
 
-# Its time to connect is over, or its backend is dead.
+# Its time to connect is over, or its backend was reset: say so in Go's words.
 cdef void upconn_say_late(
     conns_t* w, const upconn_t* u, const upstream_t* v
 ) noexcept nogil:
@@ -301,17 +315,19 @@ cdef void upconn_say_late(
 
 # ---- The step of an exchange.
 
-# In order: is the upstream still the one that was meant; is there an idle connection;
-# dial. Called again while the dial goes on, by whatever event.
+# In order: is the upstream still the one that was meant; take an idle connection, if
+# there is one; else dial. Called again while the dial goes on, by whatever event.
 cdef STEP upconn_reach(conns_t* w, exchange_t* x) noexcept nogil:
     cdef const upstream_t* v = upstream_of(w, x)
     cdef uint16_t failed = 502
     cdef STEP step
 
     if v == NULL:
+        # The verdict is of a table before this one. Nothing was sent: ask Python again.
         upconn_leave(w, x, False)
         return STEP_UNKNOWN
     if x.up == NULL:
+        # After an idle connection that had ended, the others are likely to have, too.
         if not x.idle_ended:
             x.up = idle_take(w, v, x.verdict, exchange_repeats(x))
         x.idle_ended = 0
@@ -322,10 +338,11 @@ cdef STEP upconn_reach(conns_t* w, exchange_t* x) noexcept nogil:
         return STEP_CONNECTED
     if x.up.connect_timed_out:
         upconn_say_late(w, x.up, v)
-        failed = 504
+        failed = 504  # for the reply, if no other backend answers
     else:
         step = upconn_go_on(w, x.up, v)
         if step != STEP_UNREACHED:
             return step
+    # This backend is counted as failed; dial another, if tries are left.
     upconn_failed(w, x)
     return upconn_dial(w, x, v, failed)

@@ -1,8 +1,8 @@
 # What Python decided about a request, and each worker's memory of it.
 #
-# A verdict is compiled once (see verdict_block.pyx), never changes, and is shared by
-# whoever remembers or carries it out. A memory belongs to one worker; all memories of
-# an engine draw on one budget.
+# A verdict is compiled once (see verdict_block.pyx) and never changes. The memories and
+# exchanges that have it share it. A memory belongs to one worker; all memories of an
+# engine draw on one budget.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastpath.base.addr cimport addr_t
 from fastpath.base.linux.atomic cimport acquire_u64

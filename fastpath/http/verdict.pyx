@@ -1,14 +1,14 @@
 """Remembered verdicts: a cache of fixed size, by parts of the request.
 
 A key is made of the parts that Python named for the verdict. Each way of naming parts
-that is in use for the vip is tried, usually one or two. Withdrawing costs one store of
-Python's: an entry says when it was answered, and counts no more if that was before its
-tag, or everything, was withdrawn. What is void or over goes when its set is written to
-or swept: with each answer that is remembered, one more set is.
+that is in use for the vip is tried, usually one or two. To withdraw verdicts Python
+stores one number: an entry says when it was answered, and is void if that was before
+its tag, or everything, was withdrawn. Void and expired entries are freed when their set
+is written to or swept; each answer that is remembered sweeps one more set.
 
-Memories of workers are apart, without a lock: each asks for itself. Their bytes are
-counted together. Within a set the entry that expires first makes room; if the bytes are
-used up, entries of the sets that are swept next do.
+Each worker has a memory of its own, without a lock, and asks for itself. The bytes of
+all memories are counted together. Within a full set the entry that expires first makes
+room; if the bytes are used up, entries of the sets that are swept next do.
 """
 
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -26,9 +26,9 @@ from fastpath.base.linux.atomic cimport (
 from fastpath.http.key cimport key_bytes, key_hash, key_write, secret_init
 
 cdef enum:
-    BYTES_OF_ENTRY = 256     # a usual one; there are twice as many ways as fit
+    BYTES_OF_ENTRY = 256     # a usual one; there are up to twice as many ways as fit
     SETS_MOST = 1 << 24
-    SWEPT_MOST = 4096        # sets looked at for room, when the budget is used up
+    SWEPT_MOST = 4096        # sets looked at for room while a client waits
     GIVEN_MOST = 64          # sets looked at to give room to another worker
     OVERHEAD = 16            # of malloc(3)
 
@@ -66,6 +66,8 @@ cdef void budget_init(budget_t* b, uint64_t most, uint32_t workers) noexcept nog
 
 
 cdef bint budget_take(budget_t* b, uint64_t bytes) noexcept nogil:
+    # Add, then look: two workers never both get the last bytes. For the moment in
+    # between, a third one may be refused although it would fit.
     if add_u64(&b.used, bytes) <= b.most:
         return True
     sub_u64(&b.used, bytes)
@@ -84,6 +86,8 @@ cdef void memory_init(
     memset(m, 0, sizeof(memory_t))
     m.budget = budget
     m.epochs = epochs
+    # At least as many ways as usual entries fit in the share. A key has only the ways
+    # of its set, so that some to spare keep a set from being full while others are not.
     m.sets = 8
     while m.sets < SETS_MOST and (
         <uint64_t>m.sets * MEMORY_WAYS * BYTES_OF_ENTRY < budget.share
@@ -96,7 +100,8 @@ cdef inline uint64_t ways_bytes(const memory_t* m) noexcept nogil:
     return <uint64_t>m.sets * MEMORY_WAYS * sizeof(remembered_t*)
 
 
-# Pages of the array that no key has fallen into yet are counted, but not there.
+# Allocate the array of ways with the first answer: without HTTP there never is one. It
+# is counted in full, although a page of it takes memory only once a key falls there.
 cdef bint memory_ready(memory_t* m) noexcept nogil:
     if m.ways != NULL:
         return True
@@ -116,7 +121,7 @@ cdef void memory_fini(memory_t* m) noexcept nogil:
     if m.ways != NULL:
         for i in range(m.sets * MEMORY_WAYS):
             if m.count == 0:
-                break
+                break  # the rest was never touched: do not make its pages resident
             memory_drop(m, &m.ways[i])
         free(m.ways)
         m.ways = NULL
@@ -134,20 +139,23 @@ cdef inline uint64_t entry_bytes(uint32_t size) noexcept nogil:
     return sizeof(remembered_t) + key_bytes(size) + OVERHEAD
 
 
+# Whether an entry has neither expired nor been withdrawn.
 cdef inline bint entry_counts(
     const memory_t* m, const remembered_t* r, uint64_t now_ms
 ) noexcept nogil:
     return r.expires_ms > now_ms and epochs_allow(m.epochs, r.moment, r.tag)
 
 
-# The verdict's own bytes are counted once, however many entries have it: taken with
-# each, and given back at once if somebody had it already.
+# An entry for the key in m.key; NULL = no room. The verdict's own bytes are counted
+# once, however many entries share it: they are taken with each entry, and given back at
+# once if another entry has the verdict already.
 cdef remembered_t* entry_new(
     memory_t* m, verdict_t* v, uint32_t size, uint64_t now_ms
 ) noexcept nogil:
     cdef uint64_t bytes = entry_bytes(size)
     cdef remembered_t* r
 
+    # Bytes before malloc: the budget is a promise about memory that is in use.
     if not memory_afford(m, bytes + v.size, now_ms):
         return NULL
     r = <remembered_t*>malloc(sizeof(remembered_t) + key_bytes(size))
@@ -171,6 +179,8 @@ cdef void memory_drop(memory_t* m, remembered_t** at) noexcept nogil:
 
     if r == NULL:
         return
+    # The last entry of a verdict, of whichever worker, gives back the verdict's bytes,
+    # though an exchange may hold it a little longer.
     at[0] = NULL
     bytes = entry_bytes(r.size)
     m.bytes -= bytes
@@ -184,14 +194,15 @@ cdef void memory_drop(memory_t* m, remembered_t** at) noexcept nogil:
 
 # ---- Making room.
 
-# The next set: drop what is void or over. With `evict`, and if nothing is, drop the
-# entry that expires first. Whether something was dropped.
+# Drop what is void or has expired in the next set. With `evict`, and if that is
+# nothing, drop the entry that expires first. Return whether something was dropped.
 cdef bint memory_sweep(memory_t* m, bint evict, uint64_t now_ms) noexcept nogil:
     cdef remembered_t** ways = &m.ways[<size_t>m.hand * MEMORY_WAYS]
     cdef remembered_t** first = NULL
     cdef bint dropped = False
     cdef uint32_t i
 
+    # One hand for all that sweep: no set is swept twice before each was swept once.
     m.hand = (m.hand + 1) & (m.sets - 1)
     for i in range(MEMORY_WAYS):
         if ways[i] == NULL:
@@ -208,11 +219,13 @@ cdef bint memory_sweep(memory_t* m, bint evict, uint64_t now_ms) noexcept nogil:
     return dropped
 
 
+# Take bytes of the budget, and make room for them if need be. False = there is none.
 cdef bint memory_afford(
     memory_t* m, uint64_t bytes, uint64_t now_ms
 ) noexcept nogil:
     cdef uint32_t _i
 
+    # Its own entries first, because no other worker's memory may be touched here.
     if budget_take(m.budget, bytes):
         return True
     for _i in range(SWEPT_MOST):
@@ -220,15 +233,17 @@ cdef bint memory_afford(
             break
         if memory_sweep(m, True, now_ms) and budget_take(m.budget, bytes):
             return True
-    # Others have it all.
+    # The others have it all: those above their share give some back at their next look.
     store_u32(&m.budget.wanted, 1)
     return False
 
 
-# Another worker has no room, and this one has more than its share.
+# Another worker has no room, and this one has more than its share: give some back.
 cdef void memory_relieve(memory_t* m, uint64_t now_ms) noexcept nogil:
     cdef uint32_t _i
 
+    # A little at each look-up: a client waits for it. If it was not enough, the worker
+    # that lacks room says so again.
     for _i in range(GIVEN_MOST):
         if m.bytes <= m.budget.share or m.count == 0:
             break
@@ -246,6 +261,7 @@ cdef masks_t* masks_make(memory_t* m, uint32_t vip) noexcept nogil:
     cdef uint32_t room = vip + 1
     cdef masks_t** grown
 
+    # Up to the vip's slot, and never fewer: slots of vips are used again.
     if vip >= m.mask_room:
         grown = <masks_t**>realloc(m.masks, room * sizeof(masks_t*))
         if grown == NULL:
@@ -258,7 +274,8 @@ cdef masks_t* masks_make(memory_t* m, uint32_t vip) noexcept nogil:
     return m.masks[vip]
 
 
-# A mask that gives way takes its entries along: they are not found, and expire.
+# Have `mask` among those that memory_find tries; False = no memory. The entries of a
+# mask that gives way are not found any more, and expire.
 cdef bint memory_learn_mask(
     memory_t* m, uint32_t vip, mask_t mask, uint64_t moment
 ) noexcept nogil:
@@ -267,6 +284,8 @@ cdef bint memory_learn_mask(
 
     if known == NULL:
         return False
+    # Masks from before all was withdrawn number the parts of another Http.key, perhaps:
+    # none of their entries counts, so begin anew.
     if known.moment < acquire_u64(&m.epochs.all):
         known.count = 0
         known.next = 0
@@ -279,6 +298,8 @@ cdef bint memory_learn_mask(
         known.list[known.count] = mask
         known.count += 1
         return True
+    # Each mask costs every request of the vip a look-up, so their number is bounded. In
+    # turn: with more of them in use, Python is asked more often, but answers all.
     known.list[known.next] = mask
     known.next = (known.next + 1) % MASKS_MOST
     return True
@@ -315,6 +336,9 @@ cdef verdict_t* memory_find(
     cdef uint32_t size
     cdef uint32_t i
 
+    # In order: help another worker, if one asks; a key and a look-up for each mask in
+    # use, until one is found that still counts. An entry that does not is left to the
+    # sweep: looking up writes nothing.
     if load_u32(&m.budget.wanted) and m.bytes > m.budget.share:
         memory_relieve(m, now_ms)
     if masks == NULL or m.ways == NULL or masks.moment < acquire_u64(&m.epochs.all):
@@ -322,7 +346,7 @@ cdef verdict_t* memory_find(
     for i in range(masks.count):
         size = key_write(m.key, a, masks.list[i], &m.secret)
         if size == 0:
-            continue
+            continue  # too long for a key: Python is asked each time
         found = memory_look(m, key_hash(m.key, size, &m.secret), size)
         if found != NULL and entry_counts(m, found[0], now_ms):
             return found[0].verdict
@@ -337,6 +361,7 @@ cdef remembered_t** memory_place(
     cdef remembered_t** place = memory_look(m, hash, size)
     cdef uint32_t i
 
+    # Its own first: a key that stood twice could be answered by its older entry.
     if place != NULL:
         return place
     for i in range(MEMORY_WAYS):
@@ -357,6 +382,8 @@ cdef void memory_keep(
     cdef uint32_t size = key_write(m.key, a, mask, &m.secret)
     cdef uint64_t hash
 
+    # In order: the key; memory for it, and for its mask; sweep one set, so that what is
+    # void does not stay for ever; then replace what stands in its place.
     if size == 0 or not memory_ready(m) or (
         not memory_learn_mask(m, a.vip, mask, moment)
     ):
@@ -365,6 +392,8 @@ cdef void memory_keep(
     memory_sweep(m, False, now_ms)
     hash = key_hash(m.key, size, &m.secret)
     place = memory_place(m, hash, size, now_ms)
+    # Dropped first, as its bytes may be what the new entry needs. Making room may drop
+    # entries anywhere, but moves no way: `place` stays good.
     memory_drop(m, place)
     r = entry_new(m, v, size, now_ms)
     if r == NULL:

@@ -25,8 +25,8 @@ cdef struct headers_t:
     uint32_t       count
     const edit_t*  list      # borrowed
 
-# What becomes of a request on its way to an upstream. Text and list belong to whoever
-# made the edits (a verdict).
+# What becomes of a request on its way to an upstream. Text and list belong to the
+# verdict that has the edits.
 cdef struct edits_t:
     const char*  text        # borrowed
     headers_t    headers
@@ -59,7 +59,7 @@ cdef void compose_response(
     bint unchunk,
 ) noexcept nogil
 
-# ---- The parts of compose_response, for whoever edits headers of responses.
+# ---- The parts of compose_response, for edits of responses (http/filter).
 
 cdef void compose_status(out_t* o, const head_t* h, const char* bytes) noexcept nogil
 

@@ -1,5 +1,5 @@
-"""Writing heads. Framing headers are ours to say; everything else is passed on in the
-order and with the letters in which it came."""
+"""Writing heads. The framing headers are ours; all others are passed on in the order
+and the spelling in which they came."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
@@ -93,7 +93,7 @@ cdef void put_request_line(
     out_put(o, b"\r\n", 2)
 
 
-# inet_ntop(3) formats by way of sprintf(3): a hundredth of a small request.
+# inet_ntop(3) formats by sprintf(3), which costs 1 % of a small request.
 cdef void put_ipv4(out_t* o, const uint8_t* ip) noexcept nogil:
     cdef char text[16]
     cdef uint32_t at = 0
@@ -120,7 +120,7 @@ cdef void put_forwarded_for(
     cdef char text[64]
     cdef uint32_t i
 
-    # Several lines become one list: who reads only the first must not be fooled.
+    # Several lines become one list: a backend that reads only the first gets it all.
     out_put(o, b"X-Forwarded-For: ", 17)
     for i in range(h.count):
         if fold and h.headers[i].known == H_X_FORWARDED_FOR:
@@ -190,7 +190,7 @@ cdef void compose_request(
     cdef bint forwarded = e.forwarded_for and (
         client.family == AF_INET or client.family == AF_INET6
     )
-    cdef bint fold = True  # what the client says; unless the edits take it away
+    cdef bint fold = True  # the client's own, unless the edits take it away
     cdef const header_t* header
     cdef uint64_t seen = 0
     cdef uint32_t i
@@ -207,7 +207,7 @@ cdef void compose_request(
             continue
         edit = edit_of(&e.headers, e.text, bytes, header)
         if edit >= 0 and header.value.size == 0 and e.headers.list[edit].only_absent:
-            continue  # says nothing: as good as absent
+            continue  # an empty one counts as absent
         if edit >= 0:
             seen |= <uint64_t>1 << edit
             if not e.headers.list[edit].only_absent:

@@ -46,8 +46,8 @@ cdef bint span_is(const char* bytes, span_t s, const char* text) noexcept nogil
 # Which header `name` is; H_OTHER if none that we know.
 cdef HEADER header_known(const char* name, uint32_t size) noexcept nogil
 
-# Whether a header says who asks, for whom, or for what: others decided on the grounds
-# of it, so that neither Connection may drop it nor a trailer add to it.
+# Whether a header names the user, the client or the object of a request. Policies
+# decide by it, so that neither may Connection drop it nor a trailer add to it.
 cdef bint header_is_guarded(const char* name, uint32_t size) noexcept nogil
 
 # What a byte may be part of, for FASTPATH_CLASS[byte] & CLASS.

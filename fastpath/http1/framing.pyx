@@ -1,5 +1,5 @@
-"""What headers mean for the message as a whole. Whatever two readers could understand
-in two ways is refused: requests are smuggled in what one of them overlooks."""
+"""What headers mean for the message as a whole. What two readers could understand in
+two ways is refused: requests are smuggled in what one of the readers overlooks."""
 
 from libc.stdint cimport INT64_MAX
 from libc.string cimport memchr, memset
@@ -168,9 +168,9 @@ cdef void hop_mark(head_t* h, const char* bytes, span_t name) noexcept nogil:
     cdef header_t* header
     cdef uint16_t i
 
-    # Connection may not take away what others decide by (CVE-2022-32148 and its like:
-    # "Connection: X-Forwarded-For" hid who had asked), nor TE, which must be named in
-    # there when it is sent at all, and has been judged by its value.
+    # Connection may not take away a header that policies decide by (CVE-2022-32148 and
+    # others: "Connection: X-Forwarded-For" hid the client's address), nor TE, which
+    # Connection must name wherever it is sent, and which was judged by its value.
     if header_is_guarded(p, name.size) or header_known(p, name.size) == H_TE:
         return
     for i in range(h.count):
@@ -253,7 +253,7 @@ cdef void framing_read_response_body(head_t* h, bint to_head) noexcept nogil:
         # RFC 9110, 8.6; RFC 9112, 6.1. Of some 1xx, llhttp would read the body.
         h.fault = FAULT_CODINGS if h.body == BODY_CHUNKED else FAULT_LENGTH
     elif h.status == 204 and h.body != BODY_NONE:
-        # Who claims a body there may send one: it must not pass for what comes next.
+        # A server that announces a body may send it: it must not pass for a response.
         h.body = BODY_NONE
         h.keep_alive = 0
     elif to_head or h.status < 200 or h.status == 204 or h.status == 304:

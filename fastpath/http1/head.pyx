@@ -1,7 +1,7 @@
 """HTTP/1.1 heads: one pass over the bytes, from left to right.
 
-The first fault ends it, and each is found at a byte, never by what follows it: that is
-why the outcome does not depend on how the bytes were cut. Functions that read a piece
+The first fault ends the pass, and each is found at a byte, never by what follows it: so
+the outcome does not depend on how the bytes were cut. Functions that read a piece
 return what stands behind it, or NULL: h.fault says why, and FAULT_NONE asks for more.
 """
 

@@ -1,5 +1,5 @@
 """Request targets: which form one has, and its parts. Percent signs mean nothing here:
-what a path decodes to is for those who decide about it."""
+policies decode a path where they need to."""
 
 from libc.string cimport memchr, memcmp
 
@@ -11,7 +11,7 @@ cdef enum:
 
 
 cdef bint port_is_fine(const char* p, const char* end) noexcept nogil:
-    # An empty port is legal, but nobody sends one in good faith.
+    # An empty port is legal, but no client sends one in good faith.
     if end - p < 2 or end - p > 1 + PORT_DIGITS or p[0] != b":":
         return False
     p += 1

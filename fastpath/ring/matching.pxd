@@ -1,4 +1,4 @@
-# Giving slots to contenders: to whom scores best, but to each a share near its weight.
+# Giving each slot to the contender that scores best, within a share near its weight.
 from libc.stdint cimport uint16_t, uint32_t
 from fastpath.ring.rendezvous cimport contender_t
 

@@ -9,7 +9,7 @@ corrections, each of which touches as few slots as it can:
     Shapley, 1962). A full contender keeps the slots in which it scores best; the others
     go to their next choice. The outcome does not depend on the order of proposals.
  2. *At least*: a contender left with too few takes over the slots that it lost most
-    narrowly, first among those whose second choice it is.
+    narrowly, first among those that have it as second choice.
 """
 
 from libc.errno cimport ENOMEM
@@ -144,8 +144,8 @@ cdef inline uint32_t claim_loss(
 
 
 # Move slots to `place` until it has its least, the most narrowly lost ones first,
-# from owners that have more than theirs. Unless `anywhere`, only those whose second
-# choice it is: nearly always enough, and a hundredth of the work.
+# from owners that have more than theirs. Unless `anywhere`, only those that have it as
+# second choice: nearly always enough, and a hundredth of the work.
 cdef void take_over(matching_t* m, uint32_t place, bint anywhere) noexcept nogil:
     cdef share_t* share = &m.shares[place]
     cdef share_t* loser

@@ -1,4 +1,4 @@
-# Rendezvous hashing: who wants a slot most. Scores are integers, the lower the better.
+# Rendezvous hashing: a contender's score at a slot, an integer, the lower the better.
 # Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates",
 # IEEE/ACM Transactions on Networking 6(1), 1998; weights by exponential draws.
 from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t

@@ -1,11 +1,11 @@
 """Consistent hashing by a table: rendezvous hashing, filled in ahead, within bounds.
 
-A lookup is one load from a table of slots, as in Maglev; whose a slot is, is decided
-by rendezvous, so that far fewer slots move. A change of one backend builds the whole
-table again: that costs about as much as to look for the slots that must change, and the
-table cannot depend on the one before.
+A lookup is one load from a table of slots, as in Maglev; rendezvous hashing decides
+which backend owns a slot, so that far fewer slots move. A change of one backend builds
+the whole table again: that costs about as much as to look for the slots that must
+change, and the table cannot depend on the one before.
 
-The ring knows no address and no health: it is told ids and, for a rescore, who is up.
+The ring knows no address and no health: it gets ids and, for a rescore, which are up.
 """
 
 import operator

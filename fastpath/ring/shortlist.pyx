@@ -61,7 +61,7 @@ cdef uint64_t limit_for(
 ) noexcept nogil:
     cdef double unit = <double>(<uint64_t>1 << 57) / 0.6931  # of one weight and chance
     cdef double limit = 0
-    cdef double weight          # of those whose chance is below 1
+    cdef double weight          # of those with a chance below 1
     cdef uint32_t certain = 0   # the others
     cdef uint32_t place
     cdef uint32_t _round

@@ -10,8 +10,9 @@ from fastpath.base.stats cimport (
 )
 
 
-# A place among all clients of the vip; -1, or the DROP.
 cdef int vip_enter(const vip_t* v) noexcept nogil:
+    # Add, then look: two workers never both take the last place. A client too many is
+    # taken out by vip_leave.
     cdef uint32_t live = add_u32(&v.state.active, 1)
 
     if v.max_live > 0 and live > v.max_live:
@@ -19,13 +20,16 @@ cdef int vip_enter(const vip_t* v) noexcept nogil:
     return -1
 
 
-# What depends on who the client is, and on when; -1, or the DROP.
 cdef int vip_judge(
     const vip_t* v, uint64_t source, uint64_t now_ms, uint8_t* by_source
 ) noexcept nogil:
     cdef uint32_t now_s = <uint32_t>(now_ms // 1000)
 
+    # A source with too many connections is refused before the vip's rate counts it: it
+    # does not use up the rate of the others.
     if v.max_live_source > 0:
+        # For vip_leave: by then another table may begin or end to limit by source, and
+        # what is taken out must be what was counted.
         by_source[0] = 1
         if sketch_enter(v.state.sketch, source) > v.max_live_source:
             return DROP_LIMIT_SOURCE_CONNECTIONS
@@ -50,5 +54,5 @@ cdef void vip_leave(
 ) noexcept nogil:
     if by_source:
         sketch_leave(vip.sketch, source)
-    # The last touch: Python may free what belongs to a vip without clients.
+    # Last: Python may free the state of a vip without clients, sketch and all.
     sub_u32(&vip.active, 1)

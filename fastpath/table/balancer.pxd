@@ -7,7 +7,7 @@ from fastpath.table.table cimport backend_t, pool_t, vip_t
 cdef enum:
     MOST_TRIED = 4  # MAX_TRIES of spec.py
 
-# The backends that this relay has met already, and who asks.
+# For which client a backend is picked, and which were tried for it.
 cdef struct pick_t:
     uint32_t  tried[MOST_TRIED]   # slots
     uint32_t  tried_count

@@ -1,8 +1,8 @@
-"""Balancing: one function a policy, each over one tier.
+"""Balancing: one function for each policy, each over one tier.
 
-Every policy answers NULL only if its tier has no usable backend. Weights are met by
+Every policy returns NULL only if its tier has no usable backend. Weights are kept by
 chance (random, two choices), by order (round robin), by relays per weight (least) or
-by share of the ring. Slow start thins out the picks of a backend that came back.
+by share of the ring. A backend that came back gets a part of its picks: slow start.
 """
 
 from libc.stdint cimport uint8_t, uint16_t
@@ -10,44 +10,28 @@ from libc.string cimport memcpy, memset
 
 from fastpath.base.addr cimport addr_parse
 from fastpath.base.linux.atomic cimport (
-    add_u32,
-    load_u32,
-    load_u64,
-    store_u32,
-    store_u64,
-    sub_u32,
+    add_u32, load_u32, load_u64, store_u32, store_u64, sub_u32,
 )
 from fastpath.ring.ring cimport (
-    ring_hash_bytes,
-    ring_owner,
-    ring_rescore,
-    ring_second,
-    ring_slot,
+    ring_hash_bytes, ring_owner, ring_rescore, ring_second, ring_slot,
 )
 from fastpath.table.block cimport PoolBlock, VipBlock
 from fastpath.table.registry cimport (
-    HEALTH_DEAD,
-    HEALTH_DRAINING,
-    HEALTH_READY,
-    Registry,
+    HEALTH_DEAD, HEALTH_DRAINING, HEALTH_READY, Registry,
 )
 from fastpath.table.table cimport (
-    BALANCE_LEAST,
-    BALANCE_RANDOM,
-    BALANCE_RING,
-    BALANCE_ROUND_ROBIN,
-    MOST_RING_BACKENDS,
-    tier_t,
+    BALANCE_LEAST, BALANCE_RANDOM, BALANCE_RING, BALANCE_ROUND_ROBIN,
+    MOST_RING_BACKENDS, tier_t,
 )
 
 cdef enum:
     SAMPLES = 8        # random tries before looking at every backend
     FULL = 256         # a whole share in slow start's fixed point
-    EJECT_DOUBLINGS = 3
+    EJECT_DOUBLINGS = 3  # of eject_ms, while dials go on failing: eightfold at most
 
 
 cdef inline uint64_t random_next(uint64_t* seed) noexcept nogil:
-    # splitmix64 (Steele, Lea, Flood 2014): a counter and a mixer, any seed will do.
+    # splitmix64 (Steele, Lea, Flood 2014): a counter and a mixer; any seed is good.
     cdef uint64_t z
     seed[0] += <uint64_t>0x9E3779B97F4A7C15
     z = seed[0]
@@ -69,6 +53,8 @@ cdef uint64_t balancer_hash(
 ) noexcept nogil:
     cdef uint8_t tuple_[40]
 
+    # By the client's address alone each client keeps its backend, on every vip of the
+    # pool; by the 5-tuple the connections of one client are spread.
     if not pool.ring_5_tuple:
         return source_hash(client)
     memset(tuple_, 0, sizeof(tuple_))
@@ -98,15 +84,17 @@ cdef uint32_t usable_share(
 
     if b.weight == 0 or load_u32(&b.state.health) != HEALTH_READY:
         return 0
+    # An ejection ends by itself: no timer, and no worker has to take it back.
     if load_u64(&b.state.ejected_until_ms) > ask.now_ms or was_tried(ask, b.state):
         return 0
     if pool.slow_start_ms == 0:
         return FULL
     up_since_ms = load_u64(&b.state.up_since_ms)
+    # Another thread's clock may be a little ahead of this worker's `now`.
     age_ms = ask.now_ms - up_since_ms if ask.now_ms > up_since_ms else 0
     if up_since_ms == 0 or age_ms >= pool.slow_start_ms:
         return FULL
-    # From a tenth: enough to learn whether it holds.
+    # From a tenth: enough to show whether the backend works.
     return <uint32_t>(FULL // 10 + (FULL - FULL // 10) * age_ms // pool.slow_start_ms)
 
 
@@ -118,6 +106,7 @@ cdef backend_t* pick_weighted(const pool_t* pool, const tier_t* tier, uint64_t* 
     cdef uint32_t high = tier.count - 1
     cdef uint32_t middle
 
+    # The first whose sum of weights exceeds the mark. One of weight 0 never is.
     while low < high:
         middle = (low + high) // 2
         if tier.upto[middle] > mark:
@@ -139,6 +128,8 @@ cdef backend_t* scan_random(
         share = usable_share(pool, &pool.backends[i], ask) * pool.backends[i].weight
         if share == 0:
             continue
+        # The k-th replaces the choice with probability share / total: at the end each
+        # was chosen in proportion, and no list of the usable ones was needed.
         total += share
         if random_below(seed, total) < share:
             chosen = &pool.backends[i]
@@ -152,6 +143,8 @@ cdef backend_t* pick_random(
     cdef uint32_t share
     cdef int _i
 
+    # A few blind tries first: O(log n), and nearly always the first one is usable. In
+    # slow start a backend declines a part of its picks. Then look at all.
     for _i in range(SAMPLES):
         b = pick_weighted(pool, tier, seed)
         share = usable_share(pool, b, ask)
@@ -172,6 +165,8 @@ cdef backend_t* pick_two_choices(
     cdef backend_t* other = one
     cdef int _i
 
+    # Power of two choices (Mitzenmacher 2001): proxies that all choose the least loaded
+    # of the same backends send a herd to it.
     if one == NULL or tier.count == 1:
         return one
     for _i in range(SAMPLES):
@@ -180,7 +175,7 @@ cdef backend_t* pick_two_choices(
             break
     if other == NULL:  # all went down meanwhile
         return one
-    # Shares were met by the sampling: the loads are compared as they are.
+    # The sampling has allowed for slow start already: compare without it.
     return one if burden(one, FULL) <= burden(other, FULL) else other
 
 
@@ -197,6 +192,8 @@ cdef backend_t* pick_least(
     cdef uint32_t share
     cdef int _i
 
+    # Once round the tier, from behind the winner of the last tie; `next` may be left
+    # from another tier of the pool.
     if at < tier.first or at >= end:
         at = tier.first
     for _i in range(tier.count):
@@ -212,8 +209,8 @@ cdef backend_t* pick_least(
         at = at + 1 if at + 1 < end else tier.first
     if chosen == end:
         return NULL
-    # Only a tie is written to the line that workers share, and two workers that
-    # meet here may choose the same one: no more than a turn out of order.
+    # Written after a tie only, as workers share this cache line. Two that do so at once
+    # may choose the same backend: a turn out of order, no more.
     if tied:
         store_u32(&pool.state.next, chosen + 1)
     return &pool.backends[chosen]
@@ -225,7 +222,7 @@ cdef backend_t* pick_round_robin(
     cdef backend_t* b
     cdef uint32_t turn, share, i
 
-    # A retry takes no turn: else a dead backend would be met at every second one.
+    # A retry takes no turn, or with two backends a dead one would be met each time.
     if ask.tried_count > 0:
         return scan_random(pool, tier, ask, seed)
     turn = add_u32(&pool.state.next, 1) - 1
@@ -233,7 +230,7 @@ cdef backend_t* pick_round_robin(
         b = &pool.backends[tier.first + tier.rounds[(turn + i) % tier.rounds_size]]
         share = usable_share(pool, b, ask)
         if share == FULL or random_below(seed, FULL) < share:
-            if i > 0:  # backends that were passed over have had their turn
+            if i > 0:  # the places that were passed over are used up, for all workers
                 add_u32(&pool.state.next, i)
             return b
     # Return the turn, or the next tier skips backends.
@@ -250,6 +247,8 @@ cdef backend_t* pick_ring(
     cdef int best
     cdef uint32_t i
 
+    # The owner of the slot, then its second, both from a table; only if both are down,
+    # the scores of all backends: so each client keeps its backend when another fails.
     if usable_share(pool, b, ask) != 0:
         return b
     b = &pool.backends[tier.first + ring_second(tier.ring, slot)]
@@ -264,7 +263,7 @@ cdef backend_t* pick_ring(
 cdef backend_t* pick_any(
     const pool_t* pool, const pick_t* ask, uint64_t* seed
 ) noexcept nogil:
-    """All are down: whoever is not leaving may still be there."""
+    """All are down, or are said to be: any that does not drain, by chance."""
     cdef backend_t* chosen = NULL
     cdef backend_t* b
     cdef uint32_t seen = 0
@@ -289,6 +288,7 @@ cdef backend_t* balancer_pick(
     cdef backend_t* b = NULL
     cdef uint32_t i
 
+    # A tier is used only while no backend of those before it is usable.
     for i in range(pool.tier_count):
         tier = &pool.tiers[i]
         if tier.weight == 0:
@@ -317,7 +317,7 @@ cdef VERDICT_ON_BACKEND balancer_failed(
     if pool.eject_after == 0 or failures < pool.eject_after:
         return BACKEND_AS_BEFORE
     if load_u64(&state.ejected_until_ms) > now_ms:
-        return BACKEND_AS_BEFORE  # dialled because all are down
+        return BACKEND_AS_BEFORE  # ejected already: dialled because all are down
     times = load_u32(&state.ejections)
     store_u32(&state.ejections, times + 1)
     if times > EJECT_DOUBLINGS:
@@ -331,7 +331,7 @@ cdef VERDICT_ON_BACKEND balancer_succeeded(
 ) noexcept nogil:
     if load_u32(&state.failures) == 0:  # nearly always: no write to a shared line
         return BACKEND_AS_BEFORE
-    store_u32(&state.failures, 0)
+    store_u32(&state.failures, 0)  # only failures in a row count
     if load_u32(&state.ejections) == 0:
         return BACKEND_AS_BEFORE
     store_u32(&state.ejections, 0)

@@ -8,7 +8,7 @@ from fastpath.tls.context import ClientContext, ServerContext
 BALANCES: dict[str, int]
 PARTS: dict[str, int]
 
-# What the engine makes of what Python says; nobody else does.
+# What the engine makes of what Python says; only the engine does.
 
 @final
 class PoolBlock(Block):

@@ -1,8 +1,8 @@
 """What Python says (fastpath.api.spec) as the structs that workers read.
 
 A block is built once and never changes. While it is built it takes slots from the
-registry; it gives them back when it is freed, whether a table ever named it or not: a
-refused change leaves nothing behind.
+registry; it gives them back when it is freed, also if no table ever named it: a refused
+change leaves nothing behind.
 """
 
 from operator import attrgetter
@@ -74,6 +74,7 @@ PARTS = {
 
 
 cdef void* allocate(size_t count, size_t size) except NULL:
+    # At least one: calloc(3) of nothing may return NULL, which would mean a failure.
     cdef void* block = calloc(count if count > 0 else 1, size)
     if block == NULL:
         raise MemoryError
@@ -85,7 +86,7 @@ _place = attrgetter("tier", "host", "port")
 
 @cython.no_gc
 cdef class PoolBlock(Block):
-    """A pool as workers read it; `key` is its name, or what has it to itself.
+    """A pool as workers read it; `key` is its name, or the vip or upstream it is of.
 
     Raises:
         TableError: a backend is no address, or stands twice in it.
@@ -95,6 +96,9 @@ cdef class PoolBlock(Block):
         cdef uint32_t i
         cdef pool_t* pool
 
+        # In order: memory and the slot, so that __dealloc__ finds what to give back
+        # wherever this stops; the backends, by tier, and by address within one, so that
+        # the order of a spec does not matter; then what helps to pick in each tier.
         self.registry = registry
         self.spec = spec
         self.paths = []
@@ -118,6 +122,8 @@ cdef class PoolBlock(Block):
         cdef pool_t* pool = <pool_t*>self.body
         cdef uint32_t i
 
+        # May be half-built: `state` tells whether the slot was taken, `named` how many
+        # of the backends' were.
         if pool == NULL:
             return
         if pool.state != NULL:
@@ -135,13 +141,14 @@ cdef class PoolBlock(Block):
         b.weight = spec.weight
         if spec.host.startswith(_UNIX):
             path = spec.host[len(_UNIX):].encode()
-            self.paths.append(path)
+            self.paths.append(path)  # b.path points into it
             b.path = path
             b.addr.family = AF_UNIX
             b.loopback = True
         else:
             address_of(&b.addr, spec.host, spec.port)
             b.loopback = addr_is_loopback(&b.addr)
+        # Last: `named` counts slots that are taken, for __dealloc__.
         b.state = self.registry.backend(
             self.registry.take_backend((spec.host, spec.port))
         )
@@ -149,15 +156,16 @@ cdef class PoolBlock(Block):
 
 
 cdef _check_twice(const pool_t* pool, list ordered):
-    """One address may be written in many ways, mind IPv6."""
+    """Refuse one address that is written in two ways, as IPv6 allows."""
     cdef const backend_t* b
     cdef uint32_t i
     seen = set()
 
+    # By the bytes that the kernel will see: Backend.key compares text only.
     for i in range(pool.count):
         b = &pool.backends[i]
         seen.add((<const char*>&b.addr)[:sizeof(addr_t)] if b.path == NULL else b.path)
-        if len(seen) == i:
+        if len(seen) == i:  # the set did not grow
             where = f"{ordered[i].host} port {ordered[i].port}"
             raise TableError(f"backend {where} stands twice in a pool")
 
@@ -186,6 +194,7 @@ cdef socklen_t backend_sockaddr(
 ) noexcept nogil:
     cdef sockaddr_un* un = <sockaddr_un*>into
 
+    # The path of a unix socket is too long for an addr_t, of which there are many.
     if b.path == NULL:
         return addr_to_sockaddr(&b.addr, into)
     memset(un, 0, sizeof(sockaddr_un))
@@ -203,6 +212,8 @@ cdef _fill_tiers(pool_t* pool, list numbers):
     cdef tier_t* tier = NULL
     cdef uint32_t i
 
+    # The backends stand by tier: each tier is a stretch of them. First all stretches,
+    # then what its policy needs of each.
     pool.tiers = <tier_t*>allocate(TIERS, sizeof(tier_t))
     for i in range(pool.count):
         if i == 0 or numbers[i] != numbers[i - 1]:
@@ -222,6 +233,7 @@ cdef _fill_tiers(pool_t* pool, list numbers):
 cdef _fill_weights(pool_t* pool, tier_t* tier):
     cdef uint32_t i
 
+    # Running sums: pick_weighted finds a backend by bisection.
     tier.upto = <uint32_t*>allocate(tier.count, sizeof(uint32_t))
     for i in range(tier.count):
         tier.weight += pool.backends[tier.first + i].weight
@@ -230,6 +242,7 @@ cdef _fill_weights(pool_t* pool, tier_t* tier):
 
 cdef _fill_rounds(pool_t* pool, tier_t* tier):
     cdef uint32_t i
+    # Written down once: a worker takes the next place by one atomic addition.
     weights = [pool.backends[tier.first + i].weight for i in range(tier.count)]
 
     tier.rounds = rounds_new(weights, &tier.rounds_size)
@@ -244,11 +257,12 @@ cdef _fill_ring(pool_t* pool, tier_t* tier):
 
     try:
         if tier.weight == 0:
-            return
+            return  # balancer_pick passes such a tier over
         weights = <uint32_t*>allocate(tier.count, sizeof(uint32_t))
         for i in range(tier.count):
             b = &pool.backends[tier.first + i]
-            # The address is the identity: replicas that agree on it agree on all.
+            # By address, not by slot: replicas, and this process after a restart, map a
+            # client to the same backend without having told each other anything.
             ids[i] = ring_hash_bytes(<const uint8_t*>&b.addr, sizeof(addr_t))
             if b.path != NULL:
                 ids[i] = ring_hash_bytes(<const uint8_t*>b.path, strlen(b.path))
@@ -256,7 +270,7 @@ cdef _fill_ring(pool_t* pool, tier_t* tier):
         tier.ring = <ring_t*>allocate(1, sizeof(ring_t))
         failed = ring_init(tier.ring, ids, weights, tier.count, 0)
         if failed < 0:
-            raise MemoryError if failed == -12 else TableError("ring")
+            raise MemoryError if failed == -12 else TableError("ring")  # -ENOMEM
     finally:
         free(ids)
         free(weights)
@@ -276,20 +290,22 @@ cdef class VipBlock(Block):
         self.body = v
         self.registry = registry
         self.spec = spec
-        self.kept = [tls]
+        self.kept = [tls]  # contexts and header names that structs point into
+        # Both limits by source need a sketch of 1.5 MiB: only vips that have one pay.
         by_source = spec.max_connections_per_source or spec.max_new_per_s_per_source
         self.slot = registry.take_vip(spec.key, bool(by_source))
         v.state = <vip_state_t*>registry.vips.state(self.slot)
         v.pool = pool
-        v.protocol = IPPROTO_TCP
+        v.protocol = IPPROTO_TCP  # the only one yet
         if not bound[0].startswith(_UNIX):
+            # As bound, not as asked for: port 0 became a real one.
             address_of(&v.addr, bound[0], bound[1])
         self._fill_limits(spec)
         if spec.proxy_protocol_from:
             self._fill_trusted(spec.proxy_protocol_from)
         if spec.http is not None:
             self._fill_http(spec.http)
-        if tls is not None:
+        if tls is not None:  # with HTTP only, as Vip has checked
             v.http.tls = (<ServerContext>tls).contexts
 
     cdef vip_t* vip(self):
@@ -303,7 +319,7 @@ cdef class VipBlock(Block):
         if v.state != NULL:
             self.registry.vips.drop(self.slot)
         free(v.trusted)
-        free(v.http)
+        free(v.http)  # its TLS contexts are those of `kept`
         free(v)
 
     cdef _fill_limits(self, spec):
@@ -322,7 +338,7 @@ cdef class VipBlock(Block):
 
         v.trusted = <network_t*>allocate(len(networks), sizeof(network_t))
         for text in networks:
-            network = &v.trusted[v.trusted_count]
+            network = &v.trusted[v.trusted_count]  # counted once it is read
             host, network.bits = split_network(text)
             address_of(&network.addr, host, 0)
             v.trusted_count += 1
@@ -361,6 +377,8 @@ cdef class UpstreamBlock(Block):
         self.body = u
         self.registry = registry
         self.spec = spec
+        # A stamp of its own for each block: idle connections and verdicts of before a
+        # change do not match the changed upstream, though its slot is the same.
         self.kept = tls
         self.stamp = registry.stamp()
         self.slot = registry.upstreams.take(spec.name)

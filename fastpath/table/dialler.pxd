@@ -26,13 +26,13 @@ cdef struct attempt_t:
 
 cdef enum DIAL:
     DIAL_WAIT             # the poller tells when it stands or has failed
-    DIAL_HOPED            # on the same host: the handshake has probably ended
+    DIAL_LOCAL            # on the same host: the handshake has probably ended
     DIAL_NO_BACKEND       # none is usable that did not fail, or tries are used up
     DIAL_NO_DESCRIPTORS   # or no memory: another backend would not help
 
 # Start to connect to a backend of `pool` that was not tried. Those that fail at once
-# are counted, and the next is tried. Of DIAL_WAIT and DIAL_HOPED the fd and the place
-# in backend.active are the caller's, who arms a timer of pool.connect_ms.
+# are counted, and the next is tried. With DIAL_WAIT and DIAL_LOCAL the caller owns the
+# fd and the place in backend.active, and arms a timer of pool.connect_ms.
 cdef DIAL dialler_next(
     context_t* c, dial_t* d, const pool_t* pool, attempt_t* a
 ) noexcept nogil
@@ -41,7 +41,7 @@ cdef DIAL dialler_next(
 # 0, or -errno: then nothing is left of it.
 cdef int dialler_connect(dial_t* d, attempt_t* a) noexcept nogil
 
-# A dial to `backend` failed, or stands since now: count it, and tell Python what that
+# A dial to `backend` failed, or succeeded: count it, and tell Python what that
 # changed. `pool` may be NULL.
 cdef void dialler_failed(
     context_t* c, dial_t* d, const pool_t* pool, backend_state_t* backend
@@ -59,7 +59,7 @@ cdef void dialler_say(
     char* why, const backend_t* b, const char* what, int error
 ) noexcept nogil
 
-# The backend of `pool` whose state this is, or NULL if it names it no more.
+# The backend of `pool` that has this state, or NULL if the pool names it no more.
 cdef backend_t* dialler_backend(
     const pool_t* pool, const backend_state_t* backend
 ) noexcept nogil

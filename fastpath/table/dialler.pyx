@@ -1,8 +1,7 @@
 """Connecting to backends: what a relay and an upstream connection have in common.
 
 A failed dial costs the client nothing as long as no byte has moved, so the next backend
-is tried at once. Whose socket it is, which timer and which poller tag it gets is the
-business of the caller.
+is tried at once. The caller owns the socket, its timer and its poller tag.
 """
 
 from libc.errno cimport EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
@@ -56,6 +55,7 @@ cdef enum:
 
 cdef void dialler_tell(context_t* c, LETTER kind, uint32_t slot) noexcept nogil:
     cdef letter_t letter
+    # Best effort: a worker does not wait for Python, and counts what it lost.
     memset(&letter, 0, sizeof(letter))
     letter.kind = kind
     letter.fd = -1
@@ -69,6 +69,8 @@ cdef void dialler_failed(
 ) noexcept nogil:
     cdef VERDICT_ON_BACKEND verdict = BACKEND_AS_BEFORE
 
+    # In order: do not try it again for this client; count; eject it, if that was one
+    # failure too many; tell Python. A pool that has left the table ejects nothing.
     if d.tries < TRIED_MOST:
         d.tried[d.tries] = backend.slot
     d.tries += 1
@@ -86,9 +88,11 @@ cdef void dialler_succeeded(
     context_t* c, const dial_t* d, backend_state_t* backend
 ) noexcept nogil:
     cdef backend_stats_t* stats = backend_stats(&c.stats, backend.slot)
-    # Right for dials of up to 71 minutes, which connect_ms does not allow.
+    # Modulo 2**32: right for dials of up to 71 minutes, and connect_ms allows far less.
     cdef uint32_t took_us = <uint32_t>clock_us() - d.began_us
 
+    # The counters are this worker's own; the state is shared, and written only if the
+    # backend had failed before.
     stats.connects += 1
     stats.connect_us += took_us
     stats.connects_in[histogram_bucket(took_us)] += 1
@@ -100,14 +104,14 @@ cdef bint dialler_exhausted(int error) noexcept nogil:
     return error == EMFILE or error == ENFILE or error == ENOMEM or error == ENOBUFS
 
 
-# As Go's net package says it: users and scripts know those texts.
+# In the words of Go's net package, which users and scripts know.
 cdef void dialler_say(
     char* why, const backend_t* b, const char* what, int error
 ) noexcept nogil:
     cdef char ip[64]
     cdef char text[128]
 
-    text[0] = 0
+    text[0] = 0  # without an errno `what` says it all: "i/o timeout"
     if error != 0:
         error_text(error, text, sizeof(text))
     if b.addr.family == AF_INET or b.addr.family == AF_INET6:
@@ -127,6 +131,7 @@ cdef backend_t* dialler_backend(
 ) noexcept nogil:
     cdef uint32_t i
 
+    # From the first to the last: once a dial, and little beside its system calls.
     for i in range(pool.count):
         if pool.backends[i].state == backend:
             return &pool.backends[i]
@@ -139,6 +144,7 @@ cdef backend_t* dialler_pick(
     cdef pick_t ask
     cdef uint32_t i
 
+    # By slot, not by pointer: between two dials of one client the table may change.
     if d.tries >= pool.tries:
         return NULL
     ask.hash = hash
@@ -155,6 +161,8 @@ cdef int dialler_connect(dial_t* d, attempt_t* a) noexcept nogil:
     cdef socklen_t size = backend_sockaddr(a.backend, &name)
     cdef int error
 
+    # In order: a socket; its options, before the handshake begins; the clock, for the
+    # time that a connect takes; connect(2), which does not wait.
     a.fd = socket(name.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     if a.fd != -1:
         if a.lazy_ack:
@@ -166,10 +174,11 @@ cdef int dialler_connect(dial_t* d, attempt_t* a) noexcept nogil:
         if connect(a.fd, <sockaddr*>&name, size) != -1 or errno == EINPROGRESS:
             return 0
         what = b"connect: "
-    error = errno
+    error = errno  # before close(2), which may set another one
     if a.fd != -1:
         close(a.fd)
         a.fd = -1
+    # A relay has no text to send: it passes NULL.
     if a.why != NULL:
         dialler_say(a.why, a.backend, what, error)
     return -error
@@ -181,20 +190,23 @@ cdef DIAL dialler_next(
     cdef backend_state_t* backend
     cdef int failed
 
+    # Until one does not fail at once, or none is left. A backend counts as active from
+    # here on, so that `least` and two choices see connections that are being made.
     while True:
         a.backend = dialler_pick(c, d, pool, a.hash)
         if a.backend == NULL:
             return DIAL_NO_BACKEND
         if d.tries > 0:
-            a.retries[0] += 1
+            a.retries[0] += 1  # also what failed later, by an event or a timer
         backend = a.backend.state
         add_u32(&backend.active, 1)
         failed = dialler_connect(d, a)
         if failed == 0:
-            return DIAL_HOPED if a.backend.loopback else DIAL_WAIT
+            return DIAL_LOCAL if a.backend.loopback else DIAL_WAIT
+        # Our own lack of descriptors or memory says nothing about the backend.
         if not dialler_exhausted(-failed):
             dialler_failed(c, d, pool, backend)
-        # The last touch: the slot of a backend without relays may be given to another.
+        # Last: Python may give the slot of a backend without relays to another.
         sub_u32(&backend.active, 1)
         if dialler_exhausted(-failed):
             return DIAL_NO_DESCRIPTORS

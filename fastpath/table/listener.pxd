@@ -31,8 +31,8 @@ cdef struct listen_options_t:
     bint client_first           # the protocol begins with the client's bytes
     int backlog
 
-# Bind and listen on `at`; port 0 takes a free one and writes it back. `beside` those of
-# this user that listen there already; otherwise they are in the way, as anybody is.
+# Bind and listen on `at`; port 0 takes a free one and writes it back. `beside`: next to
+# sockets of this user that listen there already; otherwise that fails (EADDRINUSE).
 # `transparent` takes connections to addresses that are not ours (IP_TRANSPARENT).
 # Return the fd, which is the caller's, or -errno.
 cdef int listener_open(

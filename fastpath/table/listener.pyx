@@ -46,11 +46,12 @@ from fastpath.api.spec import Listener
 
 
 cdef int listener_set(int fd, const listen_options_t* options) noexcept nogil:
-    # A relay must not wait for acknowledgements where its peers do not.
+    # Nagle's algorithm would add a delay that neither client nor backend chose.
     set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1)
     socket_keepalive(fd, options.keepalive_s, options.user_timeout_ms)
-    # Accepted with its first bytes, or after one more SYN-ACK, a second later. The
-    # bytes are acknowledged by what they are answered with (children inherit it).
+    # client_first: accept(2) returns a client with its first bytes (without any, after
+    # one more SYN-ACK, a second later), and the answer acknowledges them: a wake-up and
+    # a packet less. Accepted sockets inherit all of these options.
     set_int(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, 1 if options.client_first else 0)
     set_int(fd, IPPROTO_TCP, TCP_QUICKACK, 0 if options.client_first else 1)
     return 0 if listen(fd, options.backlog) != -1 else -errno
@@ -62,10 +63,12 @@ cdef int listener_bind(int fd, addr_t* at, bint beside) noexcept nogil:
 
     set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1)
     set_int(fd, SOL_SOCKET, SO_REUSEPORT, beside)
+    # SO_REUSEADDR: TIME_WAIT of the process before must not keep us from listening.
     if at.family == AF_INET6:  # 0.0.0.0 and [::] are two listeners
         set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)
     if bind(fd, <sockaddr*>&name, size) == -1:
         return -errno
+    # Read back: port 0 became a free one, which the sockets beside this one need.
     size = sizeof(name)
     if getsockname(fd, <sockaddr*>&name, &size) == -1:
         return -errno
@@ -83,7 +86,8 @@ cdef int listener_dialled(int fd, addr_t* dialled) noexcept nogil:
     cdef sockaddr_storage name
     cdef socklen_t size = sizeof(name)
 
-    # TPROXY leaves the destination as it was: no conntrack entry has to be asked.
+    # TPROXY leaves the destination as it was, so it is the socket's own name. After a
+    # REDIRECT it would have to be looked up in conntrack, by SO_ORIGINAL_DST.
     if getsockname(fd, <sockaddr*>&name, &size) == -1:
         return -errno
     addr_from_sockaddr(dialled, &name)
@@ -98,6 +102,8 @@ cdef int listener_open(
 
     if fd == -1:
         return -errno
+    # In order: IP_TRANSPARENT, without which bind(2) refuses a foreign address; bind;
+    # options; listen.
     if transparent and set_transparent(fd, at.family) == -1:
         failed = -errno
     else:
@@ -107,8 +113,9 @@ cdef int listener_open(
     if failed < 0:
         close(fd)
         return failed
-    # Only now that it listens: with SO_REUSEPORT from the beginning, two processes of
-    # one user would share an address, and neither would ever be told.
+    # For the next workers' sockets, and only now that this one listens. Set before
+    # bind(2), it would let a second process of this user share the address, unnoticed,
+    # instead of failing with EADDRINUSE.
     set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1)
     return fd
 
@@ -142,6 +149,7 @@ cdef listen_options_t listen_options(vip) except *:
 cdef tuple open_unix_listeners(vip, int count):
     """One socket, for all: the kernel has no SO_REUSEPORT for paths."""
     path = vip.host[len(_UNIX):]
+    # The duplicates share one queue: a worker that wakes for nothing gets EAGAIN.
     with socket_module.socket(socket_module.AF_UNIX) as listening:
         try:
             listening.bind(path)
@@ -158,8 +166,8 @@ def open_listeners(vip, int count, bint beside=False):
     """Bind `count` sockets side by side: ((host, port) as bound, fds).
 
     `beside`: the caller has that port at another address, perhaps at all of them;
-    otherwise nobody else may. The fds are the caller's. Raises OSError, nothing then
-    stays open. A path stays when they are closed: whoever gave its name removes it.
+    otherwise no other socket may. The fds are the caller's. Raises OSError; nothing
+    stays open then. A path stays when they are closed: the user removes it.
     """
     if vip.host.startswith(_UNIX):
         return open_unix_listeners(vip, count)
@@ -179,7 +187,9 @@ cdef tuple open_ip_listeners(vip, int count, bint beside):
     cdef int fd, i
 
     addr_parse(&at, vip.host.encode(), vip.port)
-    fds = [-1] * count  # before there are any, so that memory for it is there
+    fds = [-1] * count  # first: later there may be no memory to note a descriptor
+    # The first one fails with EADDRINUSE where another socket has the address; the
+    # others join it.
     try:
         for i in range(count):
             fd = listener_open(&at, &options, beside or i > 0, transparent)
@@ -207,9 +217,11 @@ def share_listeners(vip, fds, int count):
 
     shared = []
     try:
-        if not 1 <= len(fds) <= count:  # one more, and nobody would serve its clients
+        if not 1 <= len(fds) <= count:  # of one more the clients would never be served
             raise OSError(EINVAL, f"{len(fds)} sockets for {count} workers")
         for i in range(count):
+            # Checked before it is changed: options and O_NONBLOCK belong to the socket,
+            # which another process may have, too.
             shared.append(fcntl.fcntl(fds[i % len(fds)], fcntl.F_DUPFD_CLOEXEC, 0))
             bound = _name_of(shared[i], vip)
             os.set_blocking(shared[i], False)
@@ -227,6 +239,8 @@ def share_listeners(vip, fds, int count):
 
 cdef tuple _name_of(int fd, vip):
     """(host, port) of a socket that may stand for `vip`. Raises OSError if none may."""
+    # The socket module finds out family and protocol by itself, and closes what it has:
+    # hence a duplicate.
     view = socket_module.socket(fileno=os.dup(fd))
     with view:
         listens = view.getsockopt(socket_module.SOL_SOCKET, socket_module.SO_ACCEPTCONN)
@@ -241,12 +255,13 @@ cdef tuple _name_of(int fd, vip):
 def set_listeners(vip, fds):
     """Give live listeners the options of a changed vip."""
     cdef listen_options_t options = listen_options(vip)
+    # Clients already in the queue keep the options that they were born with.
     for fd in fds:
         listener_set(fd, &options)
 
 
 def close_listeners(fds):
-    """Close sockets of open_ or share_listeners that no worker has got."""
+    """Close sockets of open_ or share_listeners that no worker has taken."""
     for fd in fds:
         if fd != -1:
             close(fd)

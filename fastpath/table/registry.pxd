@@ -43,7 +43,7 @@ cdef struct upstream_state_t:
 
 # What every state begins with.
 cdef struct state_t:
-    uint32_t active            # atomic; who may still use the slot
+    uint32_t active            # atomic; what may still use the slot
     uint32_t slot
 
 # Numbers for keys of one kind, each with a state.

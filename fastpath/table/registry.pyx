@@ -1,9 +1,9 @@
 """Slots and state of what tables name, kept across tables.
 
 A slot belongs to its key for as long as a block names it, in the table in force or in
-one that a worker still reads: blocks are freed when no worker can meet them any more.
-It is given to another key only when its last relay has gone, too, because until then a
-worker may count there.
+one that a worker still reads: blocks are freed when no worker can read them any more.
+The slot is given to another key only when its last relay has gone, too, because until
+then a worker may count there.
 """
 
 from itertools import islice
@@ -47,6 +47,7 @@ cdef class Numbers:
         free(self.chunks)
 
     cdef void* state(self, uint32_t slot):
+        # In chunks: a state must not move, because workers keep pointers to it.
         return self.chunks[slot // CHUNK] + (slot % CHUNK) * STATE_BYTES
 
     cdef object key(self, uint32_t slot):
@@ -56,11 +57,13 @@ cdef class Numbers:
         """Slot of `key`, for one more block that names it."""
         cdef uint32_t slot
         cdef state_t* state
+        # A key that has a slot keeps it, with what is counted there. For a new one the
+        # steps are in an order in which a MemoryError leaves no trace but `lost`.
         found = self.slots.get(key)
         if found is not None:
             slot = found
             if self.users[slot] == 0:
-                del self.retired[key]
+                del self.retired[key]  # it comes back before it was collected
             self.users[slot] += 1
             return slot
         slot = self._new_slot()
@@ -79,6 +82,7 @@ cdef class Numbers:
     cdef uint32_t _new_slot(self) except? 0xffffffff:
         cdef uint32_t slot = len(self.keys)
 
+        # A used slot first: arrays by slot, of tables and of counters, stay short.
         if self.unused:
             return self.unused.pop()
         if slot >= self.most:
@@ -100,6 +104,7 @@ cdef class Numbers:
         if chunks == NULL:
             raise MemoryError
         self.chunks = chunks
+        # On cache lines: two workers that count at neighbours do not share one.
         chunks[count - 1] = <char*>aligned_alloc(STATE_BYTES, CHUNK * STATE_BYTES)
         if chunks[count - 1] == NULL:
             raise MemoryError
@@ -108,6 +113,7 @@ cdef class Numbers:
 
     cdef void drop(self, uint32_t slot):
         """One block less names the key of `slot`."""
+        # Retired, not freed: relays may live on, and the key may come back with them.
         self.users[slot] -= 1
         if self.users[slot] == 0:
             self.dropped += 1
@@ -124,9 +130,9 @@ cdef class Numbers:
     def collect(self):
         """Free slots that nothing uses any more; return them.
 
-        Looks at the longest retired first, at twice as many as retired since the last
-        time: so those that wait grow fewer, and this costs what the changes did. Those
-        that still have relays go to the end of the line.
+        Looks at the longest retired first, at twice as many as were retired since the
+        last time: their number falls, and the cost is in proportion to the changes.
+        Those that still have relays go to the end of the line.
         """
         freed = []
         if self.lost:
@@ -138,27 +144,30 @@ cdef class Numbers:
         try:
             for key in list(islice(self.retired, look)):
                 slot = self.slots[key]
+                # Only falls to 0 for good: no block names it, so no new relay comes.
                 if load_u32(&(<state_t*>self.state(slot)).active) > 0:
                     del self.retired[key]
                     self._retire(slot)
                     continue
+                # After a MemoryError in between, _find_lost finds the slot.
                 freed.append(slot)
                 del self.retired[key]
                 del self.slots[key]
                 self.keys[slot] = None
                 self.unused.append(slot)
-        except MemoryError:  # the caller must hear of those that were freed
+        except MemoryError:  # return those that were freed: their counters must go
             self.lost = True
         return freed
 
     cdef void _retire(self, uint32_t slot):
         try:
             self.retired[self.keys[slot]] = None
-        except MemoryError:  # blocks are freed where nothing may be raised
+        except MemoryError:  # called by __dealloc__, which cannot raise
             self.lost = True
 
     def _find_lost(self):
-        """Look through all slots for those that went astray for want of memory."""
+        """Find the slots that a MemoryError kept out of `unused` and `retired`."""
+        # Built aside, and taken over at the end: out of memory again changes nothing.
         unused = set(self.unused)
         retired = dict(self.retired)
         for slot, key in enumerate(self.keys):
@@ -175,7 +184,7 @@ cdef class Registry:
 
     def __cinit__(self):
         self.backends = Numbers(MOST_BACKENDS)
-        self.pools = Numbers(2 * MOST_VIPS)
+        self.pools = Numbers(2 * MOST_VIPS)  # each vip and upstream may have its own
         self.vips = Numbers(MOST_VIPS)
         self.upstreams = Numbers(MOST_VIPS)
 
@@ -192,7 +201,9 @@ cdef class Registry:
         cdef bint came_back = key in self.backends.retired
         cdef uint32_t slot = self.backends.take(key)
 
-        if came_back:  # it had left, though relays of it may live on
+        if came_back:
+            # It had left the table, though its relays may live on. What was known of it
+            # then is no longer true: it starts as a new backend does.
             _forget_health(self.backend(slot))
         return slot
 
@@ -201,6 +212,8 @@ cdef class Registry:
         cdef backend_state_t* state = self.backend(slot)
         cdef uint32_t before = load_u32(&state.health)
 
+        # Relaxed stores: for a moment a worker may see it ready and still ejected, and
+        # picks another one.
         if health == HEALTH_READY and before != HEALTH_READY:
             store_u64(&state.up_since_ms, now_ms)
             store_u32(&state.failures, 0)
@@ -221,7 +234,7 @@ cdef class Registry:
 
         if by_source and state.sketch == NULL:
             state.sketch = <sketch_t*>calloc(1, sizeof(sketch_t))
-            if state.sketch == NULL:
+            if state.sketch == NULL:  # one that is there stays until the vip goes
                 self.vips.drop(slot)
                 raise MemoryError
         return slot
@@ -235,6 +248,7 @@ cdef class Registry:
         """Free what is unused; return the slots of backends, vips and upstreams."""
         cdef vip_state_t* state
 
+        # The state is cleared before the slot has a new key: a vip starts from zero.
         vips = self.vips.collect()
         for slot in vips:
             state = <vip_state_t*>self.vips.state(slot)

@@ -116,7 +116,7 @@ cdef struct vip_t:
     uint32_t          max_new
     uint32_t          max_new_source
     uint32_t          trusted_count
-    network_t*        trusted    # owned by the block; whose PROXY headers are believed
+    network_t*        trusted    # owned by the block; PROXY headers from there count
     listen_options_t  listen
     http_t*           http       # owned by the block; NULL = TCP
 

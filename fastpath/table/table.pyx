@@ -23,8 +23,8 @@ cdef enum:
 cdef class Block:
     """Base of what an array points to.
 
-    Nothing in it refers back to it, so that the garbage collector need not know of
-    100,000 blocks; and must not clear one before it has given its slot back.
+    No object that it refers to refers back to it, so the garbage collector need not go
+    through 100,000 blocks; and it must not clear one that has not given its slot back.
     """
 
 
@@ -36,6 +36,7 @@ cdef class Page:
     cdef list blocks
 
     def __cinit__(self, Page old=None):
+        # The list keeps alive what the pointers lead to.
         if old is None:
             self.blocks = [None] * PAGE
         else:
@@ -68,6 +69,8 @@ cdef class Array:
 
     cdef Array changed(self, dict changes):
         """This array with other blocks, or None, in some slots."""
+        # `fresh` has the pages that this change has copied already: one that is shared
+        # with the array before must not be written to.
         if not changes:
             return self
         pages = list(self.pages)
@@ -76,6 +79,7 @@ cdef class Array:
             number = slot // PAGE
             page = fresh.get(number)
             if page is None:
+                # Slots are given in order: at most one page is missing, as a rule.
                 while number >= len(pages):
                     pages.append(None)
                 page = Page(pages[number])
@@ -90,6 +94,7 @@ cdef inline uint32_t hash_of(uint8_t protocol, const addr_t* a) noexcept nogil:
     cdef uint64_t words[2]
     cdef uint64_t rest = (<uint64_t>a.family << 32) | (<uint64_t>a.port << 8) | protocol
 
+    # Without a seed: the addresses are those of the table, no client can choose them.
     memcpy(words, a.ip, 16)
     return <uint32_t>(mix64(words[0] ^ mix64(words[1] ^ mix64(rest))) >> 32)
 
@@ -106,7 +111,8 @@ cdef uint32_t table_find(
     cdef uint32_t at = hash & x.mask
     cdef const entry_t* e
 
-    # Ends at a free entry: the index is at most half full.
+    # Ends at a free entry: the index is at most half full, and no entry is marked as
+    # deleted (see index_drop), so a run of taken ones is short.
     while x.entries[at].slot != 0:
         e = &x.entries[at]
         if e.protocol == protocol and same_address(&e.addr, address):
@@ -118,6 +124,7 @@ cdef uint32_t table_find(
 cdef void index_put(index_t* x, const entry_t* e) noexcept nogil:
     cdef uint32_t at = e.hash & x.mask
 
+    # There is room: Index.__cinit__ has made it.
     while x.entries[at].slot != 0:
         at = (at + 1) & x.mask
     x.entries[at] = e[0]
@@ -129,6 +136,7 @@ cdef void index_drop(index_t* x, uint32_t hash, uint32_t slot) noexcept nogil:
     cdef uint32_t at = hash & x.mask
     cdef uint32_t next, home
 
+    # It is there: Python drops what an index before has, and nothing else.
     while x.entries[at].slot != slot + 1:
         at = (at + 1) & x.mask
     next = at
@@ -137,7 +145,8 @@ cdef void index_drop(index_t* x, uint32_t hash, uint32_t slot) noexcept nogil:
         if x.entries[next].slot == 0:
             break
         home = x.entries[next].hash & x.mask
-        # An entry may fill the gap unless its home lies behind the gap.
+        # An entry may fill the gap unless its home lies behind the gap: a search for it
+        # would begin there, and not come by. (Knuth, 6.4, algorithm R.)
         if ((next - home) & x.mask) >= ((next - at) & x.mask):
             x.entries[at] = x.entries[next]
             at = next
@@ -156,6 +165,8 @@ cdef class Index:
         cdef uint32_t count = len(come or ())
         cdef entry_t e
 
+        # Room for all of the old ones, although some go. It never shrinks: a table that
+        # grew and shrank by turns would be hashed anew each time.
         count += old.index.count if old is not None else 0
         while room < 2 * count:
             room *= 2
@@ -165,6 +176,7 @@ cdef class Index:
         if x.entries == NULL:
             raise MemoryError
         x.mask = room - 1
+        # Those that go first: one that changes is in both lists.
         if old is not None:
             self._take(old)
         for block in gone or ():
@@ -178,6 +190,7 @@ cdef class Index:
         cdef index_t* x = &self.index
         cdef uint32_t i
 
+        # Of one size, as nearly always: a copy, and no hash.
         if old.index.mask == x.mask:
             x.count = old.index.count
             memcpy(x.entries, old.index.entries, (x.mask + 1) * sizeof(entry_t))
@@ -215,6 +228,7 @@ cdef class TableBlock:
     ):
         cdef table_t* t = &self.table
 
+        # What did not change is shared with the table before; both keep it alive.
         if old is None:
             self.vips, self.pools, self.upstreams = Array(), Array(), Array()
             self.index = Index()
@@ -226,6 +240,7 @@ cdef class TableBlock:
             if found[0] or found[1]:
                 self.index = Index(old.index, list(found[0]), list(found[1]))
             t.generation = old.table.generation + 1
+            # For workers that skip tables: one of those may have changed upstreams.
             t.swept = t.generation if upstreams else old.table.swept
         t.vips = self.vips.array
         t.pools = self.pools.array
@@ -262,6 +277,8 @@ cdef _time_finds(const table_t* t, addresses, uint32_t rounds):
     try:
         for i, (host, port) in enumerate(addresses):
             addr_parse(&all[i], host.encode(), port)
+        # CPU time: what else runs on the machine does not count. `found` keeps the
+        # compiler from dropping the loop.
         began_ns = time.thread_time_ns()
         for _round in range(rounds):
             for i in range(count):

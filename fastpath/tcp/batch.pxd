@@ -18,9 +18,8 @@ cdef struct batch_t:
     uint32_t   used         # bytes of the scratch buffer
     message_t  messages[BATCH_MOST]
 
-# Deal with an event if it says no more than that there is something to read for a relay
-# that copies. Return False if it does not: then batch_send comes first, for the scratch
-# buffer is everybody's.
+# Read for an event that reports input and nothing else, for a relay that copies. Return
+# False for any other event: call batch_send first, as the scratch buffer is shared.
 cdef bint batch_read(
     batch_t* b, relays_t* rs, uint64_t tag, uint32_t events
 ) noexcept nogil

@@ -1,5 +1,5 @@
-"""Reads of a turn first, then its writes: a kernel that does one thing at a time finds
-its code in the cache. Relays of requests and responses live on that.
+"""The reads of a turn first, then its writes, so that the kernel's code for each stays
+in the CPU's cache. Relays of small requests and responses gain most by that.
 """
 
 from libc.errno cimport EAGAIN, EINTR
@@ -13,7 +13,13 @@ from fastpath.base.half cimport (
     half_t,
 )
 from fastpath.base.linux.file cimport EPOLLIN
-from fastpath.base.poller cimport TAG_DOWN, TAG_UP, tag_generation, tag_index, tag_kind
+from fastpath.base.poller cimport (
+    TAG_RELAY_DOWN,
+    TAG_RELAY_UP,
+    tag_generation,
+    tag_index,
+    tag_kind,
+)
 from fastpath.base.spill cimport SCRATCH_BYTES
 from fastpath.tcp.relay cimport (
     RELAY_FLOWING,
@@ -81,12 +87,12 @@ cdef void batch_send(batch_t* b, relays_t* rs) noexcept nogil:
 cdef bint batch_read(
     batch_t* b, relays_t* rs, uint64_t tag, uint32_t events
 ) noexcept nogil:
-    cdef side_t side = SIDE_DOWN if tag_kind(tag) == TAG_DOWN else SIDE_UP
+    cdef side_t side = SIDE_DOWN if tag_kind(tag) == TAG_RELAY_DOWN else SIDE_UP
     cdef relay_t* r
     cdef end_t* src
     cdef ssize_t n
 
-    if events != EPOLLIN or (side == SIDE_UP and tag_kind(tag) != TAG_UP):
+    if events != EPOLLIN or (side == SIDE_UP and tag_kind(tag) != TAG_RELAY_UP):
         return False
     r = living(rs, tag_index(tag), tag_generation(tag))
     if r == NULL or not copies(r, side):
@@ -97,7 +103,7 @@ cdef bint batch_read(
     if n == -EAGAIN:
         return True
     if n == 0 or n == -EINTR:
-        return False  # a FIN, among other things: the ordinary way
+        return False  # a FIN or more: not for a batch
     if n > 0:
         batch_keep(b, r, side, n)
     if n < 0 or n > BATCH_SMALL or batch_full(b):

@@ -1,18 +1,18 @@
 """Getting a relay its backend: pick, connect, and on failure pick again.
 
-The first bytes are tried at once: on the same host connect(2) has ended the
-handshake when it returns EINPROGRESS, so the request can follow without a turn of
-the loop. A failed dial costs the client nothing: no byte has moved, and what was read
-from it waits in the spill for the next backend.
+The first bytes are sent at once: on the same host connect(2) has ended the handshake
+when it returns EINPROGRESS, so the request can follow without a turn of the loop. A
+failed dial costs the client nothing: no byte has moved, and what was read from the
+client waits in the spill for the next backend.
 """
 
 from libc.stdint cimport uint32_t, uint8_t
 
 from fastpath.base.end cimport (
     END_FULL,
-    END_HOPED,
     END_KEPT_ALIVE,
     END_NODELAY,
+    END_NO_FIN,
     END_POLLED,
     END_WRITABLE,
     end_close,
@@ -130,18 +130,18 @@ cdef void dial_failed(
     dialler_failed(
         rs.c, &r.dial, table_pool(rs.c, v.pool) if v != NULL else NULL, backend
     )
-    # The last touch: the slot of a backend without relays may be given to another.
+    # Last: Python may give the slot of a backend without relays to another.
     sub_u32(&backend.active, 1)
 
 
-# Hand on what the client has said without waiting for the handshake. Return False if
+# Send what the client has sent already, before the handshake ends. Return False if
 # the backend turns out not to be connected: mover.error.
 cdef bint dial_at_once(relays_t* rs, relay_t* r, uint32_t timeout_ms) noexcept nogil:
     cdef half_t* h = &r.half[SIDE_DOWN]
     cdef end_t* up = &r.end[SIDE_UP]
     cdef MOVE move
 
-    up.writable = END_HOPED
+    up.writable = END_NO_FIN
     move = half_move(&rs.c.mover, h, &r.end[SIDE_DOWN], up)
     if move == MOVE_TARGET_FAILED and h.bytes == 0:
         return False
@@ -162,9 +162,9 @@ cdef bint dial_connected(relays_t* rs, relay_t* r) noexcept nogil:
     r.state = RELAY_FLOWING
     r.active_ms = rs.c.now_ms
     dialler_succeeded(rs.c, &r.dial, r.backend)
-    if r.end[SIDE_UP].writable == END_HOPED:
+    if r.end[SIDE_UP].writable == END_NO_FIN:
         r.end[SIDE_UP].writable = END_WRITABLE
-    # The timer stands at the connect deadline; it looks further from there.
+    # The timer is armed for the connect deadline, and then again for the idle one.
     if v != NULL and v.idle_ms < table_pool(rs.c, v.pool).connect_ms:
         timer_arm(&rs.c.wheel, &r.timer, rs.c.now_ms + v.idle_ms)
     if r.end[SIDE_UP].flags & END_POLLED:

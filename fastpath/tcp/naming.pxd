@@ -1,9 +1,9 @@
-# Who may come in by TCP: the limits of a vip, and the address that they are held to.
+# Admission by TCP: the limits of a vip, and the client's address that they apply to.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from fastpath.base.addr cimport addr_t
 from fastpath.tcp.relay cimport relay_t, relays_t, side_t
 
-# Relay the client `fd`, which is the relay's from now on whatever happens.
+# Relay the client `fd`, which is not the caller's from now on, whatever happens.
 cdef void naming_open(
     relays_t* rs, int fd, uint32_t vip, const addr_t* client
 ) noexcept nogil

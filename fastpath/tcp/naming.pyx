@@ -1,9 +1,9 @@
-"""Letting clients of TCP in: by which address, and while there is room for them.
+"""Admission of TCP clients: by which address, and within which limits.
 
-A peer in the networks that the vip trusts begins with a PROXY header, and has as long
-to say it as a backend has to answer. It takes a place among the connections of the vip
-at once, so that no more of them wait than may be served; the limits by source are held
-to the address in the header. Of anybody else no byte is looked at.
+A peer in the networks that the vip trusts must begin with a PROXY header, and has as
+long for it as a backend has to answer. The peer counts among the connections of the vip
+at once, so that no more wait than may be served; the limits by source apply to the
+address in the header. Bytes of other peers are not looked at.
 """
 
 from libc.errno cimport EAGAIN, EPROTO, errno
@@ -70,7 +70,7 @@ cdef int socket_named(int fd, char* scratch, addr_t* client) noexcept nogil:
     return 0
 
 
-# Whether what the peer says about its client is believed.
+# Whether the vip trusts the peer to name its client in a PROXY header.
 cdef bint vip_trusts(const vip_t* v, const addr_t* peer) noexcept nogil:
     cdef uint32_t i
 

@@ -1,8 +1,8 @@
 """PROXY protocol headers: strict, sans I/O.
 
-Whoever sends one is trusted with the address of a client, so what is not plainly a
-header is refused: a guess could make one client pass for another. Of the extensions
-(TLVs) only their framing and the checksum matter to us.
+The sender of a header is trusted with the address of a client, so bytes that are not
+plainly a header are refused: a guess could make one client pass for another. Of the
+extensions (TLVs) only the framing and the checksum are read.
 """
 
 from libc.errno cimport EAGAIN, EPROTO
@@ -131,7 +131,7 @@ cdef bint extensions_good(
         if size - at < length:
             return False
         if p[0] == TLV_CRC32C:
-            # Twice is no more certain, and would cost as often.
+            # A second checksum makes nothing more certain, and costs as much again.
             if summed or length != CRC_BYTES:
                 return False
             summed = True

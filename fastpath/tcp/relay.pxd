@@ -4,7 +4,7 @@
 #            |                ^  |    ^
 #            +----------------+  +----+  next backend, as long as no byte has moved
 #
-# NAMING: a peer that the vip trusts owes the PROXY header that names its client.
+# NAMING: a peer that the vip trusts must send the PROXY header that names its client.
 #
 # `relay_drop` is the one way out: it closes both sockets, counts the reason and
 # frees the slot.
@@ -75,7 +75,7 @@ cdef void relay_free(relays_t* rs, relay_t* r) noexcept nogil
 # The one way out for a relay: close both ends, count the reason, free the slot.
 cdef void relay_drop(relays_t* rs, relay_t* r, DROP reason) noexcept nogil
 
-# Watch one end for `events`, edge-triggered, and always for its FIN and urgent marks.
+# Watch one end for `events`, edge-triggered, and always for its FIN and urgent data.
 # Return False if that failed and the relay is no more.
 cdef bint relay_poll(
     relays_t* rs, relay_t* r, side_t side, uint32_t events

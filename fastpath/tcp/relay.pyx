@@ -8,8 +8,8 @@ from libc.string cimport memset
 
 from fastpath.base.end cimport (
     END_FULL,
-    END_HOPED,
     END_KEPT_ALIVE,
+    END_NO_FIN,
     END_POLLED,
     END_POLLED_OUT,
     END_WRITABLE,
@@ -38,7 +38,13 @@ from fastpath.base.linux.file cimport (
 )
 from fastpath.base.linux.socket cimport SOL_SOCKET, SO_ERROR, getsockopt, socklen_t
 from fastpath.base.mailbox cimport SLOT_ALL
-from fastpath.base.poller cimport TAG_DOWN, TAG_UP, poller_add, poller_change, tag_make
+from fastpath.base.poller cimport (
+    TAG_RELAY_DOWN,
+    TAG_RELAY_UP,
+    poller_add,
+    poller_change,
+    tag_make,
+)
 from fastpath.base.slab cimport (
     KIND_RELAY,
     run_push,
@@ -101,7 +107,7 @@ cdef void relay_drop(relays_t* rs, relay_t* r, DROP reason) noexcept nogil:
     cdef bint reset = reason != DROP_CLOSED
 
     if reason == DROP_IDLE_TIMEOUT:
-        # A FIN is kinder, but behind lost bytes it would claim that all arrived.
+        # A FIN if all was delivered; behind lost bytes it would say that they arrived.
         reset = half_holds(&r.half[SIDE_DOWN]) or half_holds(&r.half[SIDE_UP])
     check(r.state != RELAY_FREE)
     timer_disarm(&r.timer)
@@ -140,7 +146,9 @@ cdef bint relay_poll(
 ) noexcept nogil:
     cdef end_t* e = &r.end[side]
     cdef uint64_t tag = tag_make(
-        TAG_DOWN if side == SIDE_DOWN else TAG_UP, r.slot.index, r.slot.generation
+        TAG_RELAY_DOWN if side == SIDE_DOWN else TAG_RELAY_UP,
+        r.slot.index,
+        r.slot.generation,
     )
     cdef int failed
 
@@ -191,7 +199,7 @@ cdef bint relay_moved(
     elif r.end[target].writable == END_FULL and (
         not r.end[target].flags & END_POLLED_OUT
     ):
-        # Asked for when first needed: a relay that is never held up is never told.
+        # Asked for when first needed: most relays never find a socket full.
         return relay_poll(rs, r, target, EPOLLIN | EPOLLOUT)
     return r.state != RELAY_FREE
 
@@ -209,7 +217,7 @@ cdef bint relay_move(relays_t* rs, relay_t* r, side_t source) noexcept nogil:
 cdef void relay_broken(
     relays_t* rs, relay_t* r, side_t side, int error
 ) noexcept nogil:
-    """`side` was reset or timed out: hand on what it said before, then reset."""
+    """`side` was reset or timed out: pass on what it sent before, then reset."""
     cdef half_t* h = &r.half[side]
     cdef end_t* target = &r.end[side_other(side)]
     cdef uint64_t before = h.bytes
@@ -221,11 +229,11 @@ cdef void relay_broken(
     # recv(2) says 0 behind the last byte, now that the error was fetched. It is a FIN
     # only if one came before the reset, which Linux tells by EPIPE.
     if error != EPIPE and target.writable == END_WRITABLE:
-        target.writable = END_HOPED
+        target.writable = END_NO_FIN
     h.last = 0  # close(2) will not send that FIN, but a reset
     r.end[side].readable = 1
     r.end[side].rdhup_seen = 1
-    while move == MOVE_MORE:  # its peer is gone: what waits is all there will be
+    while move == MOVE_MORE:  # the peer has gone: nothing more will come
         move = half_move(&rs.c.mover, h, &r.end[side], target)
     relay_count(rs, r, side, h.bytes - before)
     relay_failed(rs, r, side, error)
@@ -255,7 +263,7 @@ cdef void relay_timer(relays_t* rs, relay_t* r, const vip_t* v) noexcept nogil:
     cdef end_t* up = &r.end[SIDE_UP]
 
     if v != NULL and not up.flags & END_KEPT_ALIVE:
-        # Not at once: most relays end before it could matter.
+        # Only now: most relays end before keepalive could matter.
         up.flags |= END_KEPT_ALIVE
         socket_keepalive(up.fd, v.listen.keepalive_s, v.listen.user_timeout_ms)
     if r.active_ms + idle_ms <= rs.c.now_ms:

@@ -8,8 +8,8 @@ cdef BIO* wire_new(int fd) noexcept nogil
 cdef bint wire_dry(const BIO* b) noexcept nogil
 cdef void wire_look(BIO* b) noexcept nogil
 
-# The peer may say in plain text why there will be no TLS: the text stays in the socket
-# then, and a read finds nothing.
+# The peer may write a plain-text reason instead of TLS. If its first byte is printable,
+# leave it unread and report plaintext; a read finds nothing then.
 cdef void wire_expect_plaintext(BIO* b) noexcept nogil
 cdef bint wire_met_plaintext(const BIO* b) noexcept nogil
 

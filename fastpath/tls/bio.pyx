@@ -1,6 +1,6 @@
 """The socket as OpenSSL sees it: a BIO with nothing in it but the descriptor.
 
-OpenSSL's own raises SIGPIPE when the peer is gone, and costs more.
+OpenSSL's own BIO raises SIGPIPE when the peer has gone, and costs more.
 """
 
 from libc.errno cimport EAGAIN, EINTR, errno
@@ -60,7 +60,7 @@ cdef int wire_read(BIO* b, char* into, size_t size, size_t* got) noexcept nogil:
             return -1
 
 
-# A failure is -1: for OpenSSL since 3.2 a 0 would mean that all went well.
+# A failure is -1: OpenSSL since 3.2 takes 0 for success.
 cdef int wire_write(
     BIO* b, const char* data, size_t size, size_t* taken
 ) noexcept nogil:

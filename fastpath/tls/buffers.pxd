@@ -16,8 +16,8 @@ cdef inline bint buffers_held(
 ) noexcept nogil:
     return b.holders[place] == ssl
 
-# `ssl` is about to read or write: it keeps its buffers from now on, at `place`, and
-# who has kept them for longest no longer does.
+# `ssl` is about to read or write: it keeps its buffers from now on, at `place`, and the
+# connection that has had that place loses its own.
 cdef void buffers_keep(buffers_t* b, SSL* ssl, uint8_t* place) noexcept nogil
 
 # `ssl` is about to be freed.

@@ -1,10 +1,10 @@
 """OpenSSL's buffers, for the connections that use them.
 
-A connection that waits, as a watch does for hours, should hold none; one that is busy
-should not get two of them anew for every record. Which is which shows by itself: a
-place is lost to somebody else's record, and won by the next of one's own. OpenSSL's
-SSL_MODE_RELEASE_BUFFERS knows only always and never, and since 3.2 the one for writing
-is settled by the handshake.
+A connection that waits, as a watch does for hours, should hold none; a busy one should
+not allocate two of them for every record. Recency decides: a record of a connection
+without buffers takes the place of the one that has had its place longest. OpenSSL's
+SSL_MODE_RELEASE_BUFFERS knows only always and never, and since 3.2 the handshake fixes
+the choice for the write buffer.
 """
 
 from fastpath.tls.openssl cimport SSL_free_buffers

@@ -107,7 +107,7 @@ cdef X509* tls_refused(const SSL* ssl) noexcept nogil:
 
 cdef int on_new_session(SSL* ssl, SSL_SESSION* session) noexcept nogil:
     cdef annex_t* a = annex_of(SSL_get_SSL_CTX(ssl))
-    # A copy: the connection's own is spoilt when it ends without a close_notify.
+    # A copy: OpenSSL spoils the connection's own one if no close_notify ends it.
     cdef SSL_SESSION* copy = SSL_SESSION_dup(session)
 
     if copy != NULL:
@@ -125,7 +125,7 @@ cdef int on_verify(int fine, X509_STORE_CTX* x) noexcept nogil:
         return 1
     error = X509_STORE_CTX_get_error(x)
     if error == X509_V_ERR_HOSTNAME_MISMATCH or error == X509_V_ERR_IP_ADDRESS_MISMATCH:
-        # OpenSSL keeps none that it refuses. Whom it is for, transport_why will say.
+        # OpenSSL drops what it refuses: keep it, for transport_why to say its names.
         ssl = <SSL*>X509_STORE_CTX_get_ex_data(x, SSL_get_ex_data_X509_STORE_CTX_idx())
         certificate = X509_STORE_CTX_get0_cert(x)
         X509_free(tls_refused(ssl))
@@ -192,7 +192,7 @@ cdef SSL_CTX* context_new(const SSL_METHOD* method) except NULL:
         SSL_CTX_free(c)
         free(a)
         raise TableError(f"TLS: {pem_reason()}")
-    # A write takes what there is room for, and what is left may stand elsewhere then.
+    # A write may take a part; the rest may be offered at another address in memory.
     SSL_CTX_set_mode(
         c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
     )
@@ -205,11 +205,11 @@ cdef SSL_CTX* context_new(const SSL_METHOD* method) except NULL:
         raise TableError(f"TLS: {pem_reason()}")
     X509_VERIFY_PARAM_set_hostflags(
         SSL_CTX_get0_param(c),
-        # As Go does it, by which certificates of clusters are made: the subject is
-        # no name of a host, and a star stands for a label.
+        # As Go does, for which clusters make their certificates: the subject is no
+        # host name, and a star stands for one label.
         X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS,
     )
-    # Nor need a root be self-signed, if we are told that it is one.
+    # As in Go, any certificate of the bundle is a root, self-signed or not.
     X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(c), X509_V_FLAG_PARTIAL_CHAIN)
     return c
 
@@ -279,7 +279,7 @@ cdef class ClientContext:
         self.contexts = contexts_new(spec, ClientTls, workers)
         self.workers = workers
         self.spec = spec
-        # SNI and certificates know no root (RFC 6066 3).
+        # SNI and certificates have names without a trailing dot (RFC 6066 3).
         self._name = spec.server_name.removesuffix(".").encode()
         if self._name:
             self.name = self._name
@@ -295,9 +295,9 @@ cdef class ClientContext:
         contexts_free(self.contexts, self.workers)
 
 
-# One certificate of a server; everything but the choice among them is on each, because
-# a connection that changes over asks its new context.
-cdef SSL_CTX* upconn_new(object spec, int number) except NULL:
+# A context for one certificate of a server. Each has all settings but the choice among
+# them: a connection that is switched to it (SNI) uses those of the new context.
+cdef SSL_CTX* server_new(object spec, int number) except NULL:
     cdef SSL_CTX* c = context_new(TLS_server_method())
     cdef annex_t* a = annex_of(c)
     cdef bytes protocols = wire_protocols(spec.alpn)
@@ -325,7 +325,8 @@ cdef SSL_CTX* upconn_new(object spec, int number) except NULL:
     except BaseException:
         SSL_CTX_free(c)
         raise
-    # Sessions are with the clients, in tickets; a context of whom we know binds them.
+    # Sessions are with the clients, in tickets. With client authentication OpenSSL
+    # requires a session-id context.
     SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF)
     SSL_CTX_set_session_id_context(c, b"fastpath", 8)
     return c
@@ -333,7 +334,7 @@ cdef SSL_CTX* upconn_new(object spec, int number) except NULL:
 
 cdef SSL_CTX* server_family(object spec) except NULL:
     """The first certificate, with the others behind it."""
-    cdef SSL_CTX* first = upconn_new(spec, 0)
+    cdef SSL_CTX* first = server_new(spec, 0)
     cdef annex_t* a = annex_of(first)
     cdef int count = <int>len(spec.certificates) - 1
 
@@ -344,7 +345,7 @@ cdef SSL_CTX* server_family(object spec) except NULL:
         if a.others == NULL:
             raise MemoryError
         while a.count < count:
-            a.others[a.count] = upconn_new(spec, a.count + 1)
+            a.others[a.count] = server_new(spec, a.count + 1)
             a.count += 1
     except BaseException:
         SSL_CTX_free(first)

@@ -1,4 +1,4 @@
-"""Certificates of clients: their mark for keys, their words for policies."""
+"""Certificates of clients: fingerprints for keys, names for policies."""
 
 import calendar
 

@@ -13,11 +13,11 @@ cdef int pem_load_key(
 ) except -1
 
 # Trust each certificate of a bundle; with `asked` not NULL, clients of that context
-# are told whom we trust.
+# are told which authorities we trust.
 cdef int pem_add_roots(
     X509_STORE* store, bytes pem, str what, SSL_CTX* asked
 ) except -1
 
-# Whom to believe: a bundle, or if `pem` is None what this machine trusts. Owned by the
-# caller, who reads it once for all workers: it may be a lot of ASN.1.
+# The roots to trust: a bundle, or if `pem` is None those of this machine. Owned by the
+# caller; read it once for all workers, as it may be a lot of ASN.1.
 cdef X509_STORE* pem_roots(bytes pem, str what) except NULL

@@ -1,4 +1,4 @@
-"""Words for why TLS refused: of ours about the peer, and of the peer about us."""
+"""Texts for why TLS failed: what we refused of the peer, or the peer of us."""
 
 from libc.stdio cimport snprintf
 from libc.string cimport strchr, strlen, strncmp
@@ -21,7 +21,7 @@ cdef enum:
     ALERT_BYTES = 64      # of OpenSSL's words for one
 
 
-# Append `count` bytes of a stranger to the text; return its new length.
+# Append `count` bytes from the peer to the text; return its new length.
 cdef size_t append(
     char* into, size_t used, size_t size, const char* bytes, size_t count
 ) noexcept nogil:

@@ -1,5 +1,5 @@
 # One connected endpoint: a plain descriptor, or one with TLS on it. One convention for
-# both, so that who moves bytes need not know which it is.
+# both, so that code that moves bytes need not know which it is.
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint8_t
 
@@ -43,9 +43,9 @@ cdef int transport_start_server(
 # may have come with the end of the handshake: read before waiting for an event.
 cdef int transport_handshake(transport_t* t) noexcept nogil
 
-# Where a handshake is due the peer may say in plain text why there is none, as a tunnel
-# that found no way: the handshake then fails with -EBADMSG, and what was said is read
-# with transport_read_plaintext.
+# Instead of a ServerHello the peer may write a plain-text reason, as a tunnel does that
+# found no way: the handshake then fails with -EBADMSG, and transport_read_plaintext
+# reads the reason.
 cdef void transport_expect_plaintext(transport_t* t) noexcept nogil
 cdef void transport_read_plaintext(
     transport_t* t, char* into, size_t size

@@ -1,9 +1,9 @@
 """One connected endpoint. Knows a descriptor and, where there is TLS, OpenSSL's state.
 
 OpenSSL reads and writes the socket itself. What a call found (dry, full, ended,
-broken) goes into the flags, where who moves bytes looks; why it broke is kept for who
-writes a log line. A FIN that no close_notify announced is an end, but not a clean one:
-somebody on the way may have cut the stream.
+broken) goes into the flags, for the code that moves bytes; the reason of a failure is
+kept for the log line. A FIN without a close_notify is an end, but not a clean one: an
+attacker on the way may have cut the stream.
 """
 
 from libc.errno cimport EBADMSG, ENOMEM, EPIPE, EPROTO
@@ -171,7 +171,7 @@ cdef int transport_handshake(transport_t* t) noexcept nogil:
         result = -EBADMSG
     t.failed = result if result < 0 else -EPROTO
     if t.failed == -EPROTO:
-        # It may have been the session that the peer did not like.
+        # The peer may have refused the session: offer it no more.
         tls_forget(SSL_get_SSL_CTX(t.ssl))
     return t.failed
 
@@ -247,7 +247,7 @@ cdef ssize_t transport_write_tls(
                 wire_push(SSL_get_wbio(t.ssl))
                 return taken
             if result == 0:
-                # The peer has said goodbye before: OpenSSL tells of that, not of this.
+                # After the peer's close_notify OpenSSL reports that, not this failure.
                 result = -code if code != 0 else -EPIPE
             return <ssize_t>taken if taken > 0 else result
         taken += got
@@ -283,7 +283,7 @@ cdef bint transport_idle_ok(transport_t* t) noexcept nogil:
         return n == -1
     if n == -1 and not SSL_has_pending(t.ssl):
         return True
-    # A ticket, it may be: those come when the server likes.
+    # It may be a session ticket, which a server may send at any time.
     begin(t)
     if SSL_peek_ex(t.ssl, &byte, 1, &got) == 1:
         return False

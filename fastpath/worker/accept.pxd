@@ -4,7 +4,7 @@ from fastpath.base.addr cimport addr_t
 from fastpath.table.listener cimport listener_t
 from fastpath.worker.fleet cimport worker_t
 
-# Serve a client of a vip, as a relay or by HTTP; the fd is theirs now.
+# Serve a client of a vip, as a relay or by HTTP, which owns the fd from now on.
 cdef void accept_open(
     worker_t* w, int fd, uint32_t vip, const addr_t* client
 ) noexcept nogil

@@ -1,4 +1,4 @@
-"""Accepting: how many at once, by whom they are served, and what happens when
+"""Accepting: how many at once, which worker serves them, and what happens when
 descriptors run out. The only place where one worker gives work to another."""
 
 from libc.errno cimport EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM
@@ -48,7 +48,7 @@ cdef worker_t* accept_least(worker_t* w) noexcept nogil:
         if load < least:
             least = load
             chosen = other
-    # Handing over costs a wake-up: among many relays, not for less than an eighth.
+    # Handing over costs a wake-up: with many relays it must be worth an eighth of them.
     return chosen if mine > least + least // 8 else w
 
 
@@ -70,7 +70,7 @@ cdef void accept_place(
     cdef letter_t letter
 
     w.context.stats.accepted += 1
-    # Not across the line between two tables: the next one may not know the vip.
+    # Not while a newer table is out: a worker that uses it may not know the vip.
     if w.fleet.count > 1 and acquire_ptr(&w.fleet.table) == w.context.table:
         target = accept_least(w)
     if target != w:
@@ -116,8 +116,8 @@ cdef void accept_pause(worker_t* w, listener_t* l) noexcept nogil:
     w.resume_ms = l.paused_until_ms
 
 
-# Descriptors or memory ran out: refuse waiting clients, then leave the listener alone
-# for a while. Without the reserve they would hang, and epoll would spin.
+# Descriptors or memory ran out: refuse waiting clients, then pause the listener.
+# Without the reserve the clients would hang, and epoll would report it for ever.
 cdef void accept_shed(worker_t* w, listener_t* l) noexcept nogil:
     cdef addr_t client
     cdef uint32_t vip = 0

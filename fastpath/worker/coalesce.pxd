@@ -2,7 +2,7 @@
 from libc.stdint cimport uint64_t
 from fastpath.worker.fleet cimport worker_t
 
-# Counts all that moves and is no stream.
+# The sum of what was counted of anything but streams.
 cdef uint64_t coalesce_others(const worker_t* w) noexcept nogil
 
 # A turn is over. The arguments are stats.spliced, stats.streamed and coalesce_others as

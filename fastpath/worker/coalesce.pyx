@@ -1,8 +1,8 @@
 """When a worker lets bytes gather before it looks for more.
 
-A wake-up costs as much as moving 50 KiB, to the sender of the bytes, too. Where a turn
-moved streams and nothing else, it sleeps for a moment, as network cards do with
-interrupts; a new client or request waits so much longer at most.
+A wake-up costs as much as moving 50 KiB, to the sender of the bytes, too. After a turn
+that moved streams and nothing else, the worker sleeps for a moment, as network cards
+coalesce interrupts; a new client or request waits that much longer at most.
 """
 
 from fastpath.base.linux.clock cimport sleep_ns
@@ -42,5 +42,5 @@ cdef void coalesce(
         and w.context.run.first == NULL
         and mailbox_depth(&w.mailbox) == 0
     ):
-        w.context.stats.rests += 1
+        w.context.stats.coalesced += 1
         sleep_ns(COALESCE_NS)

@@ -32,14 +32,14 @@ cdef struct fleet_t:
     void*       table                   # atomic; table_t*, Python writes
     listen_change_t changes             # head of the list; itself no change
     mailbox_t   notices
-    mailbox_t   questions               # of requests whose verdict nobody remembers
+    mailbox_t   questions               # of requests without a remembered verdict
     epochs_t    epochs                  # of verdicts in force, Python writes
     budget_t    budget                  # of memories of verdicts
     parked_t    parked                  # questions that wait
 
 cdef struct worker_t:
     fleet_t*     fleet           # borrowed
-    int          reserve         # owned fd, given up to refuse a client politely
+    int          reserve         # owned fd; closed to have one to refuse a client with
     bint         stopping
     bint         starved         # no memory for the newest table
     # What Python may not free: the table in use, and one that is about to be.
@@ -50,7 +50,7 @@ cdef struct worker_t:
     post_t*      posts           # atomic; newest first; Python adds, we take all
     post_t*      unread          # owned; taken, the oldest first
     uint64_t     swept           # table_t.swept as of the last sweep
-    bint         streaming       # HTTP moves so much that it pays to rest
+    bint         streaming       # HTTP moves so much that coalescing pays
     uint64_t     streamed_ms     # when that was judged, and what had been moved by then
     uint64_t     streamed
     uint64_t     resume_ms       # when paused listeners are looked at; 0 = none is

@@ -11,5 +11,5 @@ cdef void worker_mail(worker_t* w) noexcept nogil
 # Take what Python has posted, and put it behind what is unread, the oldest first.
 cdef void worker_collect(worker_t* w) noexcept nogil
 
-# Free letters that nobody will read: the worker's thread has ended.
+# Free letters that will not be read: the worker's thread has ended.
 cdef void worker_unread(worker_t* w) noexcept nogil

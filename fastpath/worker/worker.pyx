@@ -42,7 +42,7 @@ from fastpath.base.mailbox cimport (
 )
 from fastpath.base.poller cimport (
     TAG_CONN,
-    TAG_DOWN,
+    TAG_RELAY_DOWN,
     TAG_LISTENER,
     TAG_MAILBOX,
     TAG_UPCONN,
@@ -215,7 +215,7 @@ cdef void worker_event(worker_t* w, uint64_t tag, uint32_t events) noexcept nogi
     r = relay_at(&w.relays, tag_index(tag))
     if tag_generation(tag) != r.slot.generation:
         return  # of a relay that this very batch has ended
-    side = SIDE_DOWN if tag_kind(tag) == TAG_DOWN else SIDE_UP
+    side = SIDE_DOWN if tag_kind(tag) == TAG_RELAY_DOWN else SIDE_UP
     if r.state == RELAY_FLOWING:
         relay_event(&w.relays, r, side, events)
     elif r.state != RELAY_FREE:
@@ -311,7 +311,7 @@ cdef void worker_turn(worker_t* w) noexcept nogil:
 cdef void worker_loop(worker_t* w) noexcept nogil:
     cdef sigset_t all_signals
 
-    # Signals are for Python's main thread; SIGPIPE of splice(2) is for nobody.
+    # Signals are for Python's main thread; SIGPIPE of splice(2) must do nothing.
     sigfillset(&all_signals)
     pthread_sigmask(SIG_BLOCK, &all_signals, NULL)
     prctl(PR_SET_TIMERSLACK, 1)  # else COALESCE_NS is 50 us longer

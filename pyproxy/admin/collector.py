@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector as BaseCollector
 
-from pyproxy.admin.web import web_families
+from pyproxy.admin.http import http_families
 from pyproxy.dataplane import BackendStats, Dataplane, Histogram, Stats, VipStats
 from pyproxy.metrics import (
     APPLY_BUCKETS_S,
@@ -69,7 +69,7 @@ class Collector(BaseCollector):
         yield from _vips({address(key): vip for key, vip in stats.vips.items()})
         yield from _backends(stats.backends)
         yield from _workers(stats)
-        yield from web_families(stats, _add)
+        yield from http_families(stats, _add)
         yield from self._probes()
         yield self._single("table_apply_seconds", "Publish a table.", self._apply_time)
         yield self._single("sync_seconds", "From change to table.", self._sync_time)

@@ -90,8 +90,8 @@ class Admin:
     async def _guard(
         self, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
-        # A page of a stranger may point its own name at 127.0.0.1 and then read us;
-        # the browser still sends that name.
+        # DNS rebinding: a foreign page may point its own name at 127.0.0.1 and read
+        # us; the browser still sends that name as Host.
         if self._local_only and not _is_local_name(request.host):
             raise web.HTTPForbidden(text="this address answers to local names only\n")
         response = await handler(request)

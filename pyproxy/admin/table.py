@@ -20,7 +20,7 @@ def describe(
 ) -> dict[str, object]:
     """Return generation, vips, pools and backends as they are now."""
     stats = dataplane.stats()
-    # Requests go where verdicts say: the pool of their listener is nobody's.
+    # Requests go where verdicts say: the pool of an HTTP listener is not used.
     pools = {vip.pool.name: vip.pool for vip in dataplane.vips if vip.http is None}
     servers = [_pool(name, pool, stats, watched) for name, pool in pools.items()]
     servers += [_pool(up.name, pool_of(up), stats, {}) for up in dataplane.upstreams]

@@ -93,11 +93,11 @@ FLAGS = [
     flag("--check", "How to ask a server.  [https]", click.Choice(get_args(CheckType))),
     flag("--check-path", "What to ask for.  [/readyz]"),
     flag("--check-expect", "Codes that mean ready.  [200]", Codes(), multiple=True),
-    flag("--check-ca", "PEM file: who may sign the server's certificate."),
+    flag("--check-ca", "PEM file: CAs for the server's certificate."),
     flag("--check-pin", "SHA-256 of its certificate; repeatable.", multiple=True),
-    flag("--check-insecure", "Believe any certificate.", bool),
+    flag("--check-insecure", "Trust any certificate.", bool),
     flag("--check-server-name", "Name for SNI and verification.  [the server's host]"),
-    flag("--check-client-certificate", "PEM file: who we are."),
+    flag("--check-client-certificate", "PEM file: our client certificate."),
     flag("--check-client-key", "PEM file: its key."),
     flag("--check-token-file", "Bearer token; read again at each probe."),
     flag("--check-interval", "Between probes.  [2s]", Duration()),
@@ -119,7 +119,7 @@ FLAGS = [
     flag("--max-new-per-second-per-source", "Of one client address.  [0]", COUNT),
     flag(
         "--proxy-protocol-from",
-        "Who must begin with a PROXY header that names the client; repeatable.",
+        "Network whose connections begin with a PROXY header; repeatable.",
         Network(),
         multiple=True,
     ),
@@ -134,7 +134,7 @@ def apiserver_lb(config: str | None, **flags: Any) -> None:
     """Balance TCP connections over API servers.
 
     Each of them is asked, again and again, whether it is ready.
-    An https check must know whom to trust: by CA, by pin, or anybody (insecure).
+    An https check needs something to trust: a CA, a pin, or anything (insecure).
     """
     load = partial(read_config, Path(config) if config else None, flags)
     settings = load()

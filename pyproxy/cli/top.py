@@ -22,7 +22,7 @@ HEAD = ("STATE", "SERVER", "ACTIVE", "NEW/S", "TRAFFIC/S", "FAILED", "PROBE", "W
 
 
 @click.command(cls=Command)
-@flag("--admin-address", "Whom to ask.  [127.0.0.1:9791]", HostPort())
+@flag("--admin-address", "Admin address to ask.  [127.0.0.1:9791]", HostPort())
 @flag("--interval", "Between two looks.  [1s]", Duration())
 @flag("--once", "Print once and end.", bool)
 def top(admin_address: str | None, interval: str | None, once: bool | None) -> None:
@@ -43,7 +43,7 @@ def top(admin_address: str | None, interval: str | None, once: bool | None) -> N
 
 
 def fetch(host: str, port: int) -> Table:
-    """Ask for the table. Raise StartError when nobody answers."""
+    """Ask for the table. Raise StartError without an answer."""
     connection = http.client.HTTPConnection(host, port, timeout=ANSWER_S)
     try:
         connection.request("GET", "/debug/table")

@@ -1,4 +1,4 @@
-"""Settings that are possible and that somebody will regret. Pure."""
+"""Settings that are valid and usually a mistake. Pure."""
 
 from collections.abc import Iterator, Sequence
 
@@ -27,7 +27,7 @@ def lint(config: ModeConfig, pools: Sequence[Pool]) -> Iterator[str]:
 
 
 def lint_trust(listeners: Sequence[Listener]) -> Iterator[str]:
-    """Yield a warning where anybody may say who they are."""
+    """Yield a warning where any peer may name its client."""
     for index, listener in enumerate(listeners):
         for number, text in enumerate(listener.proxy_protocol_from):
             if parse_network(text).prefixlen == 0:

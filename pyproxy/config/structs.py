@@ -76,9 +76,9 @@ class Check(Config, frozen=True, kw_only=True):
             self._refuse_tls_settings()
         elif not self.insecure and not self.pins and self.ca is None:
             raise ValueError(
-                "an https check must know whom to trust: give a CA file (ca,"
-                " --check-ca), a certificate fingerprint (pins, --check-pin), or say"
-                " that anybody will do (insecure: true, --check-insecure)"
+                "an https check needs something to trust: give a CA file (ca,"
+                " --check-ca), a certificate fingerprint (pins, --check-pin), or"
+                " accept any certificate (insecure: true, --check-insecure)"
             )
         elif self.insecure and (self.pins or self.ca is not None):
             raise ValueError("insecure contradicts ca and pins: choose one")
@@ -131,7 +131,7 @@ class Pool(Config, frozen=True, kw_only=True):
     servers: tuple[Server, ...]
     balance: Balance = "least"
     ring_key: RingKey = "source"
-    on_all_down: OnAllDown = "try"  # a wrong opinion must not cut everybody
+    on_all_down: OnAllDown = "try"  # wrong probes must not cut off all clients
     check: Check
 
     def __post_init__(self) -> None:
@@ -151,7 +151,7 @@ class Listener(Config, frozen=True, kw_only=True):
     address: str
     pool: str | None = None  # may be left out when there is one pool
     limits: Limits = Limits()
-    # Peers in these networks begin with a PROXY header, and are the clients it names.
+    # Connections from these networks begin with a PROXY header, which names the client.
     proxy_protocol_from: Annotated[tuple[str, ...], Meta(max_length=256)] = ()
 
     def __post_init__(self) -> None:

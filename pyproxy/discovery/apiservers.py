@@ -51,7 +51,7 @@ class Apiservers:
         self._take_up(self._wanted())
 
     def _take_up(self, wanted: Iterable[str]) -> None:
-        """Serve these, and say why not where that is news."""
+        """Serve these; log once why one cannot be served."""
         before, self._broken = self._broken, {}
         for name in wanted:
             if name in self._current:
@@ -65,7 +65,7 @@ class Apiservers:
                     logger.warning("context not served", extra=extra)
 
     def _context(self, name: str) -> Current:
-        # What was said of server, user and token was said of the first.
+        # Flags for server, user and token are for the first context only.
         own = ClientFlags(kubeconfig=self._flags.kubeconfig, context=name)
         return Current(own, self._env, check=_check, files=self._files)
 
@@ -198,7 +198,7 @@ class Apiservers:
 
 
 async def obtain(credentials: Credentials, *, rejected: bool) -> Credential:
-    """Return what to show, or something else to show. Raise CredentialsError."""
+    """Return the credential, another one after a 401. Raise CredentialsError."""
     if rejected:
         credentials.rejected()
     headers = dict(await credentials.headers())
@@ -230,7 +230,7 @@ def _route(access: Access) -> tuple[str, str, int]:
 
 
 def _label(context: str, server: Server) -> str:
-    """Name an upstream: another server is another one, and never gets our token."""
+    """Name an upstream by context and server: another server never gets its token."""
     name = f"{context or 'apiserver'} at {server.scheme}://{server.authority}"
     if len(name.encode()) <= LONGEST_NAME:
         return name

@@ -1,8 +1,8 @@
-"""What probes have learned, kept in a file: a restart should not begin as a stranger.
+"""What probes have found, kept in a file: a restart does not begin from nothing.
 
-One small JSON document, replaced as a whole at changes and now and then. It is a help,
-never a need: whatever is wrong with it is one line of the log, and probes are asked, as
-without it. What they find is stronger from the first result on.
+One small JSON document, replaced as a whole at changes and now and then. Nothing
+depends on it: if anything is wrong with the file, the log has one line, and probes
+decide as without it. From its first result on, a probe overrides the file.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 MOST_BYTES = 16 << 20  # a hundred thousand servers; a wrong name must not fill memory
 DEBOUNCE_S = 1.0  # a rack that dies is one write, not forty
-REFRESH_S = 30.0  # nothing changed: say that it is still true, for a crash, too
+REFRESH_S = 30.0  # without a change: a crash should find a fresh file
 
-# How long knowledge outlives its owner. Longer than a restart takes: systemd gives a
+# How long the file counts like a probe. Longer than a restart takes: systemd gives a
 # service 90 s to stop, and we drain for 30. Much longer, and the servers may have been
 # restarted, too: then the first probe alone decides.
 FRESH_S = 120.0
@@ -97,7 +97,7 @@ class StateFile:
 
     async def save(self, watched: Mapping[Key, Watched]) -> None:
         """Write what is known now. A file that cannot be written is logged, once."""
-        async with self._one_at_a_time:  # so the last word comes last
+        async with self._one_at_a_time:  # the newest is written last
             if self.path is None:
                 return
             try:
@@ -151,7 +151,7 @@ def decode(content: bytes, now_s: float) -> dict[Key, Remembered]:
 
 def _remembered(server: _Server, now_s: float) -> Remembered:
     known_s = server.known.timestamp()
-    # From the future: the clock was set, and nobody can tell how old it is.
+    # From the future: the clock was set, and its age cannot be told.
     fresh = 0 <= now_s - known_s <= FRESH_S
     return Remembered(
         server.state, min(server.since.timestamp(), now_s), known_s, not fresh
@@ -171,7 +171,7 @@ def obstacles(path: str) -> list[str]:
 
 
 def _read(path: str) -> bytes:
-    # Not blocking: opening a named pipe would wait for whoever writes to it.
+    # Not blocking: opening a named pipe would wait for a writer.
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)

@@ -1,7 +1,7 @@
 """From a plan to the core, and from the probes to the core: what `sync` means here.
 
-Probe what is new, apply one table, tell the core who is well; afterwards every change
-of a state is told at once, and a backend that died has its relays reset.
+Probe what is new, apply one table, tell the core which are ready; then each change of
+a state goes to the core at once, and relays of a backend that died are reset.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ GRACE_S = 0.25
 
 
 class Counters(Protocol):
-    """Who wants to know how long things took."""
+    """What counts how long things took."""
 
     def note_finding(self, key: Key, finding: Finding) -> None:
         """One probe ended."""
@@ -66,7 +66,7 @@ class Sync:
         self._counters = counters
         self._served: dict[str, bool] = {}  # pool -> has a ready backend
         self._checker = Checker(self._on_change, counters.note_finding)
-        self.changed = asyncio.Event()  # backends or their states; who waits clears it
+        self.changed = asyncio.Event()  # backends or states; the waiter clears it
         self.plan = Plan()
 
     def remember(self, what: Mapping[Key, Remembered]) -> None:

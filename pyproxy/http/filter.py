@@ -1,7 +1,7 @@
-"""Which requests may pass at all, by path, host and method, and by who caused them.
+"""Which requests may pass, by path, host, method, and the origin that caused them.
 
 The words and their order are kubectl's. What is beyond it: an IPv6 host with a port is
-recognised, and requests that a web page of somebody else causes are told apart.
+recognised, and requests that a page of another origin causes are told apart.
 """
 
 from collections.abc import Callable

@@ -26,7 +26,7 @@ Ticket = tuple[int, ...]
 
 
 class Core(Protocol):
-    """Who asks."""
+    """The part of the engine that takes verdicts."""
 
     def answer(
         self,

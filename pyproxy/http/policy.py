@@ -48,8 +48,8 @@ PARTS: Key = (
     AUTHORIZATION,
     IMPERSONATE,
 )
-# Nobody upgrades to it on purpose: curl offers it, and a backend that took it up could
-# be spoken to past everything that reads requests. Source: kubernetes issue 72112.
+# No client needs it: curl offers it by itself, and once a backend accepts, requests
+# pass without any policy. Source: kubernetes issue 72112.
 REFUSED_UPGRADES = ("h2c",)
 
 
@@ -266,7 +266,7 @@ def _static(
         key += (":host",)
         if not settings.filter.accepts_host(question.host):
             return Verdict(replies.FORBIDDEN, key, REMEMBER_S)
-    # Encoded variants of a file (x.gz beside x) are no part of the deal.
+    # Encoded variants of a file (x.gz beside x) are not served.
     remove = ("Accept-Encoding", "Authorization", "Cookie")
     forward = Forward(STATIC, strip=strip, remove=remove)
     return Verdict(forward, key, REMEMBER_S)

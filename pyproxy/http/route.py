@@ -49,7 +49,7 @@ class Redirect:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Nobody's."""
+    """A path that leads nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Router:
         self.is_shallow = all(prefix.count("/") <= 2 for prefix in self._kinds)
 
     def route(self, path: str) -> Route:
-        """Find whose a path is; it comes as sent, Latin-1 for bytes."""
+        """Find the route of a path, which comes as sent, Latin-1 for bytes."""
         if path == "*":
             return Asterisk()
         if _BAD_ESCAPE.search(path) or (path and not path.startswith("/")):

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 DIAL_TIMEOUT_S = 30.0  # client-go's, for dialing and for the proxy's answer
 CHUNK = 65536
-CLIENT_HELLO = b"\x16"  # begins with it; whoever speaks HTTP would read us as that
+CLIENT_HELLO = b"\x16"  # its first byte; plain HTTP would take `why` for a response
 
 _KINDS = {
     "http": (ProxyType.HTTP, 80),
@@ -83,7 +83,7 @@ class Tunnel:
             why = self._why(error)
             extra = {"proxy": self._shown, "why": why}
             logger.warning("no way through the proxy", extra=extra)
-            await _excuse(near, why)
+            await _refuse(near, why)
             return
         except asyncio.CancelledError:
             near[1].transport.abort()
@@ -93,8 +93,8 @@ class Tunnel:
                 both.create_task(_pass_on(near[0], far[1]))
                 both.create_task(_pass_on(far[0], near[1]))
         except* OSError:
-            near[1].transport.abort()  # the far end's reset; whoever waits must not
-            far[1].transport.abort()  # take it for a proper end
+            near[1].transport.abort()  # pass the reset on: an end of the stream would
+            far[1].transport.abort()  # look as if all had come
         finally:
             near[1].close()
             far[1].close()
@@ -127,8 +127,8 @@ class Tunnel:
         return stream.reader, stream.writer
 
 
-async def _excuse(near: Streams, why: str) -> None:
-    """Say why there is no way, in place of a handshake: the core tells the client."""
+async def _refuse(near: Streams, why: str) -> None:
+    """Write a plain-text reason instead of a ServerHello; the core shows it."""
     try:
         with contextlib.suppress(OSError):
             if await near[0].read(1) == CLIENT_HELLO:

@@ -6,7 +6,7 @@ FIRST_S, LONGEST_S, FACTOR = 0.8, 30.0, 2.0  # client-go's reflector
 
 
 class Backoff:
-    """Longer each time, and never the same for everybody who lost one apiserver."""
+    """Longer each time, and different for each client that lost one apiserver."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Typed requests: one object or all of them, read and written.
 
-No request is repeated here but by `patch_status`, whose retry is what a conflict means.
-Whoever reconciles owns the back-off.
+No request is repeated here but by `patch_status`, because a conflict asks for a retry.
+The code that reconciles owns the back-off.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -109,7 +109,7 @@ class Client:
         """Set exactly these fields, in our name (server-side apply). Raise KubeError.
 
         What we applied before and do not name now is removed. `force` takes fields over
-        from whoever owns them.
+        from their owners.
         """
         namespace, _, name = key.rpartition("/")
         said = fields.get("metadata", {})

@@ -1,7 +1,7 @@
 """Which of many notes are worth an Event, and which only raise a count. Pure.
 
 client-go's correlator (tools/record, events_cache.go) in its order: similar notes
-become one, repeated ones are counted, and an object that says too much is not heard.
+become one, repeated ones are counted, and an object has a limited rate of them.
 """
 
 from collections import OrderedDict
@@ -83,7 +83,7 @@ class Correlator:
         self._entries: Recent[Entry] = Recent()
 
     def judge(self, note: Note, now_s: float) -> Entry | None:
-        """Return the Event to write, None = its object has said too much.
+        """Return the Event to write, None = its object is above its rate.
 
         Its `name` tells whether it is there already and only its count changes.
         """

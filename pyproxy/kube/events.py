@@ -1,7 +1,7 @@
 """Events for people to read: few of them, and never at the cost of the caller.
 
-`Recorder.event` only puts a note into a bounded queue; `run` delivers. What there is
-too much of, or what cannot be delivered, is dropped and counted.
+`Recorder.event` only puts a note into a bounded queue; `run` delivers. Notes that do
+not fit, or cannot be delivered, are dropped and counted.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class Recorder:
     """Takes notes at once, and writes Events when it can."""
 
     def __init__(self, client: Client, component: str, host: str = "") -> None:
-        """`component` and `host` say who reports."""
+        """`component` and `host` name the reporter."""
         self._client = client
         self._clock = client.wire.clock
         self._component, self._host = component, host

@@ -1,4 +1,4 @@
-"""Peers that vanished without a word, noticed by the kernel.
+"""Peers that vanished without a FIN, noticed by the kernel.
 
 A watch sends nothing, so a peer that lost its power or its route is found by keep-alive
 probes only. The kernel's default begins after two hours; client-go pings after 30 s.

@@ -1,11 +1,11 @@
 """One of several processes leads: client-go's leader election over a Lease.
 
-Restates tools/leaderelection: the holder of the Lease renews it every `retry_s`;
-another process takes it over when it has not seen it change for as long as it is good.
-*Seen* is the point: what a record says of the time comes from its writer's clock, so
-only our own clock counts, from the moment when we saw the record change.
+Restates tools/leaderelection: the holder renews the Lease every `retry_s`; another
+process takes the Lease over when it has not seen it change for `lease_s`. Times in the
+record come from its writer's clock, so only our own clock counts, from the moment when
+we saw the record change.
 
-A leader that cannot renew for `renew_deadline_s` stops leading, before anybody else may
+A leader that cannot renew for `renew_deadline_s` stops leading, before another may
 begin: `renew_deadline_s` < `lease_s`. `is_leader` turns false by the clock alone, also
 in a process that was stopped and does not know it yet.
 """
@@ -63,7 +63,7 @@ class Elector:
         on_leader: Callable[[str], None] = lambda identity: None,
         dice: random.Random | None = None,
     ) -> None:
-        """`on_leader` is told whenever somebody else leads than before; "" = nobody."""
+        """`on_leader` is told the name of each new leader; "" = there is none."""
         self._client, self._key, self.identity = client, key, identity
         self._clock = client.wire.clock
         self._terms = terms
@@ -77,12 +77,12 @@ class Elector:
 
     @property
     def is_leader(self) -> bool:
-        """Whether nobody else can lead at this moment."""
+        """Whether no other process can lead at this moment."""
         return self._clock.monotonic() < self._leads_until
 
     @property
     def leader(self) -> str:
-        """Who held the Lease when it was last seen; "" = nobody."""
+        """The holder of the Lease when it was last seen; "" = none."""
         return self._seen.spec.holder_identity if self._seen is not None else ""
 
     async def run(self, lead: Lead) -> None:
@@ -150,7 +150,7 @@ class Elector:
         try:
             held = await self._renew_ours() or await self._take()
         except KubeError as error:
-            # Somebody else was quicker: no failure, and the next look shows who.
+            # Another candidate was quicker: no failure, and the next look shows which.
             if not error.is_conflict and not error.is_taken:
                 self._note_failure(str(error))
             return False
@@ -172,7 +172,7 @@ class Elector:
         return True
 
     async def _take(self) -> bool:
-        """Look who holds the Lease, and take it if it is free or ours."""
+        """Read the Lease, and take it if it is free or ours."""
         began_at = self._clock.monotonic()
         try:
             self._see(await self._client.get(LEASES, self._key))

@@ -260,7 +260,7 @@ class ForName(Part, frozen=True, kw_only=True):
 
 
 class EndpointHints(Part, frozen=True, kw_only=True):
-    """Whom an endpoint is meant for."""
+    """The zones and nodes that an endpoint is meant for."""
 
     for_zones: tuple[ForName, ...] = ()
     for_nodes: tuple[ForName, ...] = ()

@@ -6,7 +6,7 @@ from pyproxy.kube.objects import Object, ObjectReference, Part
 
 
 class LeaseSpec(Part, frozen=True, kw_only=True):
-    """Who holds a Lease, since when, and for how long after `renew_time`."""
+    """The holder of a Lease, since when, and for how long after `renew_time`."""
 
     holder_identity: str = ""
     lease_duration_seconds: int = 0
@@ -22,7 +22,7 @@ class Lease(Object, frozen=True, kw_only=True):
 
 
 class EventSource(Part, frozen=True, kw_only=True):
-    """Who reports."""
+    """The program that reports."""
 
     component: str = ""
     host: str = ""

@@ -268,7 +268,7 @@ class Reflector(Generic[T]):
         return self._backoff.next_s(at_least_s)
 
     def _note_trouble(self, error: KubeError, wait_s: float) -> None:
-        """Say once what is wrong; nobody needs to read it again at each try."""
+        """Log once what is wrong, not again at each try."""
         why, kind = str(error), self._selection.resource.plural
         extra = {"kind": kind, "why": why, "retry_s": round(wait_s, 1)}
         if error.is_expired:

@@ -1,8 +1,8 @@
-"""Objects of one kind as they are, and who is told that they changed.
+"""Objects of one kind as they are, and the handlers that are told of changes.
 
-Handlers mark keys and never act: whoever reconciles reads the store, not the event, so
-that it does not matter how many events were missed or came at once. What a handler
-raises is a bug of it; it is logged and the store goes on.
+Handlers mark keys and never act: the code that reconciles reads the store, not the
+event, so that it does not matter how many events were missed or came at once. What a
+handler raises is a bug of it; it is logged and the store goes on.
 """
 
 import asyncio
@@ -113,7 +113,7 @@ class Store(Generic[T]):
         return Replacement(self)
 
     def mark_synced(self) -> None:
-        """Tell everybody once that a whole list is there."""
+        """Tell all handlers once that a whole list is there."""
         if self._synced.is_set():
             return
         self._synced.set()

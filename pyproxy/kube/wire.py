@@ -88,8 +88,8 @@ class Wire:
     async def poll(self) -> None:
         """Look at kubeconfig and credentials.
 
-        Another server, proxy or certificate ends all that the old way carried, as
-        client-go does it: whoever sent it tries again.
+        Another server, proxy or certificate ends all requests of the old one, as in
+        client-go: their callers try again.
         """
         self._current.poll()
         await self._current.settle()
@@ -249,8 +249,8 @@ def _open(route: _Route) -> _Way:
 async def _hang_up(way: _Way | None) -> None:
     if way is None:
         return
-    # aiohttp closes connections in use without telling their readers, who would wait
-    # for ever. An aborted connection is told of, a turn of the loop later.
+    # aiohttp closes connections in use without telling their readers, which would wait
+    # for ever. Of an aborted connection they learn, a turn of the loop later.
     assert way.session.connector is not None
     for protocol in tuple(way.session.connector._acquired):
         if protocol.transport is not None:
@@ -266,7 +266,7 @@ def _route(access: Access) -> _Route:
 def _drop(response: aiohttp.ClientResponse) -> None:
     """Give its connection back, or end one that has more to say at once.
 
-    A TLS farewell would wait for the peer's, 30 s where a watch is busy or paused.
+    A close_notify would wait for the peer's, 30 s where a watch is busy or paused.
     """
     connection = response.connection  # None = it came to its end
     if connection is not None and connection.transport is not None:

@@ -1,7 +1,7 @@
 """The balancer in front of apiservers, the part of it that needs no cluster.
 
 Listeners and servers come from flags and a file; names in them are looked up again from
-time to time. Probes decide who takes connections, the core moves the bytes.
+time to time. Probes decide which servers take connections, the core moves the bytes.
 """
 
 import asyncio

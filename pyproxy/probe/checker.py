@@ -1,8 +1,8 @@
 """All probes of a process: one task per backend, each at its own pace.
 
 Settled backends are probed every `interval`, those about to change every
-`fast_interval`, dead ones every `down_interval`; jitter keeps them from marching in
-step. A passive failure (the core could not connect) wakes the task at once.
+`fast_interval`, dead ones every `down_interval`; jitter keeps probes from
+coinciding. A passive failure (the core could not connect) wakes the task at once.
 """
 
 import asyncio
@@ -134,7 +134,7 @@ class Checker:
         return watched
 
     def hurry(self, key: Key) -> None:
-        """Probe this backend now: somebody saw it fail.
+        """Probe this backend now: a dial to it failed.
 
         A thousand failures in a second are one: see `_pause`.
         """
@@ -192,7 +192,7 @@ class Checker:
 
     async def _pause(self, watched: Watched, began_s: float) -> None:
         pace = watched.pace
-        # Not for secrets: only so that probes do not march in step.
+        # Not for secrets: only so that probes do not coincide.
         spread = 1 + random.uniform(-pace.jitter, pace.jitter)
         await self._sleep(watched.woken, pace.next_wait_s(watched.state) * spread)
         # Woken early: still no faster than fast, or a burst of failed connects would

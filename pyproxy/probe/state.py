@@ -15,7 +15,7 @@ class Result(StrEnum):
 
     READY = "ready"
     ALIVE = "alive"  # answered, but not with an expected code
-    DEAD = "dead"  # refused, silent, or not who it should be
+    DEAD = "dead"  # refused, silent, or with a wrong certificate
 
 
 _FIRST = {

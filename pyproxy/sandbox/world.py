@@ -27,7 +27,7 @@ NAMES = ("alpha", "beta", "gamma")
 HOST = "127.0.0.1"
 DEFAULT_LISTEN = "127.0.0.1:6443"
 DEFAULT_ADMIN = "127.0.0.1:9791"
-DRAIN_S = 2  # nobody in a sandbox wants to wait for a curl that watches
+DRAIN_S = 2  # Ctrl-C should not wait for a curl that watches
 PATIENCE_S = 20.0  # for a process to start
 
 
@@ -245,7 +245,7 @@ def _row(server: Server, role: str) -> Row:
 
 
 def _free_or_any(address: str) -> str:
-    """Return `address`, or one with port 0 when somebody listens there already."""
+    """Return `address`, or one with port 0 when it is in use already."""
     host, port = parse_address(address)
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

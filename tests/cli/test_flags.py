@@ -96,7 +96,7 @@ BAD = [
     (["--log-format=xml"], "'--log-format': 'xml' is not one of"),
     (["word"], "unexpected extra argument"),
     (["--check-pin=beef", *GOOD[:2]], "$.pools[0].check.pins: 'beef' is not a SHA-256"),
-    (GOOD[:2], "$.pools[0].check: an https check must know whom to trust"),
+    (GOOD[:2], "$.pools[0].check: an https check needs something to trust"),
     (GOOD[1:], "$.listeners: at least one is needed (--listen HOST:PORT)"),
     (["--listen=127.0.0.1:0"], "$.pools: at least one is needed (--server HOST:PORT)"),
     ([*GOOD, "--check-ca=x"], "insecure contradicts ca"),
@@ -212,7 +212,7 @@ def test_flags_win_over_the_file_and_leave_the_rest(tmp_path: Path) -> None:
     file.write_text(FILE)
     made = config("--check-insecure", "--rise=2", "--idle-timeout=1h", file=file)
     check = made.pools[0].check
-    assert (check.insecure, check.ca) == (True, None)  # whom to trust is one question
+    assert (check.insecure, check.ca) == (True, None)  # what to trust is one question
     assert (check.rise, check.interval) == (2, 7.0)
     assert (made.timeouts.tcp_idle, made.timeouts.connect) == (3600.0, 1.0)
     assert made.pools[0].servers[0].weight == 7

@@ -167,9 +167,9 @@ MISTAKES = [
         "$.listeners[0].proxyProtocolFrom: expected a list",
     ),
     (
-        "nobody to trust",
+        "nothing to trust",
         with_check(),
-        "$.pools[0].check: an https check must know whom",
+        "$.pools[0].check: an https check needs something to trust",
     ),
     (
         "both ways",

@@ -143,7 +143,7 @@ async def test_file_is_ours_alone_and_nothing_lies_beside_it(tmp_path: Path) -> 
 
 
 async def test_file_is_replaced_and_not_written_into(tmp_path: Path) -> None:
-    # Whoever reads it meanwhile has the old one, whole.
+    # A reader meanwhile gets the old one, whole.
     path = tmp_path / "state.json"
     file = StateFile(str(path))
     await file.save(world(a=State.UP))

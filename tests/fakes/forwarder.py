@@ -36,7 +36,7 @@ class Forwarder(Server):
     def serve(self, connection: socket.socket) -> None:
         """Greet, dial, and pass bytes on until either side ends."""
         if self._context is not None:
-            raw = connection.dup()  # its own is closed by whoever called us
+            raw = connection.dup()  # its own is closed by the caller
             try:
                 connection = self._context.wrap_socket(raw, server_side=True)
             except OSError:

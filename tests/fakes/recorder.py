@@ -88,7 +88,7 @@ class Recorder(Server):
         if self._context is None:
             self._talk(connection, "")
             return
-        raw = connection.dup()  # its own is closed by whoever called us
+        raw = connection.dup()  # its own is closed by the caller
         try:
             wrapped = self._context.wrap_socket(raw, server_side=True)
         except OSError:

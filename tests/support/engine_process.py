@@ -180,7 +180,7 @@ def serve(
     **vip_options: Any,
 ) -> None:
     """Run an engine within limits until standard input ends."""
-    if deadly_sigpipe:  # Python ignores it; who embeds us may not
+    if deadly_sigpipe:  # Python ignores it; a program that embeds us may not
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     pool = Pool(tuple(Backend(host, port) for host, port in backends))
     how = {"http": Http()} if http else {"pool": pool}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from pyproxy.kube.config import Clock
 
-TURNS = 50  # of the loop, for whoever was woken to come to rest again
+TURNS = 50  # of the loop, for woken tasks to come to rest again
 
 
 class FakeTime(Clock):
@@ -55,7 +55,7 @@ class FakeTime(Clock):
         return made
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass; wake whoever is due, in order, and let them come to rest."""
+        """Let time pass; wake due tasks, in order, and let them come to rest."""
         ends_at = self.now + seconds
         await self.settle()
         while self._due and self._due[0][0] <= ends_at:
@@ -65,7 +65,7 @@ class FakeTime(Clock):
         self.now = ends_at
 
     async def settle(self) -> None:
-        """Let everybody run who can."""
+        """Let all tasks run that can."""
         for _ in range(TURNS):
             await asyncio.sleep(0)
 

@@ -73,7 +73,7 @@ class Kubelet:
         self.directory = directory  # where commands run
         self.port = 0
         self.seen: list[Request] = []
-        self._command = command  # started anew for each who attaches
+        self._command = command  # started anew for each client that attaches
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._tls.load_cert_chain(pair.certificate, pair.key)
         self._log: list[bytes] = []

@@ -44,7 +44,7 @@ class Holdings(NamedTuple):
 
 
 def lost_since(before: Holdings) -> list[str]:
-    """Name the standard streams that were closed since: whoever did owned none."""
+    """Name the standard streams that were closed since: nothing here owns one."""
     now = _fds()
     return [f"descriptor {fd}" for fd in range(3) if fd in before.fds and fd not in now]
 

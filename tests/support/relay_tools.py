@@ -105,9 +105,9 @@ class Proxy:
         wait_until(idle, what="idle")
 
     def wait_accounted(self) -> None:
-        """Wait until all who were accepted have ended, and are counted as ended.
+        """Wait until all accepted clients have ended, and are counted as ended.
 
-        One who is handed from worker to worker is not active anywhere for a moment.
+        One that is handed from worker to worker is not active anywhere for a moment.
         """
         wait_until(
             lambda: sum(self.drops.values()) == self.engine.stats().relays_total,

@@ -110,7 +110,7 @@ class Replay:
         if "watch=" in request["path"]:
             lines = raw.decode().splitlines()
             answer.body = [json.loads(line) for line in lines] + [None]
-            if golden and golden[-1] is not None:  # who recorded it had seen enough
+            if golden and golden[-1] is not None:  # the recording ends here
                 answer.body = answer.body[: len(golden)]
         elif is_json and raw:
             answer.body = json.loads(raw)

@@ -83,7 +83,7 @@ class ReferenceRing:
         return [slot for slot, owner in enumerate(self.owners) if owner == index]
 
     def settle(self) -> None:
-        """All who are over their most reject their worst at once, until none is."""
+        """All that are over their most reject their worst at once, until none is."""
         turn = [0] * len(self.owners)
         while True:
             rejected = [

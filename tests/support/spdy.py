@@ -64,8 +64,8 @@ class Stream:
         self._number = number
         self._writer = writer
         self._frames = asyncio.Queue[bytes](UNREAD)
-        self._has_ended = False  # for the one who reads
-        self._is_closed = False  # for us, who write
+        self._has_ended = False  # for the reader
+        self._is_closed = False  # for us, the writer
 
     async def read(self) -> bytes:
         """Return what came next; empty at the end."""
@@ -86,7 +86,7 @@ class Stream:
         self._is_closed = True
 
     async def take(self, data: bytes, *, is_last: bool) -> None:
-        """Give what came to whoever reads."""
+        """Give what came to the reader."""
         if data:
             await self._frames.put(data)
         if is_last:

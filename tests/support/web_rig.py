@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from fastpath import Backend, Engine, Forward, Http, Pool, Reply, Table, Upstream, Vip
 from fastpath.api.policy import Question
-from fastpath.api.snapshot import WebStats
+from fastpath.api.snapshot import HttpStats
 from tests.support.servers import receive_exactly, send_reset
 from tests.support.waiting import scaled, wait_until
 
@@ -217,9 +217,9 @@ class Web:
         return client, upstream
 
     @property
-    def stats(self) -> WebStats:
+    def stats(self) -> HttpStats:
         """Counters of the vip's HTTP."""
-        return self.engine.stats().webs[VIP]
+        return self.engine.stats().http[VIP]
 
     def wait_dropped(self, reason: str, count: int = 1) -> None:
         """Wait until so many clients ended for this reason."""

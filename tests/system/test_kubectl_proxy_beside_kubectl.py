@@ -32,7 +32,7 @@ class Beyond(NamedTuple):
 STRICTER = "ambiguous framing is refused: nobody may read it in another way"
 NO_HOST = "what no URL can have as its authority is a malformed Host"
 NO_LISTING = "directories are not listed by default"
-NO_MORE = "who was refused an upgrade may have sent what is no request already"
+NO_MORE = "a client that was refused an upgrade may have sent what is no request"
 BEYOND = {
     "host [::1]:8001": Beyond("IPv6 loopback with its port is accepted", 200),
     "host localhost:": Beyond("nobody sends an empty port in good faith", 400),

@@ -1,4 +1,4 @@
-"""HAProxy in front of us says who its clients are, by PROXY headers that it made."""
+"""HAProxy in front of us names its clients, by PROXY headers that it made."""
 
 import contextlib
 import shutil

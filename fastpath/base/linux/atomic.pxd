@@ -11,9 +11,9 @@ cdef extern from * nogil:
     #define fp_add_u64(p, v)    __atomic_add_fetch((p), (v), __ATOMIC_RELAXED)
     #define fp_sub_u64(p, v)    __atomic_sub_fetch((p), (v), __ATOMIC_RELAXED)
     #define fp_add_u32(p, v)    __atomic_add_fetch((p), (v), __ATOMIC_RELAXED)
-    /* A thread that lets go of a thing has done with it: see vip_leave. */
+    /* A thread that lets go of a thing does not use it any more: see vip_leave. */
     #define fp_sub_u32(p, v)    __atomic_sub_fetch((p), (v), __ATOMIC_RELEASE)
-    /* And who is the last to let go sees all that the others did before. */
+    /* The last one to let go sees all that the others did before. */
     #define fp_sub_u32_acq(p, v) __atomic_sub_fetch((p), (v), __ATOMIC_ACQ_REL)
     #define fp_acquire_u64(p)   __atomic_load_n((p), __ATOMIC_ACQUIRE)
     #define fp_release_u64(p,v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)

@@ -28,7 +28,7 @@ from pyproxy.kube.config.server import Server, parse_server
 class Tls:
     """What a TLS client towards the apiserver is made of, PEM throughout."""
 
-    ca: bytes | None  # None = whom the system trusts, b"" = nobody
+    ca: bytes | None  # None = the system's authorities, b"" = none
     certificate: bytes | None
     key: bytes | None = field(repr=False)
     server_name: str  # for SNI and verification
@@ -156,7 +156,7 @@ def contexts(
 
 
 def _is_default(choice: Choice, env: Mapping[str, str]) -> bool:
-    """Whether nobody said where the apiserver is.
+    """Whether no flag, file or variable says where the apiserver is.
 
     Impersonation, compression and timeouts say nothing about that. kubectl thinks they
     do: in a pod, `--as` sends it to localhost:8080.

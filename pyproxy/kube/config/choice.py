@@ -58,7 +58,7 @@ def choose(config: Kubeconfig, flags: ClientFlags, env: Mapping[str, str]) -> Ch
 
 
 def default_server(env: Mapping[str, str]) -> str:
-    """Return the server of those who do not name one."""
+    """Return the server of configurations that name none."""
     return env.get("KUBERNETES_MASTER") or DEFAULT_SERVER
 
 

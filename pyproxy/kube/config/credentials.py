@@ -1,7 +1,7 @@
-"""Who we are to an apiserver: a header, a certificate, and whom to trust; kept fresh.
+"""Who we are to an apiserver: a header, a certificate, and what to trust; kept fresh.
 
 Credentials change under a running proxy: tokens are rotated on disk, plugins are asked
-again, certificates are renewed. Whoever uses them looks at `generation`, or is called.
+again, certificates are renewed. Users look at `generation`, or are called.
 """
 
 import itertools
@@ -83,7 +83,7 @@ class Fixed:
 
 
 class TokenFile:
-    """A token that somebody else rotates: read again every minute, less a leeway.
+    """A token that another process rotates: read again every minute, less a leeway.
 
     Its content wins over the token that stands beside it in the kubeconfig, which only
     helps until the file can be read. Once read, the last good content stays.
@@ -144,7 +144,7 @@ class TokenFile:
 
 
 class Credentials:
-    """What to show and whom to trust, now."""
+    """What to show and what to trust, now."""
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ class Credentials:
         return self._source.identity.pair if self._pair is None else self._pair.value
 
     def authority(self) -> bytes | None:
-        """Return in PEM whom to trust; None = whom the system trusts, b"" = nobody."""
+        """Return in PEM what to trust; None = the system's authorities, b"" = none."""
         return None if self._authority is None else self._authority.value
 
     def rejected(self, generation: int | None = None) -> bool:

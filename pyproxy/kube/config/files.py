@@ -1,4 +1,4 @@
-"""Files that somebody else writes: noticed when they change, kept when they break."""
+"""Files that others write: noticed when they change, kept when they break."""
 
 import logging
 from collections.abc import Callable, Iterable

@@ -62,7 +62,7 @@ def escape(key: str) -> str:
 
 @cache
 def user_agent() -> str:
-    """Return who asks, for requests that do not say: `pyproxy/0.1.0 (linux/amd64)`."""
+    """Return the User-Agent of requests without one: `pyproxy/0.1.0 (linux/amd64)`."""
     try:
         number = version("pyproxy-k8s")
     except PackageNotFoundError:  # run from its source

@@ -40,7 +40,7 @@ def credentials_of(
 ) -> Credentials:
     """Make what a user is; nobody where the wire is not secure. Raise AccessError.
 
-    `save` keeps the tokens of an auth-provider for those who come after us.
+    `save` keeps the tokens of an auth-provider for the next process.
     """
     if not secure:
         return Credentials(Fixed())
@@ -106,7 +106,7 @@ def _pair(user: User) -> Kept[Pair] | None:
 
 
 def _authority(cluster: Cluster) -> Kept[bytes] | None:
-    """Read whom to trust; again when it changes, if it is a file."""
+    """Read what to trust; again when it changes, if it is a file."""
     file, data = cluster.certificate_authority, cluster.certificate_authority_data
     if not file and not data:
         return None
@@ -120,8 +120,8 @@ def _authority(cluster: Cluster) -> Kept[bytes] | None:
     def make() -> bytes:
         nonlocal began
         pem = bytes(data) or read(file)
-        # An empty file trusts nobody, and not everybody whom the system trusts; one
-        # that becomes empty is being written.
+        # An empty file trusts no authority, not even the system's; one that becomes
+        # empty is being written.
         if (pem or began) and (complaint := complaint_about_authority(pem)):
             raise ValueError(f"unable to load root certificates: {complaint}")
         began = True

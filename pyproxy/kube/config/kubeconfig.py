@@ -45,7 +45,7 @@ class Extension(_Entry, frozen=True, kw_only=True):
 
 
 class Cluster(_Entry, frozen=True, kw_only=True):
-    """An apiserver and whom to trust for it."""
+    """An apiserver and what to trust for it."""
 
     server: str = ""
     tls_server_name: str = ""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def complaint_about_authority(pem: bytes) -> str:
-    """Say why nobody can be trusted by these bytes; empty = somebody can."""
+    """Say why these bytes name no authority to trust; empty = they name one."""
     if b"-----BEGIN " not in pem:
         return "unable to parse bytes as PEM block"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -49,7 +49,7 @@ def complaint_about_pair(certificate: bytes, key: bytes) -> str:
 def client_context(tls: "Tls") -> ssl.SSLContext:
     """Make a context of what was found good before. Raise ssl.SSLError or ValueError.
 
-    No authority = whom the system trusts; an empty one = nobody.
+    No authority = those of the system; an empty one = none.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

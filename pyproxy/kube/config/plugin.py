@@ -1,6 +1,6 @@
 """Credentials from a program: run when there are none, when they expired or failed.
 
-One run at a time, and everybody who waits shares its outcome. What it gave is kept
+One run at a time, and all tasks that wait share its outcome. What it gave is kept
 until it expires; without an expiry, until the apiserver rejects it.
 """
 
@@ -86,7 +86,7 @@ class Plugin:
         if self._running is None:
             self._running = asyncio.create_task(self._refresh())
             self._running.add_done_callback(self._ended)
-        # Whoever asked may go away; the run goes on for the others.
+        # The task that asked may be cancelled; the run goes on for the others.
         await asyncio.shield(self._running)
 
     def fresh_for_s(self) -> float:
@@ -125,7 +125,7 @@ class Plugin:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running = None
         if not task.cancelled():
-            task.exception()  # whoever waited has it; perhaps nobody did
+            task.exception()  # read, so that asyncio does not log it if no task waited
 
     async def _refresh(self) -> None:
         began = self._clock.monotonic()

@@ -1,7 +1,7 @@
 """The one thing that we write into a kubeconfig: new tokens of an auth-provider.
 
 As client-go does it: into the file that defines the user, under a `.lock` beside it.
-The file is replaced in one step, so that nobody ever reads half of it.
+The file is replaced in one step, so that no reader ever gets half of it.
 """
 
 import contextlib

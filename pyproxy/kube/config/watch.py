@@ -73,7 +73,7 @@ class Current:
     ) -> None:
         """Load it. Raise AccessError, as `check` does of what is of no use to us.
 
-        Who shares `files` with others polls them.
+        A caller that shares `files` with others polls them.
         """
         self._env = env
         self._clock = clock or Clock()

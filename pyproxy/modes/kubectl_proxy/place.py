@@ -38,7 +38,7 @@ class UnixPlace:
         return (f"unix:{fitting[0]}", 0)
 
     def clear(self) -> None:
-        """Remove a socket that nobody listens on any more; leave all else alone."""
+        """Remove a socket on which no process listens; leave all else alone."""
         with contextlib.suppress(OSError):
             if not stat.S_ISSOCK(os.lstat(self.path).st_mode):
                 return
@@ -52,7 +52,7 @@ class UnixPlace:
         self._ours = self._look()
 
     def remove(self) -> None:
-        """Remove it, unless somebody has put something else there."""
+        """Remove it, unless something else is there now."""
         if self._ours is not None and self._look() == self._ours:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)

@@ -1,7 +1,7 @@
 """Which apiservers do not take connections, as far as requests have told.
 
-Nobody probes them. So what was noticed holds for a while only: whoever stops asking us
-because we are not ready must not keep us from finding out that all is well again.
+They are not probed. So what was noticed holds for a while only: a balancer that sends
+no requests because we are not ready must not keep us from finding out that all is well.
 """
 
 import logging
@@ -23,7 +23,7 @@ class Reach:
         self._lost: dict[Key, float] = {}  # and when it last failed
 
     def on_notice(self, kind: str, backend: Key) -> None:
-        """Take note, and say what is news."""
+        """Take note, and log what is new."""
         where = {"address": format_address(*backend)}
         if kind == "recovered":
             if self._lost.pop(backend, None) is not None:
@@ -35,7 +35,7 @@ class Reach:
             logger.warning("apiserver not reached", extra=where)
 
     def complaints(self) -> list[str]:
-        """Return who was not reached of late."""
+        """Return the servers that were not reached of late."""
         since = self._now() - BELIEVED_S
         lost = [key for key, failed_at in self._lost.items() if failed_at >= since]
         return [f"{format_address(*key)} takes no connections" for key in lost]

@@ -48,7 +48,7 @@ async def run(
 ) -> None:
     """Serve until a signal or the end of the command. Raise before anything started."""
     proxy = Proxy(config, runtime)
-    access.setLevel(logging.INFO)  # who asks for it wants it whatever the level is
+    access.setLevel(logging.INFO)  # asked for by a flag: at any level
     async with runtime.started(proxy.sources()):
         try:
             shown = await proxy.open()
@@ -182,7 +182,7 @@ class Parts:
             http=Http(
                 key=parts_of(self.rules),
                 park_timeout_s=PARK_S,
-                stall_timeout_s=0.0,  # `logs -f | less` may rest as long as it likes
+                stall_timeout_s=0.0,  # `logs -f | less` may pause for hours
                 gateway_status=GATEWAY_STATUS,
                 log=self.config.access_log,
             ),
@@ -327,7 +327,7 @@ class Proxy:
     async def _sync(self, parts: Parts) -> None:
         assert self._judge is not None
         await parts.apiservers.prepare()
-        # Nothing is awaited until verdicts fit the table: nobody sees half of it.
+        # No await until verdicts fit the table: no other task sees half of it.
         upstreams = parts.upstreams()
         vips = tuple(parts.vip(key) for key in self._keys)
         if (vips, upstreams) != self._applied:

@@ -87,8 +87,8 @@ def written(old: Object | None, new: Object, kind: Type, writer: Writer) -> Obje
 def fields_of(found: Object, kind: Type, subresource: str = "") -> dict[Path, Any]:
     """Return every path of an object that can be owned, with its value.
 
-    A status is written through its subresource and a spec is not; neither is owned by
-    who writes it in vain. An empty field at the top is nobody's.
+    A status is written through its subresource and a spec is not; a manager that writes
+    either in vain does not own it. An empty field at the top has no owner.
     """
     vain = ("f:spec",) if subresource == "status" else ("f:status",)
     return {

@@ -134,7 +134,7 @@ def already_exists(plural: str, group: str, name: str) -> Refusal:
 
 
 def conflict(plural: str, group: str, name: str, why: str) -> Refusal:
-    """409: somebody else was faster."""
+    """409: another request was faster."""
     what = f'{qualified(plural, group)} "{name}"'
     message = f"Operation cannot be fulfilled on {what}: {why}"
     return Refusal(409, "Conflict", message, _about(name, group, plural))

@@ -97,7 +97,7 @@ def _allocate_addresses(spec: Object, store: Store) -> None:
     had = spec.get("clusterIPs") or list(filter(None, [spec.get("clusterIP")]))
     for family in spec["ipFamilies"][len(had) :]:
         block = ipaddress.ip_network(BLOCKS[family])
-        # The first 256 are left to those who ask for an address by number.
+        # The first 256 are left to Services that ask for an address by number.
         while (
             address := str(block[random.randrange(256, block.num_addresses)])
         ) in taken:

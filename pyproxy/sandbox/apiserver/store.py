@@ -1,7 +1,7 @@
 """Objects in memory, with revisions and what has happened to them.
 
 What etcd and the watch cache are to kube-apiserver. Objects in here are never changed
-in place: whoever changes one puts in a new dict. So lists, histories and watchers may
+in place: a change puts in a new dict. So lists, histories and watchers may
 share them.
 """
 
@@ -54,7 +54,7 @@ class Shelf:
         self._news = asyncio.Event()
 
     def record(self, change: Change) -> None:
-        """Do what the change says and tell whoever waits."""
+        """Do what the change says and wake the watchers."""
         if change.new is None:
             del self.objects[change.key]
         else:

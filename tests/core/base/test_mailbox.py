@@ -1,4 +1,4 @@
-"""The ring between threads: order, fullness, who wakes whom, what becomes of fds."""
+"""The ring between threads: order, fullness, wake-ups, what becomes of fds."""
 
 import os
 import select

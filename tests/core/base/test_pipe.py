@@ -37,7 +37,7 @@ def send_until_full(connection: socket.socket) -> None:
 
 @pytest.fixture
 def source() -> Iterator[Pair]:
-    """A connection whose second end is read by the pipe."""
+    """A connection; the pipe reads its second end."""
     one, other = tcp_pair()
     with one, other:
         yield one, other
@@ -45,7 +45,7 @@ def source() -> Iterator[Pair]:
 
 @pytest.fixture
 def target() -> Iterator[Pair]:
-    """A connection whose first end is written by the pipe."""
+    """A connection; the pipe writes its first end."""
     one, other = tcp_pair()
     with one, other:
         yield one, other

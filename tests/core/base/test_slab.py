@@ -1,4 +1,4 @@
-"""Slots are named by index and generation: who had one before does not find it."""
+"""Slots are named by index and generation: a former owner does not find its slot."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -66,7 +66,7 @@ def test_client_without_a_descriptor_is_reset_counted_and_harms_nobody(
                     assert dial(engine.address) is None
                 # A relay that ends is counted just after its sockets are closed.
                 wait_until(lambda: engine.drops == {"no_descriptors": 6})
-                for client in clients:  # who is in is served as before
+                for client in clients:  # admitted clients are served as before
                     client.sendall(b"still here")
                     assert receive_exactly(client, 10) == b"still here"
             wait_until(lambda: engine.active == 0)

@@ -1,4 +1,4 @@
-"""Which backend gets the next relay, seen from outside: by who accepts it.
+"""Which backend gets the next relay, seen from outside: by the one that accepts.
 
 `Crowd` holds backends that accept and say nothing; the counters of the engine tell
 who got how many. One worker where a policy is exact, more where it is a share.
@@ -28,7 +28,7 @@ class Crowd:
         self, *weights: int, tiers: tuple[int, ...] = (), **options: Any
     ) -> None:
         self._stack = contextlib.ExitStack()
-        # Backlogs deep enough for all who come: nobody accepts.
+        # Backlogs deep enough for all clients: nothing accepts.
         listening = [Listening(backlog=1024) for _ in weights]
         self.keys = [self._stack.enter_context(one).address for one in listening]
         tiers = tiers or (0,) * len(weights)

@@ -275,7 +275,7 @@ def test_flood_of_commands_fills_no_mailbox_for_good() -> None:
                 thread.join()
             with pytest.raises(ConnectionResetError):
                 client.recv(1)
-        # The last ones may still be under way, and hit who comes now.
+        # The last ones may still be under way, and hit new clients.
         wait_until(lambda: lives(proxy, backend))
 
 

@@ -188,7 +188,7 @@ class Judge(Server):
 
 
 def ask(number: int, case: Case) -> tuple[h11.Connection, bytes]:
-    """Say a request; who said it will understand the response."""
+    """Send a request; the sender will understand the response."""
     client = h11.Connection(h11.CLIENT)
     framing = case.body.framing if case.body else []
     headers = [(b"Host", b"a"), (b"X-Number", b"%d" % number), *case.headers, *framing]

@@ -1,4 +1,4 @@
-"""How much of verdicts is remembered: bytes over all workers, and who makes room."""
+"""How much of verdicts is remembered: bytes over all workers, and what makes room."""
 
 import pytest
 

@@ -131,7 +131,7 @@ def test_whatever_is_said_in_place_of_a_handshake_is_told_as_far_as_it_is_text(
 
 
 def strict(issuer: Authority) -> ScriptedServer:
-    """A server that wants a certificate of its clients, and tells whose it got."""
+    """A server that wants a certificate of its clients, and tells which it got."""
     pair = issuer.issue("server", ["localhost"])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.certificate, pair.key)
@@ -191,5 +191,5 @@ def test_a_thousand_clients_are_served_and_leave_nothing() -> None:
         for client in clients:
             client.close()
         wait_until(lambda: web.engine.stats().relays_active == 0)
-        # The first of each worker asked; who came before the answer, too.
+        # The first of each worker asked, and those that came before the answer.
         assert web.stats.remembered >= 3000 - 2 - web.stats.asked

@@ -86,7 +86,7 @@ def test_without_log_nothing_is_recorded() -> None:
         for _ in range(20):
             assert logged.get("/", {}) == b"hello"
         answered = {("GET", 200): 20}
-        wait_until(lambda: logged.engine.stats().webs[VIP].codes == answered)
+        wait_until(lambda: logged.engine.stats().http[VIP].codes == answered)
         assert logged.records == []
     finally:
         logged.close()

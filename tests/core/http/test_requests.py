@@ -151,7 +151,7 @@ def test_verdict_edits_headers_and_the_path() -> None:
             "x-set": "ours",
             "x-default": "theirs",
             "x-absent": "ours",
-            "x-empty": "o",  # who says nothing is not asked
+            "x-empty": "o",  # an empty header counts as absent
             "x-other": "o",
         }
 

@@ -55,7 +55,7 @@ def test_request_under_way_is_not_idle() -> None:
         upstream = web.upstreams.accept()
         upstream.head()
         other = web.client()
-        assert other.ended()  # the idle time has passed, for who is idle
+        assert other.ended()  # the idle time has passed, for idle clients
         upstream.say(OK)
         assert client.sized() == ("HTTP/1.1 200 OK", b"ok")
 

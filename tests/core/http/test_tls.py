@@ -52,7 +52,7 @@ def dialled(
     name: str = "localhost",
     session: ssl.SSLSession | None = None,
 ) -> Iterator[Peer]:
-    """A client whose handshake is done."""
+    """A client with its handshake done."""
     with (
         socket.create_connection(web.address, scaled(5)) as plain,
         context.wrap_socket(

@@ -204,7 +204,7 @@ REFUSED_BY = dict(REFUSED.values())
 
 @pytest.mark.parametrize("status", [b"100", b"204", b"304", b"200"])
 def test_ambiguous_framing_is_refused_even_where_no_body_can_be(status: bytes) -> None:
-    # Whoever reads it next may not know what was asked.
+    # The next reader may not know what was asked.
     line = b"HTTP/1.1 " + status + b" X"
     for fault in ("length", "both", "coding", "codings"):
         assert outcome(response(*REFUSED_BY[fault], line=line)) == fault

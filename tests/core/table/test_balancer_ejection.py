@@ -1,4 +1,4 @@
-"""Passive ejection: who fails to answer is left alone for a while, then longer."""
+"""Passive ejection: a backend that fails to answer gets no relays for a while."""
 
 import pytest
 

@@ -87,7 +87,7 @@ def _hash_of(client: str) -> int:
 
 
 def picks(one: Picker, tried: tuple[Key, ...] = ()) -> dict[str, Key | None]:
-    """Return who is picked for each client."""
+    """Return the backend that is picked for each client."""
     return {client: one.pick(1, client, tried) for client in CLIENTS}
 
 
@@ -149,7 +149,7 @@ def test_order_of_the_list_and_history_do_not_matter() -> None:
 
 
 def test_tier_has_a_ring_of_its_own() -> None:
-    # Whoever stands in the second tier is no reason to move in the first.
+    # Backends of the second tier are no reason to move in the first.
     of = backends(4)
     backup = [Backend(f"203.0.113.{n}", PORT, tier=1) for n in range(1, 4)]
     with_backup = picker([*of, *backup])

@@ -152,7 +152,7 @@ class Core:
 
 
 def picks(core: Core) -> dict[Any, list[Any]]:
-    """Whom the first clients of each vip meet."""
+    """The backends that the first clients of each vip get."""
     found: dict[Any, list[Any]] = {}
     for key in sorted(core.state.vips):
         pool = core.pool_of(core.state.vips[key].spec)

@@ -1,4 +1,4 @@
-"""Slots of backends and vips: who may have which, and for how long."""
+"""Slots of backends and vips: what may have which, and for how long."""
 
 import pytest
 from hypothesis import given, settings
@@ -183,7 +183,7 @@ steps = st.lists(
 
 
 class Model:
-    """What a slot is to whom: users and relays by key, as the rules say."""
+    """What uses each slot: users and relays by key, as the rules say."""
 
     def __init__(self) -> None:
         self.slots = Slots()

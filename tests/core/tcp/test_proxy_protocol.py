@@ -35,7 +35,7 @@ def turns_of(proxy: Proxy) -> int:
 
 
 def saying(what: bytes) -> ScriptedServer:
-    """A backend that says who it is and ends the connection."""
+    """A backend that sends its name and ends the connection."""
     return ScriptedServer(lambda connection: connection.sendall(what))
 
 
@@ -103,7 +103,7 @@ def test_no_backend_hears_of_a_client_without_its_header() -> None:
 
 
 def test_of_a_stranger_no_byte_is_looked_at() -> None:
-    # Who could say a header would choose under whose name to be counted.
+    # A client that could send a header would choose the address that it counts for.
     with EchoServer() as server:
         with trusting(server.address, max_connections_per_source=1) as proxy:
             with proxy.connect(STRANGER) as client:
@@ -158,7 +158,7 @@ def test_trust_of_a_new_table_holds_for_who_comes_then() -> None:
                 assert after.recv(100) == HEADERS["v1"]
 
 
-# ---- Who the client is.
+# ---- Which client it is.
 
 
 @pytest.mark.parametrize("make", [line, frame], ids=["v1", "v2"])

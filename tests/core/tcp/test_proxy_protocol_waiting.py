@@ -1,4 +1,4 @@
-"""Trusted peers whose PROXY header is late, damaged or never comes.
+"""Trusted peers with a PROXY header that is late, damaged or never comes.
 
 They are reset and counted by name, no backend hears of them, and while they are waited
 for they have a place among the clients of the vip.
@@ -104,7 +104,7 @@ def test_backend_has_its_whole_time_after_a_header_that_took_long() -> None:
             assert proxy.drops == {"closed": 2}
 
 
-# ---- Those who wait.
+# ---- Connections that wait.
 
 
 def test_who_waits_takes_a_place_of_the_vip() -> None:

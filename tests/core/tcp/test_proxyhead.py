@@ -1,4 +1,4 @@
-"""PROXY protocol headers: what is one, whom it names, and what is none.
+"""PROXY protocol headers: what is one, which client it names, and what is none.
 
 Source: proxy-protocol.txt of HAProxy, 2.1 (version 1) and 2.2 (version 2).
 """

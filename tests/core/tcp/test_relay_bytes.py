@@ -237,7 +237,7 @@ class Oracle:
 
 
 class Step(NamedTuple):
-    """One deed of a script: who writes, how much, and whether all is read after it."""
+    """One step of a script: which side writes, how much, and whether all is read."""
 
     who: str
     size: int

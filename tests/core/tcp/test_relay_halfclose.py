@@ -17,7 +17,7 @@ SIZES = [1, 511, 65536, 65537, 1_000_000]
 
 
 def ends(link: Link, closer: str) -> tuple[socket.socket, socket.socket]:
-    """Who sends the FIN, and who sees it."""
+    """Which side sends the FIN, and which sees it."""
     if closer == "client":
         return link.client, link.server
     return link.server, link.client
@@ -147,7 +147,7 @@ def test_full_close_of_the_client_is_a_half_close_to_the_server() -> None:
         assert link.server.recv(1) == b""
         link.server.sendall(b"into the void")
         link.proxy.wait_drops(reset_by_client=1)
-        # The kernel says EPIPE, not ECONNRESET, to who has seen a FIN before the RST.
+        # The kernel returns EPIPE, not ECONNRESET, after a FIN before the RST.
         with pytest.raises(BrokenPipeError):
             link.server.send(b"once more")
 

@@ -36,7 +36,7 @@ def turns(engine: Engine) -> int:
 
 
 def ends(link: Link, stalls: str) -> tuple[socket.socket, socket.socket]:
-    """Who writes, and who does not read."""
+    """Which side writes, and which does not read."""
     if stalls == "server":
         return link.client, link.server
     return link.server, link.client

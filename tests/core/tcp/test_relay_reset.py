@@ -22,7 +22,7 @@ BY = {"client": "reset_by_client", "server": "reset_by_backend"}
 
 
 def ends(link: Link, breaker: str) -> tuple[socket.socket, socket.socket]:
-    """Who sends the RST, and who sees it."""
+    """Which side sends the RST, and which sees it."""
     if breaker == "client":
         return link.client, link.server
     return link.server, link.client
@@ -81,7 +81,7 @@ def unsent(connection: socket.socket) -> int:
 
 @pytest.mark.parametrize("breaker", BY)
 def test_reset_right_behind_a_fin_does_not_undo_the_fin(breaker: str) -> None:
-    # Half-closed, then closed with something unread: Linux shows who reads on what was
+    # Half-closed, then closed with something unread: Linux gives a reader what was
     # sent and an EOF, because SOCK_DONE comes before the error.
     for _ in range(30):
         with linked() as link:

@@ -72,7 +72,7 @@ class Scene:
         return client, server
 
     def crowd(self, count: int = PLACES) -> None:
-        """Let as many others talk: who kept its buffers no longer does."""
+        """Let as many others talk: the holders lose their buffers."""
         for _ in range(count):
             self.connect()
 

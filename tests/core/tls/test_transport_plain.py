@@ -193,7 +193,7 @@ def test_connecting_socket_is_full_and_then_refused() -> None:
 
 
 def test_gone_reader_is_an_error_and_no_signal(ends: Ends) -> None:
-    # Who embeds the core may have left SIGPIPE as deadly as it is by default.
+    # A program that embeds the core may have left SIGPIPE deadly, as by default.
     transport, other = ends
     before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:

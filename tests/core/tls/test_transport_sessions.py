@@ -170,7 +170,7 @@ def test_server_knows_who_came_with_a_session(certificates: Certificates) -> Non
 
 
 def test_session_is_of_no_use_under_other_rules(certificates: Certificates) -> None:
-    # Whom a new context does not believe cannot slip in with a ticket of the old one.
+    # A client that a new context does not trust must not get in with an old ticket.
     tls = certificates.server_tls()
     judge = certificates.judge_client()
     _, session = visit_server(ServerContext(tls), judge, None)

@@ -1,4 +1,4 @@
-"""Whom we believe, and what is said about whom we do not; both roles."""
+"""What we trust, and what is said about what we do not; both roles."""
 
 import contextlib
 import dataclasses

@@ -134,7 +134,7 @@ def test_no_client_is_refused_over_restarts_and_a_kill(cluster: Cluster) -> None
             assert caller.refused == 0
         finally:
             caller.stop = True
-            given[0].close()  # who waits now is let go
+            given[0].close()  # clients that wait are let go
             caller.join()
 
 

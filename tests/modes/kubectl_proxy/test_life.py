@@ -49,7 +49,7 @@ def test_unix_socket_is_gone_afterwards(office: Office) -> None:
 
 
 def test_unix_socket_that_is_live_is_not_stolen(office: Office) -> None:
-    # Beyond kubectl, which removes it under whoever listens there.
+    # Beyond kubectl, which removes it even while a process listens there.
     path = office.directory / "x.sock"
     with office.proxy(Desk, f"--unix-socket={path}") as first:
         assert first.ask("/a").status == 200

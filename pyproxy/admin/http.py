@@ -5,33 +5,33 @@ from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.core import HistogramMetricFamily
 
-from pyproxy.dataplane import Histogram, Stats, WebStats
+from pyproxy.dataplane import Histogram, HttpStats, Stats
 from pyproxy.metrics import Family, counter, histogram
 
 Add = Callable[[HistogramMetricFamily, list[str], Histogram], None]
 
 
-def web_families(stats: Stats, add: Add) -> Iterator[Family]:
+def http_families(stats: Stats, add: Add) -> Iterator[Family]:
     """Yield the families of listeners that speak HTTP; none if there are none."""
-    webs = list(stats.webs.values())
-    if not webs:
+    listeners = list(stats.http.values())
+    if not listeners:
         return
     requests = counter("http_requests", "Requests answered.", "code", "verb")
     answered: Counter[tuple[str, int]] = Counter()
-    for web in webs:
-        answered.update(web.codes)
+    for one in listeners:
+        answered.update(one.codes)
     for (verb, code), count in sorted(answered.items()):
         requests.add_metric([str(code), verb], count)
     yield requests
     took = histogram("http_request_seconds", "From a whole head to the last byte.")
-    add(took, [], _sum(web.took for web in webs))
+    add(took, [], _sum(one.took for one in listeners))
     yield took
     verdicts = counter("verdicts", "Requests by how they were decided.", "outcome")
-    for outcome, count in _outcomes(webs):
+    for outcome, count in _outcomes(listeners):
         verdicts.add_metric([outcome], count)
     yield verdicts
     replays = counter("http_replays", "Requests sent again on a new connection.")
-    replays.add_metric([], sum(web.replayed for web in webs))
+    replays.add_metric([], sum(one.replayed for one in listeners))
     yield replays
     reused = counter("upstream_reused", "Kept connections used again.", "upstream")
     resumed = counter("upstream_tls_resumed", "TLS sessions resumed.", "upstream")
@@ -41,9 +41,9 @@ def web_families(stats: Stats, add: Add) -> Iterator[Family]:
     yield from (reused, resumed)
 
 
-def _outcomes(webs: Iterable[WebStats]) -> Iterator[tuple[str, int]]:
+def _outcomes(listeners: Iterable[HttpStats]) -> Iterator[tuple[str, int]]:
     for outcome in ("remembered", "asked", "unanswered"):
-        yield outcome, sum(getattr(web, outcome) for web in webs)
+        yield outcome, sum(getattr(one, outcome) for one in listeners)
 
 
 def _sum(histograms: Iterable[Histogram]) -> Histogram:
