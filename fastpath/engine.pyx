@@ -77,12 +77,12 @@ cdef class Engine:
         if not 1 <= count <= WORKERS_MOST:
             raise ValueError(f"workers: {count} is not in 1-{WORKERS_MOST}")
         self.tables = Publisher(count)
-        self.docket = Docket()
+        self.verdicts = VerdictApi()
         if not 0 < parked_most <= QUESTIONS or parked_bytes <= 0:
             raise ValueError(f"parked_most is not in 1-{QUESTIONS}, or no parked_bytes")
         self.fleet.parked.most = parked_most
         self.fleet.parked.most_bytes = parked_bytes
-        self.docket.open(&self.fleet.epochs, &self.fleet.budget, verdict_bytes, count)
+        self.verdicts.open(&self.fleet.epochs, &self.fleet.budget, verdict_bytes, count)
         self.threads = []
         self.lock = threading.Lock()
         self.tables.begin(&self.fleet)
@@ -274,7 +274,7 @@ cdef class Engine:
         Their clients have left, or were told that there was no verdict in time. One
         that was withdrawn before it was read is never seen.
         """
-        return self.docket.withdrawn()
+        return self.verdicts.withdrawn()
 
     def records(self):
         """Exchanges that ended, of vips that log; as of the last `questions`."""
@@ -305,12 +305,12 @@ cdef class Engine:
 
         self._check_open()
         with self.lock:
-            self.docket.settle(question)
+            self.verdicts.settle(question)
             vip = self.tables.state.vips.get(question.vip)
             if vip is None or vip.spec.http is None:
                 return
-            block = self.docket.take(question, verdict, self.tables.state.upstreams)
-            docket_letter(
+            block = self.verdicts.take(question, verdict, self.tables.state.upstreams)
+            answer_letter(
                 &letter, question, block, ttl_s, vip.spec.http.key, key, tag,
                 self.verdicts.tags,
             )

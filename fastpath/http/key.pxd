@@ -58,6 +58,6 @@ cdef uint64_t key_hash(
 # slash, and has no escapes, no empty segments and none that begins with a dot.
 cdef bint path_is_plain(const char* bytes, span_t path) noexcept nogil
 
-# Of a plain path: the path up to and with its `n`-th segment and the slash behind that: "/api/" of
-# "/api/v1/pods" and 1; all of it, if it has no such slash.
+# Of a plain path: the path up to and with its `n`-th segment and the slash behind that,
+# "/api/" of "/api/v1/pods" and 1; all of it, if it has no such slash.
 cdef span_t path_up_to(const char* bytes, span_t path, uint8_t n) noexcept nogil

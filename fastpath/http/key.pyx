@@ -87,6 +87,8 @@ cdef bint path_is_plain(const char* bytes, span_t path) noexcept nogil:
 
     if path.size == 0 or text[0] != b"/":
         return False
+    # An upstream may decode %2e%2e, or read "//" and ".." in a way of its own, and so
+    # leave the segments that a key names: such a path counts as a whole.
     for i in range(1, path.size):
         if text[i] == b"%":
             return False

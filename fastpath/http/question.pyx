@@ -9,7 +9,7 @@ from libc.stdlib cimport free
 from fastpath.base.linux.file cimport close
 from fastpath.base.mailbox cimport LETTER_ANSWER
 from fastpath.base.slab cimport slab_find
-from fastpath.base.stats cimport web_stats
+from fastpath.base.stats cimport http_stats
 from fastpath.http.asking cimport (
     asking_new,
     asking_send,
@@ -107,7 +107,7 @@ cdef STEP question_decide(conns_t* w, exchange_t* x) noexcept nogil:
 cdef STEP question_give_up(
     conns_t* w, exchange_t* x, const char* text
 ) noexcept nogil:
-    web_stats(&w.c.stats, x.conn.vip.slot).unanswered += 1
+    http_stats(&w.c.stats, x.conn.vip.slot).unanswered += 1
     if x.refused != 0:
         return question_pass(w, x)
     return exchange_say(w, x, 503, text)
@@ -142,7 +142,7 @@ cdef STEP question_ask(conns_t* w, exchange_t* x) noexcept nogil:
         return question_give_up(w, x, b"out of memory")
     if not asking_send(w, x, q):
         return question_give_up(w, x, b"too many requests wait for a decision")
-    web_stats(&w.c.stats, x.conn.vip.slot).asked += 1
+    http_stats(&w.c.stats, x.conn.vip.slot).asked += 1
     head_return(w, x.head)
     x.head = NULL
     conn_until(w, x.conn, http.park_ms)  # then question_expired

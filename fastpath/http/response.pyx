@@ -255,6 +255,7 @@ cdef STEP response_to(
         step = response_not_upgraded(w, x)
         if step != STEP_ON:
             return step
+    # Once for a request, or one that is always refused would go round for ever.
     if h.status == x.verdict.ask_on and not x.asked_on and (
         x.held > 0 or x.question != NULL
     ):

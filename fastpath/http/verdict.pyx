@@ -14,7 +14,6 @@ room; if the bytes are used up, entries of the sets that are swept next do.
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from fastpath.base.addr cimport addr_t
 from fastpath.base.linux.atomic cimport (
     add_u32,
     add_u64,
@@ -40,20 +39,6 @@ cdef void verdict_hold(verdict_t* v) noexcept nogil:
 cdef void verdict_release(verdict_t* v) noexcept nogil:
     if v != NULL and sub_u32_acq(&v.refs, 1) == 0:
         free(v)
-
-
-cdef bint verdict_equals(const verdict_t* a, const verdict_t* b) noexcept nogil:
-    if a == b:
-        return True
-    if a.is_reply or b.is_reply or a.size != b.size:
-        return False
-    # Lists of edits stand behind the text, and name its parts by place.
-    return (
-        a.upstream == b.upstream
-        and a.stamp == b.stamp
-        and memcmp(&a.address, &b.address, sizeof(addr_t)) == 0
-        and memcmp(a.bytes, b.bytes, a.size - (a.bytes - <const char*>a)) == 0
-    )
 
 
 # ---- The budget.

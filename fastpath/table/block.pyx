@@ -24,26 +24,10 @@ from fastpath.ring.rounds cimport rounds_new
 from fastpath.table.listener cimport listen_options
 from fastpath.table.registry cimport pool_state_t, upstream_state_t, vip_state_t
 from fastpath.table.table cimport (
-    BALANCE_LEAST,
-    BALANCE_RANDOM,
-    BALANCE_RING,
-    BALANCE_ROUND_ROBIN,
-    BALANCE_TWO_CHOICES,
-    PART_BODY,
-    PART_CERTIFICATE,
-    PART_HEADER,
-    PART_HOST,
-    PART_METHOD,
-    PART_PATH,
-    PART_QUERY,
-    PART_SEGMENT,
-    PART_SOURCE,
-    PART_UPGRADE,
-    PART_WORD,
-    TIERS,
-    http_t,
-    part_t,
-    tier_t,
+    BALANCE_LEAST, BALANCE_RANDOM, BALANCE_RING, BALANCE_ROUND_ROBIN,
+    BALANCE_TWO_CHOICES, PART_BODY, PART_CERTIFICATE, PART_HEADER, PART_HOST,
+    PART_METHOD, PART_PATH, PART_QUERY, PART_SEGMENT, PART_SOURCE, PART_UPGRADE,
+    PART_WORD, TIERS, http_t, part_t, tier_t,
 )
 from fastpath.tls.context cimport ClientContext, ServerContext
 

@@ -1,4 +1,5 @@
-# Bytes in memory: memrchr(3), memmem(3), endian(3), and the number of zero bits below a set one.
+# Bytes in memory: memrchr(3), memmem(3), endian(3), and the number of zero bits below a
+# set one.
 from libc.stdint cimport uint64_t
 
 cdef extern from "<string.h>" nogil:
