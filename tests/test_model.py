@@ -1,5 +1,7 @@
 """Neutral words, and how a written list of servers becomes them."""
 
+from typing import Literal
+
 import pytest
 
 from pyproxy.config import Check, Listener, Pool, Server, Timeouts
@@ -50,7 +52,7 @@ def test_address_behind_two_names_is_one_backend() -> None:
 def test_listener_without_pool_has_the_only_one() -> None:
     pools = build_pools([pool("10.0.0.1:1")], Timeouts(), {})
     listeners = [Listener(address="lb.example:1"), Listener(address="[::1]:2")]
-    vips = build_vips(listeners, pools, Timeouts(), ADDRESSES)
+    vips = build_vips(listeners, pools, {"default": CHECK}, Timeouts(), ADDRESSES)
     assert [vip.key for vip in vips] == [("tcp", "127.0.0.1", 1), ("tcp", "::1", 2)]
     assert {vip.pool.name for vip in vips} == {"default"}
 
@@ -59,4 +61,25 @@ def test_listener_gets_the_pool_that_it_names() -> None:
     written = [pool("10.0.0.1:1", name="a"), pool("10.0.0.2:1", name="b")]
     pools = build_pools(written, Timeouts(), {})
     listeners = [Listener(address="[::1]:2", pool="b")]
-    assert build_vips(listeners, pools, Timeouts(), {})[0].pool.name == "b"
+    checks = {"a": CHECK, "b": CHECK}
+    assert build_vips(listeners, pools, checks, Timeouts(), {})[0].pool.name == "b"
+
+
+@pytest.mark.parametrize(
+    ("said", "check", "expected"),
+    [
+        ("auto", "tcp", False),
+        ("auto", "http", True),
+        ("auto", "https", True),
+        (True, "tcp", True),
+        (False, "https", False),
+    ],
+)
+def test_client_speaks_first_where_the_check_speaks_tls_or_http(
+    said: Literal["auto"] | bool, check: Literal["https", "http", "tcp"], expected: bool
+) -> None:
+    pools = build_pools([pool("10.0.0.1:1")], Timeouts(), {})
+    checks = {"default": Check(type=check, insecure=check == "https")}
+    listeners = [Listener(address="[::1]:2", client_first=said)]
+    (vip,) = build_vips(listeners, pools, checks, Timeouts(), {})
+    assert vip.client_first is expected

@@ -151,6 +151,10 @@ class Listener(Config, frozen=True, kw_only=True):
     address: str
     pool: str | None = None  # may be left out when there is one pool
     limits: Limits = Limits()
+    # Whether the client speaks before the server does, as in TLS and HTTP: a server is
+    # dialled with the client's first bytes then, which saves packets. "auto": yes,
+    # unless the pool is only checked by connecting (type tcp).
+    client_first: Literal["auto"] | bool = "auto"
     # Connections from these networks begin with a PROXY header, which names the client.
     proxy_protocol_from: Annotated[tuple[str, ...], Meta(max_length=256)] = ()
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pyproxy import model
 from pyproxy.config import (
+    Check,
     Listener,
     Pool,
     Timeouts,
@@ -53,15 +54,16 @@ def build_pools(
 def build_vips(
     listeners: Sequence[Listener],
     pools: Mapping[str, model.Pool],
+    checks: Mapping[str, Check],
     timeouts: Timeouts,
     addresses: Addresses,
 ) -> tuple[model.Vip, ...]:
-    """Return one vip per listener."""
-    only = next(iter(pools.values()))
+    """Return one vip per listener; `checks` are those of the pools, by name."""
+    only = next(iter(pools))
     return tuple(
         model.Vip(
             *_bound(listener, addresses),
-            pool=pools[listener.pool] if listener.pool is not None else only,
+            pool=pools[listener.pool or only],
             idle_timeout_s=float(timeouts.tcp_idle),
             limits=model.Limits(
                 listener.limits.max_connections,
@@ -70,10 +72,18 @@ def build_vips(
                 listener.limits.max_new_per_second_per_source,
             ),
             proxy_protocol_from=listener.proxy_protocol_from,
-            client_first=True,  # an apiserver speaks TLS
+            client_first=_client_first(listener, checks[listener.pool or only]),
         )
         for listener in listeners
     )
+
+
+def _client_first(listener: Listener, check: Check) -> bool:
+    # Behind a listener that waits for the client's first bytes, a protocol in which the
+    # server speaks first (SMTP, MySQL, SSH) would wait for a second.
+    if listener.client_first == "auto":
+        return check.type != "tcp"
+    return listener.client_first
 
 
 def complaints(

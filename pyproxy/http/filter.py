@@ -6,6 +6,7 @@ recognised, and requests that a page of another origin causes are told apart.
 
 from collections.abc import Callable
 from functools import lru_cache
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from pyproxy.dataplane import Question
@@ -131,10 +132,26 @@ def is_cross_site(question: Question) -> bool:
     site = question.header("sec-fetch-site")
     if site:
         return site not in ("same-origin", "none")
-    origin = question.header("origin")
-    if not origin:
+    origins = [origin for origin in question.headers_all("origin") if origin]
+    return not all(_is_near(origin, question.host) for origin in origins)
+
+
+def _is_near(origin: str, host: str) -> bool:
+    """Whether a page is ours, or of this machine.
+
+    Of this machine: client-go's WebSocket dialer says `http://localhost` wherever it
+    goes. A browser would have sent Sec-Fetch-Site as well.
+    """
+    try:
+        url = urlsplit(origin)
+        name = url.hostname or ""
+    except ValueError:
+        return False
+    if url.netloc.lower() == host.lower():
+        return True
+    if url.scheme not in ("http", "https") or "@" in url.netloc:
         return False
     try:
-        return urlsplit(origin).netloc.lower() != question.host.lower()
+        return name == "localhost" or ip_address(name).is_loopback
     except ValueError:
-        return True
+        return False

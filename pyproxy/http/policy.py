@@ -187,7 +187,7 @@ def _api(
         own = False
         if known is None or known.renewable or question.refused:
             key += (AUTHORIZATION,)
-            own = bool(question.header(AUTHORIZATION))
+            own = _says(question, AUTHORIZATION)
         if not own and (known is None or question.refused):
             return Need(route.context, rejected=bool(question.refused))
         # A 401 for a client's own token is no reason to renew ours.
@@ -196,7 +196,7 @@ def _api(
     impersonate: Pairs = ()
     if target.impersonate:
         key += (IMPERSONATE,)
-        impersonate = () if question.header(IMPERSONATE) else target.impersonate
+        impersonate = () if _says(question, IMPERSONATE) else target.impersonate
     default: Pairs = (("User-Agent", settings.user_agent),)
     if credential.authorization:
         default += (("Authorization", credential.authorization),)
@@ -209,6 +209,15 @@ def _api(
         401 if credential.renewable else 0,
     )
     return Verdict(forward, key, min(REMEMBER_S, credential.ttl_s))
+
+
+def _says(question: Question, name: str) -> bool:
+    """Whether a header has a value to those who read its first line only.
+
+    Source: Go, net/http.Header.Get, as client-go and the apiserver use it. An empty
+    first line must not make us leave out what the second one then does not say either.
+    """
+    return any(question.headers_all(name)[:1])
 
 
 @lru_cache(FORWARDS)

@@ -101,7 +101,8 @@ class Planner:
             tls = self._shelf.get(pool.check)
             for target, pace in targets_of(pool.check, backends, tls):
                 targets.setdefault(target.key, (target, pace))
-        vips = build_vips(config.listeners, pools, config.timeouts, known)
+        checks = {pool.name: pool.check for pool in config.pools}
+        vips = build_vips(config.listeners, pools, checks, config.timeouts, known)
         return Plan(vips, tuple(targets.values()))
 
     def _complaints(self, config: ApiserverLb) -> list[str]:

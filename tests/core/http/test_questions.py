@@ -204,3 +204,20 @@ def test_certificate_key_is_a_fingerprint_and_no_name(issuer: Authority) -> None
             with dialled(web, context) as client:
                 served(client, request())
         assert len(web.asked) == len(prints) == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "seen"),
+    [
+        (["websocket", "h2c"], "websocket, h2c"),
+        (["", "h2c"], ", h2c"),
+        (["h2c", ""], "h2c, "),
+    ],
+)
+def test_all_lines_of_upgrade_are_asked_about(lines: list[str], seen: str) -> None:
+    # The first was judged, and all were sent on: h2c passed a refusal.
+    head = "".join(f"Upgrade: {line}\r\n" for line in lines)
+    with Web(lambda _: Reply(403)) as web:
+        text = f"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n{head}\r\n"
+        web.client(text.encode()).sized()
+        assert web.asked[0].upgrade == seen
