@@ -139,6 +139,9 @@ cdef report_worker(const worker_t* w):
         pipes=w.context.mover.pipes.total,
         spills=w.context.stats.spills,
         relay_slots=slab_count(&w.relays.slab),
+        uncounted=w.context.stats.uncounted,
+        unwatched=w.context.stats.unwatched,
+        starved=w.context.stats.starved,
     )
 
 
