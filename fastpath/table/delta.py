@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from weakref import WeakValueDictionary
+from typing import Generic, TypeVar
+from weakref import ref
 
 from fastpath.api.checks import UNIX, check
 from fastpath.api.errors import TableError
@@ -24,6 +25,10 @@ from fastpath.table.block import PoolBlock, UpstreamBlock, VipBlock
 from fastpath.table.listener import Sockets as OpenSockets
 from fastpath.table.registry import Registry
 from fastpath.tls.context import ClientContext, ServerContext
+
+K = TypeVar("K")
+V = TypeVar("V")
+SHARED_LEAST = 16
 
 PoolName = str | tuple[str, str | VipKey]  # a name, or what has the pool to itself
 Holder = tuple[str, VipKey]  # of an address: "vip" or "listener", and which
@@ -138,6 +143,34 @@ class Listening:
         return self.sockets.address
 
 
+class Shared(Generic[K, V]):
+    """Values by key, for as long as something else holds on to them.
+
+    Not a WeakValueDictionary, whose callbacks need memory where a block is freed.
+    """
+
+    def __init__(self) -> None:
+        self._refs: dict[K, ref[V]] = {}
+        self._most = SHARED_LEAST  # refs, before those to nothing are left out
+
+    def get(self, key: K) -> V | None:
+        """Return the value, or None if there is none any more."""
+        found = self._refs.get(key)
+        return None if found is None else found()
+
+    def put(self, key: K, value: V) -> V:
+        """Remember the value, and return it."""
+        if len(self._refs) >= self._most:
+            refs = self._refs
+            self._refs = {one: refs[one] for one in refs if refs[one]() is not None}
+            self._most = max(SHARED_LEAST, 2 * len(self._refs))
+        self._refs[key] = ref(value)
+        return value
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+
 @dataclass(slots=True)
 class State:
     """What is in force, by key."""
@@ -152,12 +185,8 @@ class State:
     addresses: dict[tuple[str, str | bytes], Holder] = field(default_factory=dict)
     ports: dict[int, int] = field(default_factory=dict)  # how many listen on each
     users: dict[str, int] = field(default_factory=dict)  # of named pools
-    client_contexts: WeakValueDictionary[ClientTls, ClientContext] = field(
-        default_factory=WeakValueDictionary
-    )
-    server_contexts: WeakValueDictionary[ServerTls, ServerContext] = field(
-        default_factory=WeakValueDictionary
-    )
+    client_contexts: Shared[ClientTls, ClientContext] = field(default_factory=Shared)
+    server_contexts: Shared[ServerTls, ServerContext] = field(default_factory=Shared)
 
     def delta_to(self, table: Table) -> Delta:
         """Return what turns this into `table`."""

@@ -213,14 +213,14 @@ class Draft:
         contexts = self.state.server_contexts
         context = contexts.get(spec)
         if context is None:
-            context = contexts[spec] = ServerContext(spec, self.state.workers)
+            context = contexts.put(spec, ServerContext(spec, self.state.workers))
         return context
 
     def _client_context(self, spec: ClientTls) -> ClientContext:
         contexts = self.state.client_contexts
         context = contexts.get(spec)
         if context is None:
-            context = contexts[spec] = ClientContext(spec, self.state.workers)
+            context = contexts.put(spec, ClientContext(spec, self.state.workers))
         return context
 
     # ---- Keeping.
