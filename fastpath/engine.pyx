@@ -9,6 +9,7 @@ import sys
 import threading
 import warnings
 
+cimport cython
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint32_t
 from libc.string cimport memset
@@ -63,7 +64,9 @@ cdef class Engine:
     cdef Publisher tables
     cdef VerdictApi verdicts
     cdef list threads
-    cdef object lock
+    # C's, because Python's cannot be let go of where there is no memory for a call; and
+    # Cython 3.3 crashes where a `with` ends with an exception that has no traceback.
+    cdef cython.pythread_type_lock lock
     cdef bint closed
 
     def __cinit__(
@@ -84,7 +87,6 @@ cdef class Engine:
         self.fleet.parked.most_bytes = parked_bytes
         self.verdicts.open(&self.fleet.epochs, &self.fleet.budget, verdict_bytes, count)
         self.threads = []
-        self.lock = threading.Lock()
         self.tables.begin(&self.fleet)
         self._start(count, pipe_bytes, splice)
 
@@ -160,7 +162,7 @@ cdef class Engine:
             self._check_open()
             delta = self.tables.state.delta_to(table)
             generation = self._change(delta, health, sockets)
-        self.settle(wait_s)
+        self._await(wait_s)
         return generation
 
     def update(self, delta, *, health=None, sockets=None, wait_s=0.0):
@@ -189,13 +191,20 @@ cdef class Engine:
             self._check_open()
             generation = self._change(delta, health, sockets)
         if wait_s > 0:
-            self.settle(wait_s)
+            self._await(wait_s)
         return generation
 
+    cdef _await(self, wait_s):
+        try:
+            self.settle(wait_s)
+        except MemoryError:
+            pass  # the table is in force: only the wait is over early
+
     cdef _change(self, delta, health, sockets):
-        changed = self.tables.change(delta, health or {}, sockets or {})
-        self.verdicts.note(changed)
-        return self.tables.current.generation
+        # The number is made first: nothing may fail once the table is published.
+        generation = self.tables.current.table.generation + 1
+        self.tables.change(delta, health or {}, sockets or {}, self.docket)
+        return generation
 
     def settle(self, wait_s=PATIENCE_S):
         """Wait until all workers use the table in force; return whether they do.
@@ -328,7 +337,10 @@ cdef class Engine:
         """
         self._check_open()
         with self.lock:
-            self.verdicts.tags.forget(tag)
+            if tag is None:
+                self.docket.tags.forget_all()
+            else:
+                self.docket.tags.forget(tag)
 
     # ---- Watching.
 

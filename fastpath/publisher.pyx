@@ -3,6 +3,9 @@
 A table is published with one store. Workers take it at the top of their loops and may
 skip some; the publisher waits for none of them. What a table has replaced is freed when
 no worker reads it any more, and with it go slots, counters and listener changes.
+
+What an update runs, here and in `table`, has no list comprehension: Cython 3.3.1 frees
+an item twice for which the list finds no room (__Pyx_ListComp_AppendAndDecref).
 """
 
 import time
@@ -11,12 +14,13 @@ from fastpath.base.linux.atomic cimport acquire_ptr, acquire_u64, fence, release
 from fastpath.base.linux.clock cimport clock_us
 from fastpath.base.mailbox cimport mailbox_wake
 from fastpath.stats_report cimport report_forget
+from fastpath.table.keep cimport keep_all
+from fastpath.table.listener cimport OtherOptions
 from fastpath.table.table cimport table_t
 
 from fastpath.api.spec import Delta
 from fastpath.table.delta import State
 from fastpath.table.draft import Draft
-from fastpath.table.listener import set_listeners
 from fastpath.table.registry import HEALTHS
 
 
@@ -48,8 +52,11 @@ cdef dict _by_slot(dict changes, dict old):
 
 
 cdef list _check_health(Registry registry, health):
-    """Slots and their health, looked up before anything that had to be undone."""
-    return [(registry.named(key), HEALTHS[how]) for key, how in health.items()]
+    """Slots and what to say of them: before anything is done that had to be undone."""
+    told = []
+    for key, how in health.items():
+        told.append((registry.named(key), HEALTHS[how]))
+    return told
 
 
 cdef class Publisher:
@@ -67,44 +74,64 @@ cdef class Publisher:
         self.fleet = fleet
         fleet.table = &self.current.table
 
-    def change(self, delta, health, sockets):
-        """Check, build and publish. Return the VipBlocks that changed, by key."""
+    cdef change(self, delta, health, sockets, Docket docket):
+        """Check, build and publish; or raise, and nothing has changed."""
         try:
             draft = Draft(self.state, delta, sockets)
+            try:
+                self._keep(draft, health, docket)
+            except BaseException:
+                draft.drop()
+                raise
         except BaseException:
             self._reap()  # of refusals before this one, else slots would run out
             raise
-        try:
-            told = _check_health(self.registry, health)
-            table = draft_table(self.current, draft)
-            changes = self.changes.draft(table.generation, draft)
-            replaced = [*self.replaced, self.current]
-            draft.commit()
-        except BaseException:
-            draft.drop()
-            self._reap()
-            raise
-        # From here on nothing can fail.
-        now_ms = clock_us() // 1000
-        for slot, how in told:
-            self.registry.tell(slot, how, now_ms)
-        for spec in draft.changed:
-            set_listeners(spec, self.state.listening[spec.key].fds)
-        self._publish(table, changes, replaced)
-        return draft.vips
+        self._reap()
 
-    cdef _publish(self, TableBlock table, ChangeBatch changes, list replaced):
+    cdef Edition _edition(self, draft):
+        cdef Edition e = Edition()
+
+        e.table = draft_table(self.current, draft)
+        e.changes = self.changes.draft(e.table.generation, draft)
+        e.replaced = self.replaced + [self.current]  # not by [*...]: see table
+        e.told, e.options = [], []
+        return e
+
+    cdef _keep(self, draft, health, Docket docket):
+        """Make the draft the state, and publish it."""
+        cdef Edition e = self._edition(draft)
+        cdef dict listening = self.state.listening
+        cdef dict meant = docket.meanings(draft.vips)
+        cdef list pairs = draft.changes()
+
+        e.told = _check_health(self.registry, health)
+        for spec in draft.changed:
+            e.options.append(OtherOptions(spec, listening[spec.key].sockets))
+        e.forgets = docket.differs(meant)
+        pairs.append((docket.meant, meant))
+        keep_all(pairs)
+        # Nothing can fail from here on; nor may Python run, which could be interrupted.
+        self._publish(e)
+        if e.forgets:
+            docket.tags.forget_all()
+
+    cdef void _publish(self, Edition e) noexcept:
         """Hand the table to the workers in one step."""
+        cdef OtherOptions options
+        cdef uint64_t now_ms = clock_us() // 1000
         cdef int i
 
-        self.changes.append(&self.fleet.changes, changes)
-        self.replaced = replaced
-        self.current = table
-        release_ptr(&self.fleet.table, &table.table)
+        for slot, how in e.told:
+            self.registry.tell(slot, how, now_ms)
+        for options in e.options:
+            options.set()
+        self.changes.append(&self.fleet.changes, e.changes)
+        self.replaced = e.replaced
+        self.current = e.table
+        release_ptr(&self.fleet.table, &e.table.table)
         fence()  # see worker_claim
         for i in range(self.fleet.count):
             mailbox_wake(&self.fleet.workers[i].mailbox)
-        self._reap()
 
     cdef _reap(self):
         """Free tables that no worker reads, then slots that nothing uses.
@@ -112,14 +139,20 @@ cdef class Publisher:
         What there is no memory for is done the next time: the table is published.
         """
         try:
-            self.replaced = [table for table in self.replaced if self._is_read(table)]
-            self.changes.reap(self._taken())
-            backends, vips, upstreams = self.registry.collect()
-            report_forget(self.fleet, backends, vips, upstreams)
+            kept = []
+            for table in self.replaced:
+                if self._is_read(table):
+                    kept.append(table)
+            self.replaced = kept
         except MemoryError:
             pass
+        self.changes.reap(self._taken())
+        # In this order: the next owner of a slot starts from zero.
+        self.registry.gather()
+        report_forget(self.fleet, self.registry)
+        self.registry.release()
 
-    cdef bint _is_read(self, TableBlock block):
+    cdef bint _is_read(self, TableBlock block) noexcept:
         cdef const table_t* table = &block.table
         cdef int i
 
@@ -130,7 +163,7 @@ cdef class Publisher:
                 return True
         return False
 
-    cdef uint64_t _taken(self):
+    cdef uint64_t _taken(self) noexcept:
         """The newest generation that all workers have reached."""
         cdef uint64_t least = self.current.table.generation
         cdef uint64_t generation
@@ -146,11 +179,10 @@ cdef class Publisher:
         """Publish the same table, on which nothing listens."""
         draft = Draft(self.state, Delta(), {})
         draft.closed = list(self.state.listening)
-        table = draft_table(self.current, draft)
-        changes = self.changes.draft(table.generation, draft)
-        replaced = [*self.replaced, self.current]
-        draft.commit()
-        self._publish(table, changes, replaced)
+        edition = self._edition(draft)
+        keep_all(draft.changes())
+        self._publish(edition)
+        self._reap()
 
     def reap(self):
         """Free what has gone out of use since."""

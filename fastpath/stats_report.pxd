@@ -9,8 +9,8 @@ cdef report(
     fleet_t* fleet, Registry registry, dict vips, dict upstreams, backends, generation
 )
 
-# Forget the counters of slots that came free.
-cdef report_forget(fleet_t* fleet, backends, vips, upstreams)
+# Forget the counters of slots that came free: those in `freed` of their Numbers.
+cdef void report_forget(fleet_t* fleet, Registry registry) noexcept
 
 # All Notices that are waiting; the mailbox is readable again when more come.
 cdef report_notices(mailbox_t* m, Registry registry)

@@ -30,7 +30,13 @@ from fastpath.base.stats cimport (
     vip_stats_t,
 )
 from fastpath.http.verdict cimport memory_t
-from fastpath.table.registry cimport Registry, backend_state_t
+from fastpath.table.registry cimport (
+    SLOT_END,
+    Numbers,
+    Registry,
+    backend_state_t,
+    state_t,
+)
 from fastpath.worker.fleet cimport fleet_t, worker_t
 
 from fastpath.api.snapshot import (
@@ -133,6 +139,9 @@ cdef report_worker(const worker_t* w):
         pipes=w.context.mover.pipes.total,
         spills=w.context.stats.spills,
         relay_slots=slab_count(&w.relays.slab),
+        uncounted=w.context.stats.uncounted,
+        unwatched=w.context.stats.unwatched,
+        starved=w.context.stats.starved,
     )
 
 
@@ -245,18 +254,28 @@ cdef report(
     )
 
 
-cdef report_forget(fleet_t* fleet, backends, vips, upstreams):
+cdef void report_forget(fleet_t* fleet, Registry registry) noexcept:
+    cdef Numbers backends = registry.backends
+    cdef Numbers vips = registry.vips
+    cdef Numbers upstreams = registry.upstreams
     cdef stats_t* s
+    cdef uint32_t slot
     cdef int i
 
     for i in range(fleet.count):
         s = &fleet.workers[i].context.stats
-        for slot in backends:
+        slot = backends.freed.first
+        while slot != SLOT_END:
             stats_forget_backend(s, slot)
-        for slot in vips:
+            slot = (<state_t*>backends.state(slot)).next
+        slot = vips.freed.first
+        while slot != SLOT_END:
             stats_forget_vip(s, slot)
-        for slot in upstreams:
+            slot = (<state_t*>vips.state(slot)).next
+        slot = upstreams.freed.first
+        while slot != SLOT_END:
             stats_forget_upstream(s, slot)
+            slot = (<state_t*>upstreams.state(slot)).next
 
 
 cdef report_notices(mailbox_t* m, Registry registry):

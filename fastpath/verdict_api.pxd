@@ -20,9 +20,13 @@ cdef class VerdictApi:
     # if that is no size.
     cdef open(self, epochs_t* epochs, budget_t* budget, most, int workers)
 
-    # These VipBlocks change, by key; None = goes. What is remembered by slot and parts
-    # is withdrawn if either has come to mean something else.
-    cdef note(self, dict changes)
+    # What slots mean if these VipBlocks change, by key; None = goes. To be kept in
+    # `meant` when they do.
+    cdef dict meanings(self, dict changes)
+
+    # Whether that is something else for a slot. What is remembered by slot and parts is
+    # to be withdrawn then.
+    cdef bint differs(self, dict meant) except *
 
     # All Questions that wait; `vips` knows keys by slot.
     cdef list questions(self, mailbox_t* m, Numbers vips)

@@ -187,14 +187,17 @@ cdef class VerdictApi:
         budget_init(budget, most, workers)
         self.tags.epochs = epochs
 
-    cdef note(self, dict changes):
-        meant = {
+    cdef dict meanings(self, dict changes):
+        return {
             block.slot: (key, block.spec.http.key) for key, block in changes.items()
             if block is not None and block.spec.http is not None
         }
-        if any([self.meant.get(slot, said) != said for slot, said in meant.items()]):
-            self.tags.forget(None)
-        self.meant.update(meant)
+
+    cdef bint differs(self, dict meant) except *:
+        for slot, said in meant.items():
+            if self.meant.get(slot, said) != said:
+                return True
+        return False
 
     cdef list questions(self, mailbox_t* m, Numbers vips):
         cdef letter_t letter

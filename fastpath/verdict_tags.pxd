@@ -9,8 +9,9 @@ cdef class Tags:
     cdef uint64_t lost           # the last one of a tag that had no slot
     cdef object slots            # OrderedDict, tag -> (slot, moment), by last use
 
-    # Withdraw what was decided under `tag`, or, if None, everything.
-    cdef forget(self, tag)
+    # Void is from now on what was decided under `tag`, or everything.
+    cdef forget(self, str tag)
+    cdef void forget_all(self) noexcept
 
     # Whether a decision begun at `moment` counts, if its verdict has this tag ("" =
     # none).

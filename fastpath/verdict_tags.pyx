@@ -16,11 +16,13 @@ cdef class Tags:
     def __cinit__(self):
         self.slots = OrderedDict()
 
-    cdef forget(self, tag):
+    cdef void forget_all(self) noexcept:
         self.now += 1
-        if tag is None:
-            release_u64(&self.epochs.all, self.now)
-        elif tag in self.slots:
+        release_u64(&self.epochs.all, self.now)
+
+    cdef forget(self, str tag):
+        self.now += 1
+        if tag in self.slots:
             slot = self.slots[tag][0]
             self.slots[tag] = (slot, self.now)
             release_u64(&self.epochs.tags[<uint32_t>slot], self.now)

@@ -24,7 +24,9 @@ PACKAGES = {
     "ring": "rendezvous shortlist matching rounds ring",
     "tls": "openssl pem context refusal bio buffers transport peer endpoint",
     "http1": "field target framing chunks head compose",
-    "table": "registry listener table block delta draft balancer dialler admission",
+    "table": """
+        keep registry listener table block delta draft balancer dialler admission
+    """,
     "tcp": "proxyhead relay dial naming batch",
     "udp": "",
     "http": """

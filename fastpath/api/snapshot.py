@@ -54,6 +54,9 @@ class WorkerStats(NamedTuple):
     pipes: int  # open now, in use or in the free list
     spills: int  # buffers held now
     relay_slots: int  # allocated, in use or free
+    uncounted: int  # times that there was no memory for a block of counters
+    unwatched: int  # times that a listener found no room in epoll, until it did
+    starved: int  # turns that could not take over a table for want of memory
 
 
 class HttpStats(NamedTuple):

@@ -98,6 +98,8 @@ cdef struct stats_t:
     uint64_t notices_lost
     uint64_t no_splice        # halves whose sockets must not be spliced
     uint64_t uncounted        # times that there was no memory for a block of counters
+    uint64_t unwatched        # times that epoll took no listener: tried again later
+    uint64_t starved          # turns without memory to take over a table
     uint64_t no_vip           # clients of a transparent listener for no vip: reset
     shelf_t  vips
     shelf_t  backends

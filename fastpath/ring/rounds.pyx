@@ -16,16 +16,18 @@ cdef list _reduced(list weights):
     total = sum(weights)
     divisor = gcd(*weights) or 1
     places = max(MOST_ROUNDS, ROUNDS_EACH * len(weights))
-    if total // divisor <= places:
-        return [weight // divisor for weight in weights]
-    return [
-        max(1, round(weight * places / total)) if weight > 0 else 0
-        for weight in weights
-    ]
+    reduced = [0] * len(weights)
+    for i, weight in enumerate(weights):
+        if total // divisor <= places:
+            reduced[i] = weight // divisor
+        elif weight > 0:
+            reduced[i] = max(1, round(weight * places / total))
+    return reduced
 
 
 cdef uint16_t* rounds_new(list weights, uint32_t* size) except NULL:
     cdef uint32_t count = len(weights)
+    cdef list reduced = _reduced(weights)  # may raise, so before there is what to free
     cdef int64_t* claims = <int64_t*>calloc(2 * count, sizeof(int64_t))
     cdef int64_t* shares = claims + count
     cdef uint16_t* rounds
@@ -33,8 +35,8 @@ cdef uint16_t* rounds_new(list weights, uint32_t* size) except NULL:
 
     if claims == NULL:
         raise MemoryError
-    for i, share in enumerate(_reduced(weights)):
-        shares[i] = share
+    for i in range(count):
+        shares[i] = reduced[i]
         size[0] += shares[i]
     rounds = <uint16_t*>calloc(size[0] if size[0] > 0 else 1, sizeof(uint16_t))
     if rounds == NULL:

@@ -97,7 +97,7 @@ cdef class PoolBlock(Block):
         for i in range(pool.count):
             self._fill_backend(&pool.backends[i], ordered[i])
         _check_twice(pool, ordered)
-        _fill_tiers(pool, [b.tier for b in ordered])
+        _fill_tiers(pool, ordered)
 
     cdef pool_t* pool(self):
         return <pool_t*>self.body
@@ -192,7 +192,7 @@ cdef uint32_t _ms(seconds) except? 0xffffffff:
     return max(1, round(seconds * 1000)) if seconds > 0 else 0
 
 
-cdef _fill_tiers(pool_t* pool, list numbers):
+cdef _fill_tiers(pool_t* pool, list ordered):
     cdef tier_t* tier = NULL
     cdef uint32_t i
 
@@ -200,7 +200,7 @@ cdef _fill_tiers(pool_t* pool, list numbers):
     # then what its policy needs of each.
     pool.tiers = <tier_t*>allocate(TIERS, sizeof(tier_t))
     for i in range(pool.count):
-        if i == 0 or numbers[i] != numbers[i - 1]:
+        if i == 0 or ordered[i].tier != ordered[i - 1].tier:
             tier = &pool.tiers[pool.tier_count]
             tier.first = i
             pool.tier_count += 1
@@ -226,9 +226,10 @@ cdef _fill_weights(pool_t* pool, tier_t* tier):
 
 cdef _fill_rounds(pool_t* pool, tier_t* tier):
     cdef uint32_t i
-    # Written down once: a worker takes the next place by one atomic addition.
-    weights = [pool.backends[tier.first + i].weight for i in range(tier.count)]
+    weights = [0] * tier.count
 
+    for i in range(tier.count):
+        weights[i] = pool.backends[tier.first + i].weight
     tier.rounds = rounds_new(weights, &tier.rounds_size)
 
 
@@ -341,13 +342,10 @@ cdef class VipBlock(Block):
         for i, name in enumerate(spec.key):
             part = &http.parts[i]
             part.kind = PARTS.get(name, PART_HEADER)
-            text = b"upgrade" if name == ":upgrade" else name.encode()
-            if word_of(name):
-                part.kind = PART_WORD
-                text = word_of(name).encode()
-            self.kept.append(text)
-            part.name = text
-            part.size = len(text)
+            header = b"upgrade" if name == ":upgrade" else name.encode()
+            self.kept.append(header)
+            part.name = header
+            part.size = len(header)
             http.part_count += 1
 
 

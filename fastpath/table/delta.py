@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from weakref import WeakValueDictionary
+from typing import Generic, TypeVar
+from weakref import ref
 
 from fastpath.api.checks import UNIX, check
 from fastpath.api.errors import TableError
@@ -21,8 +22,13 @@ from fastpath.api.spec import (
 from fastpath.api.tlsspec import ClientTls, ServerTls
 from fastpath.base.addr import canonical
 from fastpath.table.block import PoolBlock, UpstreamBlock, VipBlock
+from fastpath.table.listener import Sockets as OpenSockets
 from fastpath.table.registry import Registry
 from fastpath.tls.context import ClientContext, ServerContext
+
+K = TypeVar("K")
+V = TypeVar("V")
+SHARED_LEAST = 16
 
 PoolName = str | tuple[str, str | VipKey]  # a name, or what has the pool to itself
 Holder = tuple[str, VipKey]  # of an address: "vip" or "listener", and which
@@ -126,11 +132,43 @@ def _shown(spec: Vip | Upstream) -> str:
 
 @dataclass(slots=True)
 class Listening:
-    """Where a vip or listener listens. Workers own the descriptors once published."""
+    """How a vip or listener listens."""
 
-    address: tuple[str, int]  # as bound
-    fds: list[int]  # one for each worker
+    sockets: OpenSockets
     slot: int = -1  # of the listener; -1 = not published yet
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """(host, port) as bound."""
+        return self.sockets.address
+
+
+class Shared(Generic[K, V]):
+    """Values by key, for as long as something else holds on to them.
+
+    Not a WeakValueDictionary, whose callbacks need memory where a block is freed.
+    """
+
+    def __init__(self) -> None:
+        self._refs: dict[K, ref[V]] = {}
+        self._most = SHARED_LEAST  # refs, before those to nothing are left out
+
+    def get(self, key: K) -> V | None:
+        """Return the value, or None if there is none any more."""
+        found = self._refs.get(key)
+        return None if found is None else found()
+
+    def put(self, key: K, value: V) -> V:
+        """Remember the value, and return it."""
+        if len(self._refs) >= self._most:
+            refs = self._refs
+            self._refs = {one: refs[one] for one in refs if refs[one]() is not None}
+            self._most = max(SHARED_LEAST, 2 * len(self._refs))
+        self._refs[key] = ref(value)
+        return value
+
+    def __len__(self) -> int:
+        return len(self._refs)
 
 
 @dataclass(slots=True)
@@ -145,40 +183,38 @@ class State:
     transparent: dict[ListenerKey, Listener] = field(default_factory=dict)
     listening: dict[ListenerKey, Listening] = field(default_factory=dict)
     addresses: dict[tuple[str, str | bytes], Holder] = field(default_factory=dict)
-    ports: Counter[int] = field(default_factory=Counter)  # listened on, by number
-    users: Counter[str] = field(default_factory=Counter)  # of named pools
-    client_contexts: WeakValueDictionary[ClientTls, ClientContext] = field(
-        default_factory=WeakValueDictionary
-    )
-    server_contexts: WeakValueDictionary[ServerTls, ServerContext] = field(
-        default_factory=WeakValueDictionary
-    )
+    ports: dict[int, int] = field(default_factory=dict)  # how many listen on each
+    users: dict[str, int] = field(default_factory=dict)  # of named pools
+    client_contexts: Shared[ClientTls, ClientContext] = field(default_factory=Shared)
+    server_contexts: Shared[ServerTls, ServerContext] = field(default_factory=Shared)
 
     def delta_to(self, table: Table) -> Delta:
         """Return what turns this into `table`."""
+        # Not over items(): see draft.
         vips, upstreams, pools = self.vips, self.upstreams, self.pools
         return Delta(
             vips=[
                 vip
-                for key, vip in table.vips.items()
-                if key not in vips
-                or vips[key].spec != vip
-                or (vip.bind and key not in self.listening)  # after a drain
+                for vip in table.vips.values()
+                if vip.key not in vips
+                or vips[vip.key].spec != vip
+                or (vip.bind and vip.key not in self.listening)  # after a drain
             ],
             pools={
-                name: pool
-                for name, pool in table.pools.items()
-                if name not in pools or pools[name].spec != pool
+                name: table.pools[name]
+                for name in table.pools
+                if name not in pools or pools[name].spec != table.pools[name]
             },
             upstreams=[
                 upstream
-                for name, upstream in table.upstreams.items()
-                if name not in upstreams or upstreams[name].spec != upstream
+                for upstream in table.upstreams.values()
+                if upstream.name not in upstreams
+                or upstreams[upstream.name].spec != upstream
             ],
             listeners=[
                 one
-                for key, one in table.listeners.items()
-                if self.transparent.get(key) != one or key not in self.listening
+                for one in table.listeners.values()
+                if self.transparent.get(one.key) != one or one.key not in self.listening
             ],
             remove_vips=[key for key in vips if key not in table.vips],
             remove_pools=[

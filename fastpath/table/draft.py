@@ -3,16 +3,15 @@
 A draft takes a delta and the state in force. It checks the delta against the state,
 opens what must listen and builds the blocks that are new. If any step fails, the draft
 closes what it opened and drops its blocks, whose slots then go back to the registry:
-nothing has changed. A draft that stands is committed in a step that cannot fail.
+nothing has changed. A draft that stands is committed as a whole or not at all.
+
+No loop goes over `items()` of a dict: where there is no memory for its pair, CPython
+frees the iterator before the collector knows of it, and crashes (seen in 3.11.7).
 """
 
-import os
-from collections import Counter
 from collections.abc import Container, Hashable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, TypeVar
 
-from fastpath.api.checks import UNIX
 from fastpath.api.errors import TableError
 from fastpath.api.spec import Delta, Listener, ListenerKey, Pool, Upstream, Vip, VipKey
 from fastpath.api.tlsspec import ClientTls, ServerTls
@@ -27,7 +26,8 @@ from fastpath.table.delta import (
     check_holder,
     holder_of,
 )
-from fastpath.table.listener import close_listeners, open_listeners, share_listeners
+from fastpath.table.keep import keep
+from fastpath.table.listener import open_listeners, share_listeners
 from fastpath.tls.context import ClientContext, ServerContext
 
 K = TypeVar("K")
@@ -65,13 +65,12 @@ class Draft:
             raise
 
     def drop(self) -> None:
-        """Close what was opened; blocks give their slots back by themselves."""
-        for key, listening in self.opened.items():
-            close_listeners(listening.fds)
-            if key[1].startswith(UNIX) and key not in self._sockets:
-                # We made the file, and the next attempt would find its address in use.
-                with suppress(FileNotFoundError):
-                    os.unlink(key[1].removeprefix(UNIX))
+        """Close what was opened now, and not only when the last reference is gone.
+
+        Blocks give their slots back by themselves.
+        """
+        for listening in self.opened.values():
+            listening.sockets.close()
 
     # ---- Checks.
 
@@ -104,7 +103,7 @@ class Draft:
     def _check_pools(self) -> None:
         state = self.state
         for name in self.delta.remove_pools:
-            if state.users[name] + self._users.get(name, 0) > 0:
+            if state.users.get(name, 0) + self._users.get(name, 0) > 0:
                 raise TableError(f"pool {name!r} is removed, and used")
             self.pools[name] = None
 
@@ -129,25 +128,23 @@ class Draft:
     def _open_one(self, one: Vip | Listener) -> None:
         workers = self.state.workers
         if one.key in self._sockets:
-            address, fds = share_listeners(one, self._sockets[one.key], workers)
+            sockets = share_listeners(one, self._sockets[one.key], workers)
         else:
             mine = [listening.address[1] for listening in self.opened.values()]
-            beside = one.port > 0 and (
-                self.state.ports[one.port] > 0 or one.port in mine
-            )
-            address, fds = open_listeners(one, workers, beside)
+            beside = one.port > 0 and (one.port in self.state.ports or one.port in mine)
+            sockets = open_listeners(one, workers, beside)
         try:
-            self.opened[one.key] = Listening(address, fds)
-        except MemoryError:
-            close_listeners(fds)
+            self.opened[one.key] = Listening(sockets)
+        except BaseException:
+            sockets.close()  # now: the traceback has them
             raise
 
     # ---- Building.
 
     def _build(self) -> None:
         d, state = self.delta, self.state
-        for name, pool in d.pools.items():
-            self.pools[name] = PoolBlock(pool, name, state.registry)
+        for name in d.pools:
+            self.pools[name] = PoolBlock(d.pools[name], name, state.registry)
         for key in d.remove_vips:
             self._leave_pool(("vip", key), state.vips[key].spec)
             self.vips[key] = None
@@ -216,32 +213,37 @@ class Draft:
         contexts = self.state.server_contexts
         context = contexts.get(spec)
         if context is None:
-            context = contexts[spec] = ServerContext(spec, self.state.workers)
+            context = contexts.put(spec, ServerContext(spec, self.state.workers))
         return context
 
     def _client_context(self, spec: ClientTls) -> ClientContext:
         contexts = self.state.client_contexts
         context = contexts.get(spec)
         if context is None:
-            context = contexts[spec] = ClientContext(spec, self.state.workers)
+            context = contexts.put(spec, ClientContext(spec, self.state.workers))
         return context
 
     # ---- Keeping.
 
-    def commit(self) -> None:
-        """Make this the state, or raise MemoryError and leave it as it was."""
+    def changes(self) -> list[tuple[dict[Any, Any], dict[Any, Any]]]:
+        """Return what becomes of the state: its dicts, and what each is to keep."""
         state = self.state
-        come = [
+        closed: dict[ListenerKey, Listening | None] = dict.fromkeys(self.closed)
+        all_: list[tuple[dict[Any, Any], dict[Any, Any]]] = [
             (state.pools, self.pools),
             (state.vips, self.vips),
             (state.addresses, self._addresses),
             (state.upstreams, self.upstreams),
             (state.transparent, self._transparent()),
-            (state.listening, {**dict.fromkeys(self.closed), **self.opened}),
+            (state.listening, {**closed, **self.opened}),
             (state.ports, self._counts(state.ports, self._ports())),
             (state.users, self._counts(state.users, self._users)),
         ]
-        keep([(all_, changes) for all_, changes in come if changes])
+        return [(of, changes) for of, changes in all_ if changes]
+
+    def commit(self) -> None:
+        """Make this the state, or raise MemoryError and leave it as it was."""
+        keep(self.changes())
 
     def _transparent(self) -> dict[ListenerKey, Listener | None]:
         d = self.delta
@@ -250,43 +252,19 @@ class Draft:
 
     def _ports(self) -> dict[int, int]:
         """What is added to the number of those that listen on a port."""
-        more: Counter[int] = Counter()
+        more: dict[int, int] = {}
         for key in self.closed:
-            more[self.state.listening[key].address[1]] -= 1
+            port = self.state.listening[key].address[1]
+            more[port] = more.get(port, 0) - 1
         for listening in self.opened.values():
-            more[listening.address[1]] += 1
+            port = listening.address[1]
+            more[port] = more.get(port, 0) + 1
         return more
 
     @staticmethod
     def _counts(old: Mapping[K, int], more: Mapping[K, int]) -> dict[K, int | None]:
         """Counts as they will be; 0 is none, as names come and go."""
-        return {key: (old.get(key, 0) + add) or None for key, add in more.items()}
-
-
-def keep(all_: Sequence[tuple[Any, Any]]) -> None:
-    """Bring changes into dicts, all or none: a value by key, None for what goes.
-
-    What may need memory comes first: undoing takes keys out or gives them their old
-    values. Only a key that was taken out has to find room again.
-    """
-    olds = [{key: of.get(key) for key in changes} for of, changes in all_]
-    try:
-        for of, changes in all_:
-            for key, value in changes.items():
-                if value is not None:
-                    of[key] = value
-        for of, changes in all_:
-            for key, value in changes.items():
-                if value is None:
-                    of.pop(key, None)
-    except MemoryError:
-        for (of, _), old in zip(all_, olds, strict=True):
-            for key, value in old.items():
-                if value is not None:
-                    of[key] = value
-                else:
-                    of.pop(key, None)
-        raise
+        return {key: (old.get(key, 0) + more[key]) or None for key in more}
 
 
 def _check_keys(

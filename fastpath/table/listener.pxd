@@ -50,3 +50,19 @@ cdef int listener_set(int fd, const listen_options_t* options) noexcept nogil
 
 # Take one client. Return its fd, which is the caller's, or -errno.
 cdef int listener_accept(int fd, addr_t* client) noexcept nogil
+
+# See the class. `path` is of a file to be removed with them; None = there is none.
+cdef class Sockets:
+    cdef int* fds                # owned, -1 = none; owned by workers once `given`
+    cdef int count
+    cdef bint given
+    cdef bytes path
+    cdef readonly tuple address  # (host, port) as bound
+
+    cdef void shut(self) noexcept
+
+cdef class OtherOptions:
+    cdef listen_options_t options
+    cdef Sockets sockets
+
+    cdef void set(self) noexcept

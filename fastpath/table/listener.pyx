@@ -1,10 +1,11 @@
 """Listening sockets: bind, options, accept."""
 
-import fcntl
 import os
-import socket as socket_module
 
+cimport cython
 from libc.errno cimport EINTR, EINVAL, errno
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy, memset
 
 from fastpath.base.addr cimport (
     addr_from_sockaddr,
@@ -12,9 +13,18 @@ from fastpath.base.addr cimport (
     addr_text,
     addr_to_sockaddr,
 )
-from fastpath.base.linux.file cimport close
+from fastpath.base.linux.file cimport (
+    F_DUPFD_CLOEXEC,
+    F_GETFL,
+    F_SETFL,
+    O_NONBLOCK,
+    close,
+    fcntl,
+    unlink,
+)
 from fastpath.base.linux.socket cimport (
     AF_INET6,
+    AF_UNIX,
     IPPROTO_IP,
     IPPROTO_IPV6,
     IPPROTO_TCP,
@@ -25,6 +35,8 @@ from fastpath.base.linux.socket cimport (
     SOCK_NONBLOCK,
     SOCK_STREAM,
     SOL_SOCKET,
+    SO_ACCEPTCONN,
+    SO_PROTOCOL,
     SO_REUSEADDR,
     SO_REUSEPORT,
     TCP_DEFER_ACCEPT,
@@ -33,9 +45,11 @@ from fastpath.base.linux.socket cimport (
     accept4,
     bind,
     getsockname,
+    getsockopt,
     listen,
     sockaddr,
     sockaddr_storage,
+    sockaddr_un,
     socket,
     socklen_t,
 )
@@ -146,65 +160,197 @@ cdef listen_options_t listen_options(vip) except *:
     return options
 
 
-cdef tuple open_unix_listeners(vip, int count):
-    """One socket, for all: the kernel has no SO_REUSEPORT for paths."""
-    path = vip.host[len(_UNIX):]
-    # The duplicates share one queue: a worker that wakes for nothing gets EAGAIN.
-    with socket_module.socket(socket_module.AF_UNIX) as listening:
-        try:
-            listening.bind(path)
-        except OSError as error:
-            why = os.strerror(error.errno)
-            raise OSError(error.errno, f"cannot listen on {path}: {why}") from None
-        listening.setblocking(False)
-        listening.listen(vip.backlog)
-        fds = [os.dup(listening.fileno()) for _ in range(count)]
-    return (vip.host, 0), fds
+@cython.no_gc
+cdef class Sockets:
+    """Sockets that listen at one address, one for each worker.
 
-
-def open_listeners(vip, int count, bint beside=False):
-    """Bind `count` sockets side by side: ((host, port) as bound, fds).
-
-    `beside`: the caller has that port at another address, perhaps at all of them;
-    otherwise no other socket may. The fds are the caller's. Raises OSError; nothing
-    stays open then. A path stays when they are closed: the user removes it.
+    Until workers have them they end with this object, and so does the file that bind(2)
+    made for them: what was opened for an update that fails is closed where nothing has
+    to work but free(3).
     """
-    if vip.host.startswith(_UNIX):
-        return open_unix_listeners(vip, count)
-    return open_ip_listeners(vip, count, beside)
+
+    def __cinit__(self, int count):
+        cdef int i
+
+        self.fds = <int*>malloc(max(1, count) * sizeof(int))
+        if self.fds == NULL:
+            raise MemoryError
+        self.count = count
+        for i in range(count):
+            self.fds[i] = -1
+
+    def __dealloc__(self):
+        self.shut()
+        free(self.fds)
+
+    cdef void shut(self) noexcept:
+        cdef int i
+
+        if self.given or self.fds == NULL:
+            return
+        for i in range(self.count):
+            if self.fds[i] != -1:
+                close(self.fds[i])
+                self.fds[i] = -1
+        if self.path is not None:
+            # The next attempt would find its address in use.
+            unlink(self.path)
+            self.path = None
+
+    def close(self):
+        """Close them, unless workers have them. Again does nothing."""
+        self.shut()
+
+    @property
+    def numbers(self):
+        """The descriptors."""
+        return [self.fds[i] for i in range(self.count)]
 
 
 cdef str _shown(vip):
+    if vip.host.startswith(_UNIX):
+        return vip.host[len(_UNIX):]
     host = f"[{vip.host}]" if ":" in vip.host else vip.host
     return f"{host}:{vip.port}"
 
 
-cdef tuple open_ip_listeners(vip, int count, bint beside):
+cdef _refuse(vip, int failed, what="listen on"):
+    why = os.strerror(-failed)
+    raise OSError(-failed, f"cannot {what} {_shown(vip)}: {why}")
+
+
+cdef int _duplicate(int fd) noexcept nogil:
+    cdef int got = fcntl(fd, F_DUPFD_CLOEXEC, 0)
+    return got if got != -1 else -errno
+
+
+cdef int _open_path(const char* path, size_t size, int backlog) noexcept nogil:
+    cdef int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    cdef sockaddr_un name
+    cdef int failed
+
+    if fd == -1:
+        return -errno
+    memset(&name, 0, sizeof(name))
+    name.sun_family = AF_UNIX
+    memcpy(name.sun_path, path, size)
+    if bind(fd, <sockaddr*>&name, sizeof(name)) == -1:
+        failed = -errno
+        close(fd)
+        return failed
+    if listen(fd, backlog) == -1:
+        failed = -errno
+        unlink(path)
+        close(fd)
+        return failed
+    return fd
+
+
+cdef Sockets _open_unix(vip, int count):
+    """One socket, for all: the kernel has no SO_REUSEPORT for paths."""
+    cdef Sockets sockets = Sockets(count)
+    cdef bytes path = os.fsencode(vip.host[len(_UNIX):])
+    cdef int backlog = vip.backlog
+    cdef int fd, i
+
+    sockets.address = (vip.host, 0)
+    fd = _open_path(path, len(path), backlog)  # spec.py bounds it
+    if fd < 0:
+        _refuse(vip, fd)
+    sockets.path = path
+    sockets.fds[0] = fd
+    for i in range(1, count):
+        fd = _duplicate(sockets.fds[0])
+        if fd < 0:
+            _refuse(vip, fd)
+        sockets.fds[i] = fd
+    return sockets
+
+
+cdef Sockets _open_ip(vip, int count, bint beside):
     """One socket each, side by side with SO_REUSEPORT."""
     cdef addr_t at
+    cdef Sockets sockets = Sockets(count)
     cdef listen_options_t options = listen_options(vip)
     cdef bint transparent = isinstance(vip, Listener)
     cdef int fd, i
 
     addr_parse(&at, vip.host.encode(), vip.port)
-    fds = [-1] * count  # first: later there may be no memory to note a descriptor
-    # The first one fails with EADDRINUSE where another socket has the address; the
-    # others join it.
-    try:
-        for i in range(count):
-            fd = listener_open(&at, &options, beside or i > 0, transparent)
-            if fd < 0:
-                why = os.strerror(-fd)
-                raise OSError(-fd, f"cannot listen on {_shown(vip)}: {why}")
-            try:
-                fds[i] = fd
-            except MemoryError:
-                close(fd)
-                raise
-        return (addr_text(&at), at.port), fds
-    except BaseException:
-        close_listeners(fds)
-        raise
+    for i in range(count):
+        fd = listener_open(&at, &options, beside or i > 0, transparent)
+        if fd < 0:
+            _refuse(vip, fd)
+        sockets.fds[i] = fd
+    sockets.address = (addr_text(&at), at.port)
+    return sockets
+
+
+def open_listeners(vip, int count, bint beside=False):
+    """Bind `count` sockets side by side; return them.
+
+    `beside`: the caller has that port at another address, perhaps at all of them;
+    otherwise nobody else may. Raises OSError, nothing then stays open.
+    """
+    if vip.host.startswith(_UNIX):
+        return _open_unix(vip, count)
+    return _open_ip(vip, count, beside)
+
+
+cdef int _has_int(int fd, int level, int name, int wanted) noexcept nogil:
+    cdef int value = 0
+    cdef socklen_t size = sizeof(value)
+
+    if getsockopt(fd, level, name, &value, &size) == -1:
+        return -errno
+    return value == wanted
+
+
+cdef int _check_shared(int fd, const addr_t* wanted, addr_t* bound) except -1:
+    """Read where `fd` listens. Raise OSError if it may not stand for `wanted`."""
+    cdef sockaddr_storage name
+    cdef socklen_t size = sizeof(name)
+    cdef int is_tcp = _has_int(fd, SOL_SOCKET, SO_PROTOCOL, IPPROTO_TCP)
+    cdef int listens = _has_int(fd, SOL_SOCKET, SO_ACCEPTCONN, 1)
+
+    if is_tcp < 0:
+        raise OSError(-is_tcp, os.strerror(-is_tcp))
+    if is_tcp == 0 or listens != 1:
+        raise OSError(EINVAL, f"descriptor {fd} does not listen for TCP")
+    if getsockname(fd, <sockaddr*>&name, &size) == -1:
+        raise OSError(errno, os.strerror(errno))
+    addr_from_sockaddr(bound, &name)
+    if bound.family != wanted.family or memcmp(bound.ip, wanted.ip, 16) != 0 or (
+        wanted.port > 0 and bound.port != wanted.port
+    ):
+        where = f"{addr_text(bound)} port {bound.port}"
+        raise OSError(EINVAL, f"descriptor {fd} listens on {where}")
+    return 0
+
+
+cdef Sockets _share(vip, fds, int count):
+    cdef Sockets sockets = Sockets(count)
+    cdef listen_options_t options = listen_options(vip)
+    cdef addr_t wanted, bound
+    cdef int failed, given, fd, i
+
+    if not 1 <= len(fds) <= count:  # one more, and nobody would serve its clients
+        raise OSError(EINVAL, f"{len(fds)} sockets for {count} workers")
+    memset(&wanted, 0, sizeof(wanted))
+    addr_parse(&wanted, vip.host.encode(), vip.port)
+    for given in fds:
+        _check_shared(given, &wanted, &bound)
+    for i in range(count):
+        given = fds[i % len(fds)]
+        fd = _duplicate(given)
+        if fd < 0:
+            raise OSError(-fd, os.strerror(-fd))
+        sockets.fds[i] = fd
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK)
+        failed = listener_set(fd, &options)
+        if failed < 0:
+            raise OSError(-failed, os.strerror(-failed))
+    sockets.address = (addr_text(&bound), bound.port)
+    return sockets
 
 
 def share_listeners(vip, fds, int count):
@@ -212,59 +358,32 @@ def share_listeners(vip, fds, int count):
 
     `count` duplicates of them in turn: several workers may have one socket in common.
     """
-    cdef listen_options_t options = listen_options(vip)
-    cdef int failed = 0
-
-    shared = []
     try:
-        if not 1 <= len(fds) <= count:  # of one more the clients would never be served
-            raise OSError(EINVAL, f"{len(fds)} sockets for {count} workers")
-        for i in range(count):
-            # Checked before it is changed: options and O_NONBLOCK belong to the socket,
-            # which another process may have, too.
-            shared.append(fcntl.fcntl(fds[i % len(fds)], fcntl.F_DUPFD_CLOEXEC, 0))
-            bound = _name_of(shared[i], vip)
-            os.set_blocking(shared[i], False)
-            failed = failed or listener_set(shared[i], &options)
-        if failed < 0:
-            raise OSError(-failed, os.strerror(-failed))
-    except BaseException as error:
-        close_listeners(shared)
-        if not isinstance(error, OSError):
-            raise
+        return _share(vip, fds, count)
+    except OSError as error:
         why = f"cannot take over {_shown(vip)}: {error.strerror}"
         raise OSError(error.errno, why) from None
-    return bound, shared
 
 
-cdef tuple _name_of(int fd, vip):
-    """(host, port) of a socket that may stand for `vip`. Raises OSError if none may."""
-    # The socket module finds out family and protocol by itself, and closes what it has:
-    # hence a duplicate.
-    view = socket_module.socket(fileno=os.dup(fd))
-    with view:
-        listens = view.getsockopt(socket_module.SOL_SOCKET, socket_module.SO_ACCEPTCONN)
-        if view.proto != socket_module.IPPROTO_TCP or not listens:
-            raise OSError(EINVAL, f"descriptor {fd} does not listen for TCP")
-        name = view.getsockname()[:2]
-    if name != (vip.host, vip.port or name[1]):
-        raise OSError(EINVAL, f"descriptor {fd} listens on {name[0]} port {name[1]}")
-    return name
+@cython.no_gc
+cdef class OtherOptions:
+    """Options that live listeners are to have, once nothing else can fail."""
+
+    def __cinit__(self, spec, Sockets sockets):
+        self.options = listen_options(spec)
+        self.sockets = sockets
+
+    cdef void set(self) noexcept:
+        cdef int i
+
+        for i in range(self.sockets.count):
+            listener_set(self.sockets.fds[i], &self.options)
 
 
-def set_listeners(vip, fds):
+def set_listeners(vip, Sockets sockets):
     """Give live listeners the options of a changed vip."""
-    cdef listen_options_t options = listen_options(vip)
-    # Clients already in the queue keep the options that they were born with.
-    for fd in fds:
-        listener_set(fd, &options)
-
-
-def close_listeners(fds):
-    """Close sockets of open_ or share_listeners that no worker has taken."""
-    for fd in fds:
-        if fd != -1:
-            close(fd)
+    cdef OtherOptions other = OtherOptions(vip, sockets)
+    other.set()
 
 
 def accept(int fd):

@@ -6,8 +6,6 @@ The slot is given to another key only when its last relay has gone, too, because
 then a worker may count there.
 """
 
-from itertools import islice
-
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
@@ -35,9 +33,7 @@ cdef class Numbers:
         self.most = most
         self.slots = {}
         self.keys = []
-        self.users = []
-        self.retired = {}
-        self.unused = []
+        self.retired.first = self.freed.first = self.unused.first = SLOT_END
 
     def __dealloc__(self):
         cdef uint32_t i
@@ -46,8 +42,7 @@ cdef class Numbers:
             free(self.chunks[i])
         free(self.chunks)
 
-    cdef void* state(self, uint32_t slot):
-        # In chunks: a state must not move, because workers keep pointers to it.
+    cdef void* state(self, uint32_t slot) noexcept:
         return self.chunks[slot // CHUNK] + (slot % CHUNK) * STATE_BYTES
 
     cdef object key(self, uint32_t slot):
@@ -62,40 +57,34 @@ cdef class Numbers:
         found = self.slots.get(key)
         if found is not None:
             slot = found
-            if self.users[slot] == 0:
-                del self.retired[key]  # it comes back before it was collected
-            self.users[slot] += 1
+            state = <state_t*>self.state(slot)
+            if state.users == 0:
+                self._unlink(&self.retired, slot)
+            state.users += 1
             return slot
-        slot = self._new_slot()
-        try:
-            self.slots[key] = slot
-        except MemoryError:
-            self.lost = True  # not in use, and not in `unused` either
-            raise
+        if self.unused.first == SLOT_END:
+            self._new_slot()
+        slot = self.unused.first
+        self.slots[key] = slot  # the last that may fail; until then it is unused
+        self._unlink(&self.unused, slot)
         state = <state_t*>self.state(slot)
         memset(state, 0, STATE_BYTES)
         state.slot = slot
+        state.users = 1
         self.keys[slot] = key
-        self.users[slot] = 1
         return slot
 
-    cdef uint32_t _new_slot(self) except? 0xffffffff:
+    cdef int _new_slot(self) except -1:
+        """Make one more, unused."""
         cdef uint32_t slot = len(self.keys)
 
-        # A used slot first: arrays by slot, of tables and of counters, stay short.
-        if self.unused:
-            return self.unused.pop()
         if slot >= self.most:
             raise TableError(f"more than {self.most} of a kind in a table")
         if slot // CHUNK == self.chunk_count:
             self._grow()
-        self.users.append(0)
-        try:
-            self.keys.append(None)  # the last: its length is the number of slots
-        except MemoryError:
-            self.users.pop()
-            raise
-        return slot
+        self.keys.append(None)
+        self._link(&self.unused, slot)
+        return 0
 
     def _grow(self):
         cdef size_t count = self.chunk_count + 1
@@ -111,72 +100,92 @@ cdef class Numbers:
         memset(chunks[count - 1], 0, CHUNK * STATE_BYTES)
         self.chunk_count += 1
 
-    cdef void drop(self, uint32_t slot):
+    # Blocks are freed where nothing may be raised, so from here on nothing can be.
+
+    cdef void drop(self, uint32_t slot) noexcept:
         """One block less names the key of `slot`."""
-        # Retired, not freed: relays may live on, and the key may come back with them.
-        self.users[slot] -= 1
-        if self.users[slot] == 0:
+        cdef state_t* state = <state_t*>self.state(slot)
+
+        state.users -= 1
+        if state.users == 0:
             self.dropped += 1
-            self._retire(slot)
+            self._link(&self.retired, slot)
 
-    def named(self, key):
-        """Return whether a block names the key."""
-        slot = self.slots.get(key)
-        return slot is not None and self.users[slot] > 0
+    cdef void _link(self, line_t* line, uint32_t slot) noexcept:
+        cdef state_t* state = <state_t*>self.state(slot)
 
-    def __len__(self):
-        return len(self.slots)
+        state.next = SLOT_END
+        if line.first == SLOT_END:
+            state.before = SLOT_END
+            line.first = slot
+        else:
+            state.before = line.last
+            (<state_t*>self.state(line.last)).next = slot
+        line.last = slot
 
-    def collect(self):
-        """Free slots that nothing uses any more; return them.
+    cdef void _unlink(self, line_t* line, uint32_t slot) noexcept:
+        cdef state_t* state = <state_t*>self.state(slot)
+
+        if state.before == SLOT_END:
+            line.first = state.next
+        else:
+            (<state_t*>self.state(state.before)).next = state.next
+        if state.next == SLOT_END:
+            line.last = state.before
+        else:
+            (<state_t*>self.state(state.next)).before = state.before
+
+    cdef void gather(self) noexcept:
+        """Take slots that nothing uses any more from their keys, into `freed`.
 
         Looks at the longest retired first, at twice as many as were retired since the
         last time: their number falls, and the cost is in proportion to the changes.
         Those that still have relays go to the end of the line.
         """
-        freed = []
-        if self.lost:
-            self._find_lost()
-        if not self.retired:
-            return freed
-        look = COLLECT_LEAST + 2 * self.dropped
+        cdef uint64_t look = COLLECT_LEAST + 2 * self.dropped
+        cdef uint32_t last = self.retired.last
+        cdef uint32_t slot = self.retired.first
+        cdef bint ends = slot == SLOT_END
+
         self.dropped = 0
-        try:
-            for key in list(islice(self.retired, look)):
-                slot = self.slots[key]
-                # Only falls to 0 for good: no block names it, so no new relay comes.
-                if load_u32(&(<state_t*>self.state(slot)).active) > 0:
-                    del self.retired[key]
-                    self._retire(slot)
-                    continue
-                # After a MemoryError in between, _find_lost finds the slot.
-                freed.append(slot)
-                del self.retired[key]
-                del self.slots[key]
-                self.keys[slot] = None
-                self.unused.append(slot)
-        except MemoryError:  # return those that were freed: their counters must go
-            self.lost = True
-        return freed
+        while look > 0 and not ends:
+            slot = self.retired.first
+            ends = slot == last
+            look -= 1
+            self._unlink(&self.retired, slot)
+            if load_u32(&(<state_t*>self.state(slot)).active) > 0:
+                self._link(&self.retired, slot)
+                continue
+            self._link(&self.freed, slot)
+            del self.slots[self.keys[slot]]
+            self.keys[slot] = None
 
-    cdef void _retire(self, uint32_t slot):
-        try:
-            self.retired[self.keys[slot]] = None
-        except MemoryError:  # called by __dealloc__, which cannot raise
-            self.lost = True
+    cdef void release(self) noexcept:
+        """What is freed may be given out again."""
+        cdef uint32_t slot = self.freed.first
 
-    def _find_lost(self):
-        """Find the slots that a MemoryError kept out of `unused` and `retired`."""
-        # Built aside, and taken over at the end: out of memory again changes nothing.
-        unused = set(self.unused)
-        retired = dict(self.retired)
-        for slot, key in enumerate(self.keys):
-            if key is None:
-                unused.add(slot)
-            elif self.users[slot] == 0:
-                retired[key] = None
-        self.unused, self.retired = list(unused), retired
-        self.lost = False
+        while slot != SLOT_END:
+            self._unlink(&self.freed, slot)
+            self._link(&self.unused, slot)
+            slot = self.freed.first
+
+    def freed_slots(self):
+        """The slots in `freed`."""
+        cdef uint32_t slot = self.freed.first
+        slots = []
+
+        while slot != SLOT_END:
+            slots.append(slot)
+            slot = (<state_t*>self.state(slot)).next
+        return slots
+
+    cpdef bint named(self, key) except *:
+        """Return whether a block names the key."""
+        slot = self.slots.get(key)
+        return slot is not None and (<state_t*>self.state(slot)).users > 0
+
+    def __len__(self):
+        return len(self.slots)
 
 
 cdef class Registry:
@@ -193,21 +202,19 @@ cdef class Registry:
             for slot in range(len(self.vips.keys)):
                 free((<vip_state_t*>self.vips.state(slot)).sketch)
 
-    cdef backend_state_t* backend(self, uint32_t slot):
+    cdef backend_state_t* backend(self, uint32_t slot) noexcept:
         return <backend_state_t*>self.backends.state(slot)
 
     cdef uint32_t take_backend(self, tuple key) except? 0xffffffff:
         """Slot of a backend, for one more pool that names it."""
-        cdef bint came_back = key in self.backends.retired
+        cdef bint had_left = not self.backends.named(key)
         cdef uint32_t slot = self.backends.take(key)
 
-        if came_back:
-            # It had left the table, though its relays may live on. What was known of it
-            # then is no longer true: it starts as a new backend does.
+        if had_left:  # though relays of it may live on
             _forget_health(self.backend(slot))
         return slot
 
-    cdef void tell(self, uint32_t slot, uint32_t health, uint64_t now_ms):
+    cdef void tell(self, uint32_t slot, uint32_t health, uint64_t now_ms) noexcept:
         """Set what Python thinks of a backend. One that recovers starts afresh."""
         cdef backend_state_t* state = self.backend(slot)
         cdef uint32_t before = load_u32(&state.health)
@@ -244,18 +251,37 @@ cdef class Registry:
         self.stamps += 1
         return self.stamps
 
-    def collect(self):
-        """Free what is unused; return the slots of backends, vips and upstreams."""
+    cdef void gather(self) noexcept:
         cdef vip_state_t* state
+        cdef uint32_t slot
 
-        # The state is cleared before the slot has a new key: a vip starts from zero.
-        vips = self.vips.collect()
-        for slot in vips:
+        self.backends.gather()
+        self.pools.gather()
+        self.vips.gather()
+        self.upstreams.gather()
+        slot = self.vips.freed.first
+        while slot != SLOT_END:
             state = <vip_state_t*>self.vips.state(slot)
             free(state.sketch)
-            memset(state, 0, STATE_BYTES)
-        self.pools.collect()
-        return self.backends.collect(), vips, self.upstreams.collect()
+            state.sketch = NULL
+            slot = (<state_t*>state).next
+
+    cdef void release(self) noexcept:
+        self.backends.release()
+        self.pools.release()
+        self.vips.release()
+        self.upstreams.release()
+
+    def collect(self):
+        """Free what is unused, where there are no counters; for tests.
+
+        Return the slots of backends, vips and upstreams.
+        """
+        self.gather()
+        freed = self.backends, self.vips, self.upstreams
+        slots = tuple([numbers.freed_slots() for numbers in freed])
+        self.release()
+        return slots
 
 
 cdef void _forget_health(backend_state_t* state) noexcept:

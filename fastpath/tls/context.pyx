@@ -241,8 +241,8 @@ cdef bytes wire_protocols(tuple names):
 
 
 cdef SSL_CTX* client_new(object spec, X509_STORE* store) except NULL:
-    cdef SSL_CTX* c = context_new(TLS_client_method())
     cdef bytes protocols = wire_protocols(spec.alpn)
+    cdef SSL_CTX* c = context_new(TLS_client_method())
 
     try:
         if spec.verify:
@@ -295,16 +295,18 @@ cdef class ClientContext:
         contexts_free(self.contexts, self.workers)
 
 
-# A context for one certificate of a server. Each has all settings but the choice among
-# them: a connection that is switched to it (SNI) uses those of the new context.
-cdef SSL_CTX* server_new(object spec, int number) except NULL:
-    cdef SSL_CTX* c = context_new(TLS_server_method())
-    cdef annex_t* a = annex_of(c)
+# One certificate of a server; everything but the choice among them is on each, because
+# a connection that changes over asks its new context.
+cdef SSL_CTX* upconn_new(object spec, int number) except NULL:
     cdef bytes protocols = wire_protocols(spec.alpn)
     cdef int mode = SSL_VERIFY_PEER
+    cdef SSL_CTX* c
+    cdef annex_t* a
 
     what = "server certificate" if number == 0 else f"server certificate {number + 1}"
     key = "server key" if number == 0 else f"server key {number + 1}"
+    c = context_new(TLS_server_method())
+    a = annex_of(c)
     try:
         pem_load_chain(c, spec.certificates[number][0], what)
         pem_load_key(c, spec.certificates[number][1], key, what)

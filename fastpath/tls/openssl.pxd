@@ -23,6 +23,7 @@ cdef extern from "<openssl/err.h>" nogil:
     const char* ERR_reason_error_string(unsigned long error)
     enum:
         ERR_LIB_PEM
+        ERR_R_MALLOC_FAILURE
 
 cdef extern from "<openssl/bio.h>" nogil:
     ctypedef struct BIO:

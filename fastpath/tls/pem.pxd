@@ -1,8 +1,12 @@
 # What is wrong with the PEM is a TableError, in which the PEM is called `what`.
 from fastpath.tls.openssl cimport SSL_CTX, X509_STORE
 
-# Why the last call of OpenSSL failed; then nothing is held against it any more.
+# Why the last call of OpenSSL failed, or raise MemoryError if that was for want of
+# memory; then nothing is held against it any more.
 cdef str pem_reason()
+
+# Forget all errors of this thread. Return whether want of memory is among them.
+cdef bint pem_starved() noexcept
 
 # Present the first certificate of `pem`, with the others as its chain.
 cdef int pem_load_chain(SSL_CTX* context, bytes pem, str what) except -1

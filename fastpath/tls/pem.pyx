@@ -7,8 +7,9 @@ is and why. No message has a part of the PEM in it.
 import os
 
 from fastpath.tls.openssl cimport (
-    BIO, ERR_GET_LIB, ERR_GET_REASON, ERR_LIB_PEM, EVP_PKEY, PEM_R_NO_START_LINE, X509,
-    BIO_free, BIO_new_mem_buf, ERR_clear_error, ERR_peek_last_error,
+    BIO, ERR_GET_LIB, ERR_GET_REASON, ERR_LIB_PEM, ERR_R_MALLOC_FAILURE, EVP_PKEY,
+    PEM_R_NO_START_LINE, X509,
+    BIO_free, BIO_new_mem_buf, ERR_clear_error, ERR_get_error, ERR_peek_last_error,
     ERR_reason_error_string, EVP_PKEY_free, PEM_read_bio_PrivateKey, PEM_read_bio_X509,
     SSL_CTX_add0_chain_cert, SSL_CTX_add_client_CA, SSL_CTX_get0_certificate,
     SSL_CTX_use_PrivateKey, SSL_CTX_use_certificate, X509_STORE_add_cert,
@@ -28,11 +29,24 @@ BUNDLES = (
 ROOTS_BY_NAME = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # of the environment, for OpenSSL
 
 
+cdef bint pem_starved() noexcept:
+    cdef unsigned long error = ERR_get_error()
+    cdef bint starved = False
+
+    # What fails for want of memory may be blamed on something else further up.
+    while error != 0:
+        starved = starved or ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE
+        error = ERR_get_error()
+    return starved
+
+
 cdef str pem_reason():
     cdef const char* text = ERR_reason_error_string(ERR_peek_last_error())
 
-    ERR_clear_error()
-    return "out of memory" if text == NULL else text.decode("ascii", "replace")
+    # Without memory for the error there is none.
+    if pem_starved() or text == NULL:
+        raise MemoryError
+    return text.decode("ascii", "replace")
 
 
 cdef int refuse_password(char* into, int size, int writing, void* p) noexcept nogil:
@@ -60,7 +74,8 @@ cdef X509* next_certificate(BIO* b, str what) except? NULL:
             ERR_GET_REASON(error) != PEM_R_NO_START_LINE
         ):
             raise TableError(f"{what}: a certificate in it is broken: {pem_reason()}")
-        ERR_clear_error()
+        if pem_starved():
+            raise MemoryError
     return certificate
 
 
@@ -138,7 +153,8 @@ cdef int pem_add_roots(
             if X509_STORE_add_cert(store, certificate) != 1:
                 raise TableError(f"{what}: certificate {count}: {pem_reason()}")
             if asked != NULL:
-                SSL_CTX_add_client_CA(asked, certificate)
+                if SSL_CTX_add_client_CA(asked, certificate) != 1:
+                    raise MemoryError
             X509_free(certificate)
             certificate = NULL
     finally:
@@ -151,7 +167,8 @@ cdef int pem_add_roots(
 
 cdef int add_system_roots(X509_STORE* store) except -1:
     """Add what this machine trusts."""
-    X509_STORE_set_default_paths(store)
+    if X509_STORE_set_default_paths(store) != 1 and pem_starved():
+        raise MemoryError
     if any(name in os.environ for name in ROOTS_BY_NAME):
         return 0
     if os.path.exists(X509_get_default_cert_file()):
@@ -159,7 +176,8 @@ cdef int add_system_roots(X509_STORE* store) except -1:
     for path in BUNDLES:
         if X509_STORE_load_file(store, path.encode()) == 1:
             break
-    ERR_clear_error()
+        if pem_starved():  # and perhaps some of them are missing
+            raise MemoryError
     return 0
 
 

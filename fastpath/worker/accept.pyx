@@ -103,29 +103,38 @@ cdef bint accept_find(worker_t* w, listener_t* l, int fd, uint32_t* vip) noexcep
     return True
 
 
-# Workers may have one socket in common: then a client wakes one of them. What is
-# watched like this can be added and removed, not changed.
-cdef int accept_watch(worker_t* w, listener_t* l) noexcept nogil:
-    cdef uint64_t tag = tag_make(TAG_LISTENER, l.slot, 0)
-
-    return poller_add(&w.context.poller, l.fd, EPOLLIN | EPOLLEXCLUSIVE, tag)
-
-
 cdef void accept_pause(worker_t* w, listener_t* l) noexcept nogil:
     l.paused_until_ms = w.context.now_ms + PAUSE_MS
     w.resume_ms = l.paused_until_ms
 
 
-# Descriptors or memory ran out: refuse waiting clients, then pause the listener.
-# Without the reserve the clients would hang, and epoll would report it for ever.
-cdef void accept_shed(worker_t* w, listener_t* l) noexcept nogil:
+# Workers may have one socket in common: then a client wakes one of them. What is
+# watched like this can be added and removed, not changed. Where epoll has no room
+# (max_user_watches) or no memory, clients wait in the socket, and we try again.
+cdef void accept_watch(worker_t* w, listener_t* l) noexcept nogil:
+    cdef uint64_t tag = tag_make(TAG_LISTENER, l.slot, 0)
+
+    if poller_add(&w.context.poller, l.fd, EPOLLIN | EPOLLEXCLUSIVE, tag) < 0:
+        w.context.stats.unwatched += 1
+        accept_pause(w, l)
+
+
+cdef inline bint is_shortage(int failed) noexcept nogil:
+    return (
+        failed == -EMFILE or failed == -ENFILE
+        or failed == -ENOBUFS or failed == -ENOMEM
+    )
+
+
+# Refuse up to `most` waiting clients, for which descriptors or memory ran out. Return
+# how many there were.
+cdef int accept_refuse(worker_t* w, listener_t* l, int most) noexcept nogil:
     cdef addr_t client
     cdef uint32_t vip = 0
-    cdef int fd, _i
+    cdef int refused = 0
+    cdef int fd
 
-    for _i in range(SHED_MOST):
-        if w.reserve == -1:
-            break
+    while refused < most and w.reserve != -1:
         close(w.reserve)
         fd = listener_accept(l.fd, &client)
         if fd >= 0 and accept_find(w, l, fd, &vip):
@@ -133,6 +142,14 @@ cdef void accept_shed(worker_t* w, listener_t* l) noexcept nogil:
         w.reserve = open_file("/dev/null", O_RDONLY | O_CLOEXEC)
         if fd < 0:
             break
+        refused += 1
+    return refused
+
+
+# Descriptors or memory ran out: refuse waiting clients, then leave the listener alone
+# for a while. Without the reserve they would hang, and epoll would spin.
+cdef void accept_shed(worker_t* w, listener_t* l) noexcept nogil:
+    accept_refuse(w, l, SHED_MOST)
     poller_remove(&w.context.poller, l.fd)
     accept_pause(w, l)
 
@@ -149,7 +166,7 @@ cdef void accept_some(worker_t* w, listener_t* l) noexcept nogil:
         if fd == -EAGAIN:
             l.batch = taken if taken > 1 else 1
             return
-        if fd == -EMFILE or fd == -ENFILE or fd == -ENOBUFS or fd == -ENOMEM:
+        if is_shortage(fd):
             accept_shed(w, l)
             return
         # Another error is of a client that has gone already.
@@ -171,8 +188,7 @@ cdef void accept_resume(worker_t* w) noexcept nogil:
         if l.fd == -1 or l.paused_until_ms == 0:
             continue
         l.paused_until_ms = 0
-        if accept_watch(w, l) < 0:  # no memory yet
-            accept_pause(w, l)
+        accept_watch(w, l)
 
 
 cdef void accept_take(
@@ -194,8 +210,7 @@ cdef void accept_start(worker_t* w, uint32_t slot) noexcept nogil:
     if l.fd == -1 or not l.starting:
         return  # stopped by a later table that was taken with it
     l.starting = 0
-    if accept_watch(w, l) < 0:
-        accept_pause(w, l)
+    accept_watch(w, l)
 
 
 cdef void accept_stop(worker_t* w, uint32_t slot) noexcept nogil:
@@ -209,6 +224,8 @@ cdef void accept_stop(worker_t* w, uint32_t slot) noexcept nogil:
     # Clients that the kernel has let in are served, by the table that they came to.
     while True:
         fd = listener_accept(l.fd, &client)
+        if is_shortage(fd) and accept_refuse(w, l, SHED_MOST) > 0:
+            continue  # closing the socket would reset them, and nobody count it
         if fd < 0:
             break
         if accept_find(w, l, fd, &vip):

@@ -7,6 +7,7 @@ cdef class ChangeBatch:
     cdef listen_change_t* first   # owned until it is appended
     cdef listen_change_t* last
     cdef list freed               # slots of listeners that stop
+    cdef list opened              # Sockets that workers have once it is appended
     cdef list unused              # Changes.unused once it is appended
     cdef uint32_t reused          # slots taken from Changes.unused
     cdef uint32_t fresh           # slots that no listener had before
@@ -22,8 +23,8 @@ cdef class Changes:
     # What a draft changes; gives its new listeners their slots.
     cdef ChangeBatch draft(self, uint64_t generation, draft)
 
-    # Let workers see a batch, behind those before it.
-    cdef append(self, listen_change_t* head, ChangeBatch batch)
+    # Let workers see a batch, behind those before it. Its sockets are theirs then.
+    cdef void append(self, listen_change_t* head, ChangeBatch batch) noexcept
 
     # All workers have reached this generation: free what they have followed.
-    cdef reap(self, uint64_t generation)
+    cdef void reap(self, uint64_t generation) noexcept

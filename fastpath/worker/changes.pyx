@@ -6,10 +6,11 @@ followed is kept.
 """
 
 from libc.stdint cimport uint32_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
 
 from fastpath.base.linux.atomic cimport release_ptr
-from fastpath.table.listener cimport VIP_BY_ADDRESS
+from fastpath.table.listener cimport VIP_BY_ADDRESS, Sockets
 
 
 cdef class ChangeBatch:
@@ -17,6 +18,7 @@ cdef class ChangeBatch:
 
     def __cinit__(self):
         self.freed = []
+        self.opened = []
 
     def __dealloc__(self):
         cdef listen_change_t* change
@@ -67,6 +69,7 @@ cdef class Changes:
     cdef ChangeBatch draft(self, uint64_t generation, draft):
         cdef ChangeBatch batch = ChangeBatch()
         cdef listen_change_t* change
+        cdef Sockets sockets
         cdef uint32_t slot
 
         for key in draft.closed:
@@ -85,17 +88,22 @@ cdef class Changes:
             block = draft.vips.get(key)
             change = batch.add(generation, slot)
             change.vip = VIP_BY_ADDRESS if block is None else block.slot
-            change.fds = <int*>calloc(len(listening.fds), sizeof(int))
+            sockets = listening.sockets
+            batch.opened.append(sockets)
+            change.fds = <int*>malloc(sockets.count * sizeof(int))
             if change.fds == NULL:
                 raise MemoryError
-            for worker, fd in enumerate(listening.fds):
-                change.fds[worker] = fd
+            memcpy(change.fds, sockets.fds, sockets.count * sizeof(int))
         batch.unused = self.unused[:len(self.unused) - batch.reused] + batch.freed
         return batch
 
-    cdef append(self, listen_change_t* head, ChangeBatch batch):
+    cdef void append(self, listen_change_t* head, ChangeBatch batch) noexcept:
+        cdef Sockets sockets
+
         if batch.first == NULL:
             return
+        for sockets in batch.opened:
+            sockets.given = True
         self.unused = batch.unused
         self.slots += batch.fresh
         if self.last == NULL:
@@ -106,7 +114,7 @@ cdef class Changes:
         self.last = batch.last
         batch.first = NULL
 
-    cdef reap(self, uint64_t generation):
+    cdef void reap(self, uint64_t generation) noexcept:
         cdef listen_change_t* change
 
         # A worker stands on the last change that it followed: that one stays.

@@ -104,6 +104,7 @@ cdef void worker_take_table(worker_t* w) noexcept nogil:
         worker_mail(w)
     w.starved = not worker_follow(w, table)
     if w.starved:
+        w.context.stats.starved += 1
         return
     w.context.table = table
     release_ptr(&w.using, table)

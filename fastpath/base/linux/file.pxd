@@ -5,12 +5,16 @@ cdef extern from "<unistd.h>" nogil:
     int close(int fd)
     ssize_t read(int fd, void* into, size_t size)
     ssize_t write(int fd, const void* data, size_t size)
+    int unlink(const char* path)
 
 cdef extern from "<fcntl.h>" nogil:
     enum:
         O_RDONLY
         O_NONBLOCK
         O_CLOEXEC
+        F_DUPFD_CLOEXEC
+        F_GETFL
+        F_SETFL
         F_SETPIPE_SZ
         F_GETPIPE_SZ
         SPLICE_F_MOVE

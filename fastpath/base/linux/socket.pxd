@@ -19,6 +19,8 @@ cdef extern from "<sys/socket.h>" nogil:
         SOCK_NONBLOCK
         SOCK_CLOEXEC
         SOL_SOCKET
+        SO_ACCEPTCONN
+        SO_PROTOCOL
         SO_REUSEADDR
         SO_REUSEPORT
         SO_KEEPALIVE

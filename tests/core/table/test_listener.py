@@ -14,7 +14,6 @@ import pytest
 from fastpath import Vip
 from fastpath.table.listener import (
     accept,
-    close_listeners,
     open_listeners,
     set_listeners,
 )
@@ -33,11 +32,17 @@ def listening(
     host: str = "127.0.0.1", port: int = 0, **options: Any
 ) -> Iterator[tuple[tuple[str, int], int]]:
     """Listen with one socket: its address and descriptor."""
-    address, fds = open_listeners(vip(host, port, **options), 1)
+    sockets = open_listeners(vip(host, port, **options), 1)
     try:
-        yield address, fds[0]
+        yield sockets.address, sockets.numbers[0]
     finally:
-        close_listeners(fds)
+        sockets.close()
+
+
+def close_all(fds: list[int]) -> None:
+    """Close what was accepted."""
+    for fd in fds:
+        os.close(fd)
 
 
 @contextmanager
@@ -140,15 +145,18 @@ def test_no_keepalive_is_none() -> None:
 
 
 def test_live_listener_can_be_told_anew() -> None:
-    with listening(keepalive_s=30, backlog=8) as (address, fd):
+    sockets = open_listeners(vip(keepalive_s=30, backlog=8), 1)
+    with contextlib.closing(sockets):
+        address, fd = sockets.address, sockets.numbers[0]
         with accepted(address, fd) as before:
-            set_listeners(vip(keepalive_s=60, user_timeout_s=0.777, backlog=32), [fd])
+            other = vip(keepalive_s=60, user_timeout_s=0.777, backlog=32)
+            set_listeners(other, sockets)
             assert options_of(before)["idle_s"] == 30, "it was told when it came"
         with accepted(address, fd) as got:
             assert options_of(got)["idle_s"] == 60
             assert options_of(got)["user_timeout_ms"] == 777
         assert backlog_of(fd) == 32
-        set_listeners(vip(backlog=8), [fd])
+        set_listeners(vip(backlog=8), sockets)
         with accepted(address, fd) as got:
             assert options_of(got)["keepalive"] == 0
         assert backlog_of(fd) == 8
@@ -174,7 +182,7 @@ def test_client_that_speaks_first_is_accepted_with_its_bytes(
             client.sendall(b"hello")
             got = [*silent, *take_all(fd)]
             assert os.read(got[0], 10) == b"hello"
-            close_listeners(got)
+            close_all(got)
 
 
 def take_all(fd: int) -> list[int]:
@@ -187,12 +195,13 @@ def take_all(fd: int) -> list[int]:
 
 
 def test_workers_listen_side_by_side() -> None:
-    address, fds = open_listeners(vip(backlog=64), 3)
-    clients = [socket.create_connection(address) for _ in range(60)]
-    taken = [take_all(fd) for fd in fds]
+    sockets = open_listeners(vip(backlog=64), 3)
+    clients = [socket.create_connection(sockets.address) for _ in range(60)]
+    taken = [take_all(fd) for fd in sockets.numbers]
     for client in clients:
         client.close()
-    close_listeners([*fds, *(fd for one in taken for fd in one)])
+    sockets.close()
+    close_all([fd for one in taken for fd in one])
     assert sum(map(len, taken)) == 60
     assert all(taken), "the kernel shares out by a hash of the ports"
 
@@ -233,7 +242,7 @@ def test_port_of_another_process_of_this_user_is_refused(
             with pytest.raises(OSError, match="cannot listen on") as caught:
                 open_listeners(vip(host, address[1]), count)
             assert caught.value.errno == errno.EADDRINUSE
-        close_listeners(open_listeners(vip(host, address[1]), 2, beside=True)[1])
+        open_listeners(vip(host, address[1]), 2, beside=True).close()
 
 
 def test_mapped_address_listens_on_ipv4() -> None:

@@ -239,3 +239,31 @@ def test_slots_are_shared_by_nobody_and_lost_to_nobody(
         for known, slot in model.slot_of.items():
             assert model.slots.backend(slot)[1][:2] == (slot, model.relays[known])
     assert all(slot < 3 for slot in model.slot_of.values()), "free slots come first"
+
+
+def test_backend_of_a_thousand_pools_comes_free_after_the_last() -> None:
+    # Symptom: beyond 256 the count of users was an object; without memory for the next
+    # smaller one a pool that was freed left its backends taken for good.
+    slots = Slots()
+    first = slots.take(key(1))
+    for _ in range(999):
+        assert slots.take(key(1)) == first
+    for _ in range(999):
+        slots.drop(key(1))
+    assert slots.collect() == ([], [])
+    slots.drop(key(1))
+    assert slots.collect() == ([first], [])
+
+
+def test_slots_leave_their_lines_in_the_middle_and_at_both_ends() -> None:
+    for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]):
+        slots = Slots()
+        taken = [slots.take(key(n)) for n in range(3)]
+        for n in range(3):
+            slots.drop(key(n))
+        for n in order:  # back out of the line of the retired
+            assert slots.take(key(n)) == taken[n]
+        assert slots.collect() == ([], [])
+        for n in order:
+            slots.drop(key(n))
+        assert slots.collect() == ([taken[n] for n in order], [])

@@ -1,0 +1,3 @@
+from typing import Any
+
+def keep(pairs: list[tuple[dict[Any, Any], dict[Any, Any]]]) -> None: ...
