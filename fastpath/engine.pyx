@@ -203,7 +203,7 @@ cdef class Engine:
     cdef _change(self, delta, health, sockets):
         # The number is made first: nothing may fail once the table is published.
         generation = self.tables.current.table.generation + 1
-        self.tables.change(delta, health or {}, sockets or {}, self.docket)
+        self.tables.change(delta, health or {}, sockets or {}, self.verdicts)
         return generation
 
     def settle(self, wait_s=PATIENCE_S):
@@ -338,9 +338,9 @@ cdef class Engine:
         self._check_open()
         with self.lock:
             if tag is None:
-                self.docket.tags.forget_all()
+                self.verdicts.tags.forget_all()
             else:
-                self.docket.tags.forget(tag)
+                self.verdicts.tags.forget(tag)
 
     # ---- Watching.
 

@@ -2,7 +2,7 @@
 from libc.stdint cimport uint64_t
 from fastpath.table.registry cimport Registry
 from fastpath.table.table cimport TableBlock
-from fastpath.verdict_api cimport Docket
+from fastpath.verdict_api cimport VerdictApi
 from fastpath.worker.changes cimport ChangeBatch, Changes
 from fastpath.worker.fleet cimport fleet_t
 
@@ -25,9 +25,9 @@ cdef class Publisher:
     cdef Changes changes         # of listeners
 
     cdef begin(self, fleet_t* fleet)
-    cdef change(self, delta, health, sockets, Docket docket)
+    cdef change(self, delta, health, sockets, VerdictApi verdicts)
     cdef Edition _edition(self, draft)
-    cdef _keep(self, draft, health, Docket docket)
+    cdef _keep(self, draft, health, VerdictApi verdicts)
     cdef void _publish(self, Edition edition) noexcept
     cdef _reap(self)
     cdef bint _is_read(self, TableBlock block) noexcept

@@ -74,12 +74,12 @@ cdef class Publisher:
         self.fleet = fleet
         fleet.table = &self.current.table
 
-    cdef change(self, delta, health, sockets, Docket docket):
+    cdef change(self, delta, health, sockets, VerdictApi verdicts):
         """Check, build and publish; or raise, and nothing has changed."""
         try:
             draft = Draft(self.state, delta, sockets)
             try:
-                self._keep(draft, health, docket)
+                self._keep(draft, health, verdicts)
             except BaseException:
                 draft.drop()
                 raise
@@ -97,23 +97,23 @@ cdef class Publisher:
         e.told, e.options = [], []
         return e
 
-    cdef _keep(self, draft, health, Docket docket):
+    cdef _keep(self, draft, health, VerdictApi verdicts):
         """Make the draft the state, and publish it."""
         cdef Edition e = self._edition(draft)
         cdef dict listening = self.state.listening
-        cdef dict meant = docket.meanings(draft.vips)
+        cdef dict meant = verdicts.meanings(draft.vips)
         cdef list pairs = draft.changes()
 
         e.told = _check_health(self.registry, health)
         for spec in draft.changed:
             e.options.append(OtherOptions(spec, listening[spec.key].sockets))
-        e.forgets = docket.differs(meant)
-        pairs.append((docket.meant, meant))
+        e.forgets = verdicts.differs(meant)
+        pairs.append((verdicts.meant, meant))
         keep_all(pairs)
         # Nothing can fail from here on; nor may Python run, which could be interrupted.
         self._publish(e)
         if e.forgets:
-            docket.tags.forget_all()
+            verdicts.tags.forget_all()
 
     cdef void _publish(self, Edition e) noexcept:
         """Hand the table to the workers in one step."""

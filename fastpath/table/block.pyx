@@ -342,10 +342,13 @@ cdef class VipBlock(Block):
         for i, name in enumerate(spec.key):
             part = &http.parts[i]
             part.kind = PARTS.get(name, PART_HEADER)
-            header = b"upgrade" if name == ":upgrade" else name.encode()
-            self.kept.append(header)
-            part.name = header
-            part.size = len(header)
+            text = b"upgrade" if name == ":upgrade" else name.encode()
+            if word_of(name):
+                part.kind = PART_WORD
+                text = word_of(name).encode()
+            self.kept.append(text)
+            part.name = text
+            part.size = len(text)
             http.part_count += 1
 
 

@@ -295,9 +295,9 @@ cdef class ClientContext:
         contexts_free(self.contexts, self.workers)
 
 
-# One certificate of a server; everything but the choice among them is on each, because
-# a connection that changes over asks its new context.
-cdef SSL_CTX* upconn_new(object spec, int number) except NULL:
+# A context for one certificate of a server. Each has all settings but the choice among
+# them: a connection that is switched to it (SNI) uses those of the new context.
+cdef SSL_CTX* server_new(object spec, int number) except NULL:
     cdef bytes protocols = wire_protocols(spec.alpn)
     cdef int mode = SSL_VERIFY_PEER
     cdef SSL_CTX* c

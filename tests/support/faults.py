@@ -70,7 +70,7 @@ class Ground:
     def told(self) -> Any:
         """Keys of the statistics, counters and health; turns of the loops go on."""
         stats = self.engine.stats()
-        return stats.generation, stats.vips, stats.backends, stats.upstreams, stats.webs
+        return stats.generation, stats.vips, stats.backends, stats.upstreams, stats.http
 
     def reset(self) -> None:
         """Go back to the table that there was in the beginning."""
