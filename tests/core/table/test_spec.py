@@ -226,8 +226,8 @@ def test_pool_has_an_upper_bound() -> None:
     assert len(Pool(many[:MAX_BACKENDS]).backends) == MAX_BACKENDS
     with pytest.raises(TableError, match="more than 65536 backends in a pool"):
         Pool(many)
-    with pytest.raises(TableError, match="more than 4096 backends in a ring"):
-        Pool(many[:4097], balance="ring")
+    with pytest.raises(TableError, match="more than 8192 backends in a ring"):
+        Pool(many[:8193], balance="ring")
 
 
 @pytest.mark.parametrize(
