@@ -30,6 +30,7 @@ cdef class Publisher:
     cdef _keep(self, draft, health, VerdictApi verdicts)
     cdef void _publish(self, Edition edition) noexcept
     cdef _reap(self)
+    cdef list _still_read(self)
     cdef bint _is_read(self, TableBlock block) noexcept
     cdef uint64_t _taken(self) noexcept
     cdef close(self)

@@ -139,11 +139,7 @@ cdef class Publisher:
         What there is no memory for is done the next time: the table is published.
         """
         try:
-            kept = []
-            for table in self.replaced:
-                if self._is_read(table):
-                    kept.append(table)
-            self.replaced = kept
+            self.replaced = self._still_read()
         except MemoryError:
             pass
         self.changes.reap(self._taken())
@@ -151,6 +147,16 @@ cdef class Publisher:
         self.registry.gather()
         report_forget(self.fleet, self.registry)
         self.registry.release()
+
+    cdef list _still_read(self):
+        """Tables that workers read; no name in here outlives the others."""
+        cdef TableBlock table
+        kept = []
+
+        for table in self.replaced:
+            if self._is_read(table):
+                kept.append(table)
+        return kept
 
     cdef bint _is_read(self, TableBlock block) noexcept:
         cdef const table_t* table = &block.table

@@ -165,9 +165,24 @@ def test_address_and_all_addresses_share_a_port_in_one_engine_only() -> None:
             with pytest.raises(OSError, match="cannot listen on") as failed:
                 late.apply(Table([one]))
             assert failed.value.errno == errno.EADDRINUSE
+        for vips in ([one, everywhere], [everywhere, one]):
+            engine.apply(Table([]), wait_s=5)
+            engine.apply(Table(vips))  # both come by one delta
+            assert echoes(one.key[1:])
         engine.apply(Table([]))
         late.apply(Table([one]))
         assert echoes(one.key[1:])
+
+
+def test_port_that_was_given_up_is_not_shared_with_who_has_it_now() -> None:
+    with Engine(workers=1) as engine, Engine(workers=1) as other:
+        one = Vip("127.0.0.1", free_port(), "tcp", Pool(()))
+        engine.apply(Table([one]), wait_s=5)
+        engine.apply(Table([]), wait_s=5)
+        other.apply(Table([one]))
+        with pytest.raises(OSError, match="cannot listen on") as failed:
+            engine.apply(Table([one]))
+        assert failed.value.errno == errno.EADDRINUSE
 
 
 def test_address_that_is_not_ours_cannot_be_bound() -> None:

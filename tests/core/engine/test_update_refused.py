@@ -118,3 +118,14 @@ def test_refused_updates_of_ever_new_backends_run_out_of_no_slots(
             delta = Delta(pools={"q": Pool(many)}, vips=delta.vips)
     assert standing.picture() == before
     assert echoes(engine.address(standing.vip))
+
+
+def test_refused_update_gives_its_address_back_while_the_error_is_held(
+    standing: Standing,
+) -> None:
+    # The traceback has the draft, and with it the sockets that were opened.
+    vip = Vip("127.0.0.1", free_port(), "tcp", "p")
+    with pytest.raises(KeyError) as failed:
+        standing.engine.update(Delta(vips=[vip]), health={("10.9.9.9", 1): "dead"})
+    with socket.create_server(vip.key[1:]):
+        del failed

@@ -10,7 +10,7 @@ import pytest
 from fastpath.api.errors import TableError
 from fastpath.api.spec import Backend, Delta, Listener, Pool, Upstream, Vip
 from fastpath.api.tlsspec import ClientTls
-from fastpath.table.delta import State
+from fastpath.table.delta import State, Table
 from fastpath.table.draft import Draft
 from fastpath.table.registry import Registry
 
@@ -271,3 +271,10 @@ def test_updates_of_many_backends_run_out_of_no_slots() -> None:
     for _ in range(4):
         state.registry.collect()
     assert slots(state) == before
+
+
+def test_listener_that_a_drain_closed_is_opened_by_the_next_whole_table() -> None:
+    one = Listener("127.0.0.1", 7992)
+    state = begun()
+    state.transparent[one.key] = one
+    assert state.delta_to(Table(listeners=[one])).listeners == (one,)
