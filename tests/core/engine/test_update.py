@@ -210,3 +210,17 @@ def test_counters_that_never_counted_take_no_memory() -> None:
             one.update(Delta(vips=vips, pools={"p": Pool(())}), wait_s=5)
             grown.append(memory("self", "RssAnon") - before)
         assert grown[1] < grown[0] * 1.5 + 4_000_000, "not by worker"
+
+
+def test_change_of_one_vip_leaves_all_others_of_its_page_alone() -> None:
+    # A page of 256 pointers is copied for the change, the last of them as well.
+    with EchoServer() as server, Engine(workers=1) as engine:
+        to = Pool((Backend(*server.address),))
+        vips = [Vip(f"127.0.1.{n}", 0, "tcp", to) for n in range(256)]
+        engine.update(Delta(vips=vips), wait_s=scaled(5))
+        limited = Vip("127.0.1.0", 0, "tcp", to, max_connections=1)
+        engine.update(Delta(vips=[limited]), wait_s=scaled(5))
+        for vip in (vips[0], vips[1], vips[254], vips[255]):
+            with socket.create_connection(engine.address(vip), scaled(5)) as client:
+                client.sendall(b"here")
+                assert client.recv(4) == b"here"

@@ -61,7 +61,7 @@ def test_relays_that_end_on_one_worker_are_made_up_for() -> None:
                 for client in clients[::2]:
                     client.close()
                 wait_until(lambda: sum(active(proxy)) == 10)
-                # One at a time: workers that wait for a busy machine's CPU see old counts.
+                # One at a time: workers that wait for a CPU see old counts.
                 for live in range(11, 31):
                     stack.enter_context(proxy.connect())
                     wait_until(lambda live=live: sum(active(proxy)) == live)

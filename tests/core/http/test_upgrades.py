@@ -105,7 +105,7 @@ def test_stream_of_a_plain_tunnel_is_spliced_and_messages_are_copied() -> None:
     data = bytes(range(256)) * (1 << 16)  # 16 MiB
     with Web() as web:
         client, upstream = upgraded(web)
-        # Not all of it: where the machine is busy, reads are small, and those are copied.
+        # Not all of it: on a busy machine reads are small, and those are copied.
         stream(upstream, client, data)
         assert spliced(web) > len(data) // 8
         before = spliced(web)
