@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 ALL = "*"
 LONGEST_NAME = 200  # of an upstream, in bytes
+HOLDS_S = 1.0  # at least, for those that waited: a sync may lie between
 
 Dial = tuple[str, int]
 
@@ -204,7 +205,7 @@ async def obtain(credentials: Credentials, *, rejected: bool) -> Credential:
     headers = dict(await credentials.headers())
     return Credential(
         headers.get("Authorization", ""),
-        ttl_s=min(REMEMBER_S, credentials.fresh_for_s()),
+        ttl_s=max(HOLDS_S, min(REMEMBER_S, credentials.fresh_for_s())),
         renewable=credentials.refreshable,
     )
 

@@ -162,6 +162,38 @@ async def test_expired_token_is_refreshed_and_written_back(
     assert sorted(os.listdir(tmp_path)) == ["config", "pki"]
 
 
+async def test_token_that_is_expired_when_it_comes_serves_for_a_second(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    # Issue 11, 16: its requests were never answered.
+    new = token("n", issuer.clock.now - 5)
+    issuer.tokens = {"id_token": new}
+    found = credentials(kubeconfig(tmp_path, issuer, refresh_token="r1"), issuer)
+    assert [await shown(found) for _ in range(3)] == [new] * 3
+    assert found.fresh_for_s() == 1
+    assert len(issuer.asked) == 1
+    issuer.clock.now += 1
+    assert found.fresh_for_s() == 0
+    assert await shown(found) == new
+    assert len(issuer.asked) == 2
+
+
+async def test_failed_refresh_stands_for_a_second(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    issuer.status = 400
+    old = token("o", issuer.clock.now)
+    file = kubeconfig(tmp_path, issuer, id_token=old, refresh_token="r1")
+    found = credentials(file, issuer)
+    for _ in range(3):
+        with pytest.raises(CredentialsError, match="the issuer answered 400"):
+            await found.headers()
+    assert len(issuer.asked) == 2  # with a header, and in the body
+    issuer.clock.now += 1
+    issuer.status, issuer.tokens = 200, {"id_token": token("n", issuer.clock.now + 60)}
+    assert await shown(found) == issuer.tokens["id_token"]
+
+
 async def test_our_own_writing_logs_nobody_in_again(
     tmp_path: Path, issuer: Issuer
 ) -> None:

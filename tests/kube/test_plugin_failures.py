@@ -202,7 +202,10 @@ async def test_hint_is_given_ten_times_an_hour_and_cannot_drive_a_terminal(
 ) -> None:
     hint = "install \x1b[31mit\nlike this"
     found = login.credentials(command="nosuch-login", installHint=hint)
-    said = [await complaint(found) for _ in range(12)]
+    said = []
+    for _ in range(12):
+        said.append(await complaint(found))
+        login.clock.now += 1
     assert all("exec: executable nosuch-login not found" in each for each in said)
     assert ["install U+001B[31mit\nlike this" in each for each in said] == (
         [True] * 10 + [False] * 2

@@ -23,6 +23,7 @@ from pyproxy.kube.config.clock import Clock
 from pyproxy.kube.config.credentials import Identity
 from pyproxy.kube.config.errors import CredentialsError, neutral
 from pyproxy.kube.config.headers import basic, bearer
+from pyproxy.kube.config.pause import Pause
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Oidc:
         self._clock = clock
         self._trust = _trust(config)
         self._expires_at = 0.0
+        self._pause = Pause(clock)
         self._one_at_a_time = asyncio.Lock()
         self.identity = Identity()
         if config.get("id-token"):
@@ -71,27 +73,37 @@ class Oidc:
     async def refresh(self) -> None:
         """Ask the issuer if the token has expired. Raise CredentialsError."""
         async with self._one_at_a_time:
-            if self.fresh_for_s():
+            if self._pause.holds() or self.fresh_for_s():
                 return
             if not self._config.get("refresh-token"):
                 raise CredentialsError(
                     "No valid id-token, and cannot refresh without refresh-token"
                 )
             try:
-                async with asyncio.timeout(TIMEOUT_S):
-                    tokens = await self._ask()
-                self._take(tokens.id_token)
-            except TimeoutError:
-                why = f"failed to refresh token: no answer within {TIMEOUT_S:g} s"
-                raise CredentialsError(why) from None
-            except (aiohttp.ClientError, OSError, ValueError) as error:
-                why = f"failed to refresh token: {neutral(str(error))[:200]}"
-                raise CredentialsError(why) from None
+                tokens = await self._refresh()
+            except CredentialsError as error:
+                self._pause.begin(error.why)
+                raise
+            self._pause.begin()
             self._keep(tokens)
+
+    async def _refresh(self) -> _Tokens:
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                tokens = await self._ask()
+            self._take(tokens.id_token)
+        except TimeoutError:
+            why = f"failed to refresh token: no answer within {TIMEOUT_S:g} s"
+            raise CredentialsError(why) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            why = f"failed to refresh token: {neutral(str(error))[:200]}"
+            raise CredentialsError(why) from None
+        return tokens
 
     def fresh_for_s(self) -> float:
         """Until the token expires, less a leeway."""
-        return max(0.0, self._expires_at - LEEWAY_S - self._clock.wall())
+        left_s = self._expires_at - LEEWAY_S - self._clock.wall()
+        return max(left_s, self._pause.serves_s())
 
     def reject(self) -> bool:
         """There is nothing else to show."""
