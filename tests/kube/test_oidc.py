@@ -35,7 +35,7 @@ from tests.fakes.kubectl import Document, environment, one_context, write
 pytestmark = pytest.mark.live
 
 
-def token(name: str, expires_at: float) -> str:
+def token(name: str, expires_at: object) -> str:
     """Return an ID token, as far as a client reads it."""
 
     def part(claims: Document) -> str:
@@ -178,6 +178,25 @@ async def test_token_that_is_expired_when_it_comes_serves_for_a_second(
     assert len(issuer.asked) == 2
 
 
+@pytest.mark.parametrize(
+    ("exp", "lasts"),
+    [
+        pytest.param(1_000_100, True, id="number"),
+        pytest.param("1000100", True, id="in quotes"),
+        pytest.param("1.0001e6", True, id="in quotes with an exponent"),
+        pytest.param(0, False, id="zero is over"),
+    ],
+)
+async def test_expiry_of_a_token_is_read_as_go_reads_it(
+    tmp_path: Path, issuer: Issuer, exp: object, lasts: bool
+) -> None:
+    # encoding/json's Number; the clock of the test stands at 1,000,000.
+    issuer.tokens = {"id_token": token("new", 1_000_200), "refresh_token": None}
+    file = kubeconfig(tmp_path, issuer, id_token=token("o", exp), refresh_token="r")
+    await shown(credentials(file, issuer))
+    assert bool(issuer.asked) is not lasts
+
+
 async def test_failed_refresh_stands_for_a_second(
     tmp_path: Path, issuer: Issuer
 ) -> None:
@@ -235,6 +254,7 @@ async def test_tokens_that_cannot_be_written_serve_all_the_same(
         ({"status": 400}, "the issuer answered 400"),
         ({"tokens": {}}, "token response did not contain an id_token"),
         ({"tokens": {"id_token": "hunter2"}}, "ID Token is not a valid JWT"),
+        ({"tokens": {"id_token": None}}, "token response did not contain an id_token"),
         ({"tokens": {"id_token": 5}}, "answer is not what it should be"),
         ({"tokens": "hunter2"}, "answer is not what it should be"),
         ({"metadata": False}, "doesn't contain a token_endpoint"),

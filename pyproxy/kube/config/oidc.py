@@ -35,7 +35,7 @@ Config = Mapping[str, str]
 
 
 class _Claims(msgspec.Struct):
-    exp: float = 0.0
+    exp: float | str = 0.0  # Go reads a number in quotes, too
 
 
 class _Metadata(msgspec.Struct):
@@ -172,7 +172,9 @@ async def _read(answer: aiohttp.ClientResponse, kind: Any) -> Any:
     ):
         body += more
     try:
-        return msgspec.json.decode(body, type=kind)
+        fields = msgspec.json.decode(body, type=dict[str, Any])
+        # As in Go, null is the same as absent.
+        return msgspec.convert({k: v for k, v in fields.items() if v is not None}, kind)
     except msgspec.DecodeError:
         raise ValueError("the issuer's answer is not what it should be") from None
 
@@ -193,7 +195,9 @@ def _expiry(token: str) -> float:
         raise ValueError("ID Token is not a valid JWT")
     try:
         padded = parts[1] + "=" * (-len(parts[1]) % 4)
-        return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Claims).exp
+        claims = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Claims)
+        exp = claims.exp
+        return msgspec.json.decode(exp, type=float) if isinstance(exp, str) else exp
     except (msgspec.DecodeError, binascii.Error, ValueError):
         raise ValueError("ID Token is not a valid JWT") from None
 

@@ -1,8 +1,8 @@
 """The moment after an attempt to get credentials, in which its outcome stands.
 
-What a login gives may be over when it comes: its clock is not ours, or it took its time.
-It still serves the requests that waited for it, as in client-go, and whoever asks right
-after them starts no other attempt.
+What a login gives may be over when it comes: its clock is not ours, or it took its
+time. It still serves the requests that waited for it, as in client-go, and a request
+right after them starts no other attempt.
 """
 
 from pyproxy.kube.config.clock import Clock

@@ -1,7 +1,7 @@
 """Credentials from a program: run when there are none, when they expired or failed.
 
-One run at a time, at most one a second, and everybody who waits shares its outcome. What
-it gave is kept until it expires; without an expiry, until the apiserver rejects it.
+One run at a time, at most one a second; everybody who waits shares its outcome. What it
+gave is kept until it expires; without an expiry, until the apiserver rejects it.
 """
 
 import asyncio
@@ -96,7 +96,9 @@ class Plugin:
         left_s = 0.0
         if not self._rejected:
             expires_at = self._credential.expires_at
-            left_s = FOREVER_S if expires_at is None else expires_at - self._clock.wall()
+            left_s = (
+                FOREVER_S if expires_at is None else expires_at - self._clock.wall()
+            )
         return max(left_s, self._pause.serves_s())
 
     def reject(self) -> bool:
