@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
+from pyproxy import pem
 from pyproxy.kube.config.credentials import Identity, Pair
 from pyproxy.kube.config.document import convert, parse
 from pyproxy.kube.config.errors import neutral
 from pyproxy.kube.config.headers import bearer
 from pyproxy.kube.config.kubeconfig import Cluster
 from pyproxy.kube.config.moment import seconds_of
-from pyproxy.kube.config.pem import complaint_about_pair
 
 EXTENSION = "client.authentication.k8s.io/exec"  # of a cluster: for its plugins
 
@@ -109,10 +109,10 @@ def _pair(status: _Status) -> Pair | None:
         raise ValueError("exec plugin returned only certificate or key, not both")
     if not certificate:
         return None
-    pair = certificate.encode(), key.encode()
-    if complaint := complaint_about_pair(*pair):
-        raise ValueError(f"failed parsing client key/certificate: {complaint}")
-    return pair
+    try:
+        return pem.pair(certificate.encode(), key.encode())
+    except ValueError as error:
+        raise ValueError(f"failed parsing client key/certificate: {error}") from None
 
 
 def _moment(text: str | None) -> float | None:

@@ -11,9 +11,8 @@ import base64
 import binascii
 import logging
 import os
-import ssl
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import aiohttp
@@ -22,8 +21,14 @@ import msgspec
 from pyproxy.kube.config.clock import Clock
 from pyproxy.kube.config.credentials import Identity
 from pyproxy.kube.config.errors import CredentialsError, neutral
+from pyproxy.kube.config.files import read
 from pyproxy.kube.config.headers import basic, bearer
 from pyproxy.kube.config.pause import Pause
+from pyproxy.pem import roots
+from pyproxy.tls import new_client_context
+
+if TYPE_CHECKING:
+    import ssl
 
 logger = logging.getLogger(__name__)
 
@@ -202,17 +207,20 @@ def _expiry(token: str) -> float:
         raise ValueError("ID Token is not a valid JWT") from None
 
 
-def _trust(config: Config) -> ssl.SSLContext:
-    context = ssl.create_default_context()
+def _trust(config: Config) -> "ssl.SSLContext":
+    context = new_client_context()
     data = config.get("idp-certificate-authority-data")
     file = config.get("idp-certificate-authority")
+    if not data and not file:
+        context.load_default_certs()
+        return context
     try:
         if data:
-            context = ssl.create_default_context(
-                cadata=base64.b64decode(data, validate=True).decode("ascii")
-            )
-        elif file:
-            context = ssl.create_default_context(cafile=os.path.expanduser(file))
-    except (OSError, ValueError) as error:  # ssl's and binascii's are
+            folded = data.replace("\n", "").replace("\r", "")
+            raw = base64.b64decode(folded, validate=True)
+        else:
+            raw = read(os.path.expanduser(file or ""))
+        context.load_verify_locations(cadata=roots(raw).pem.decode("ascii"))
+    except ValueError as error:  # binascii's is
         raise ValueError(f"idp-certificate-authority: {error}") from None
     return context
