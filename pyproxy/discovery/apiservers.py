@@ -86,6 +86,11 @@ class Apiservers:
         return tuple(name for name in self._current if name)
 
     @property
+    def names_failed(self) -> bool:
+        """Whether a name had no answer the last time: it may have one soon."""
+        return bool(self._names.errors)
+
+    @property
     def unresolved(self) -> Mapping[str, str]:
         """Names without an address, and why."""
         known, errors = self._names.known, self._names.errors
