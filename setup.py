@@ -8,10 +8,12 @@ FASTPATH_INPLACE=1   it was built in place already: an editable install, which w
 """
 
 import os
+import sysconfig
 from pathlib import Path
+from typing import Any
 
 from Cython.Build import cythonize
-from setuptools import Extension, setup
+from setuptools import Distribution, Extension, setup
 
 DEBUG = os.environ.get("FASTPATH_DEBUG") == "1"
 SANITIZE = os.environ.get("FASTPATH_SANITIZE") == "1"
@@ -69,8 +71,26 @@ def extensions() -> list[Extension]:
     ]
 
 
+def has_re2() -> bool:
+    """Whether google-re2 has a wheel for what this is built for; markers cannot say."""
+    is_musl = "musl" in str(sysconfig.get_config_var("SOABI"))
+    return not is_musl and not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
+class PyproxyDistribution(Distribution):
+    """What pyproject.toml says, less a dependency that could not be installed here."""
+
+    def parse_config_files(self, *arguments: Any, **options: Any) -> None:
+        """Read pyproject.toml."""
+        super().parse_config_files(*arguments, **options)
+        if not has_re2():
+            kept = [r for r in self.install_requires if not r.startswith("google-re2")]
+            self.install_requires = self.metadata.install_requires = kept
+
+
 if __name__ == "__main__":  # its helpers import this file since Python 3.14
     setup(
+        distclass=PyproxyDistribution,
         ext_modules=[]
         if INPLACE
         else cythonize(
@@ -80,5 +100,5 @@ if __name__ == "__main__":  # its helpers import this file since Python 3.14
             emit_linenums=COVERAGE,  # gcov speaks of the lines of our sources then
             nthreads=os.cpu_count() or 1,
             show_all_warnings=False,
-        )
+        ),
     )

@@ -9,6 +9,7 @@ import logging
 import ssl
 from dataclasses import dataclass, field
 
+from pyproxy import pem
 from pyproxy.errors import ConfigError
 from pyproxy.stamp import stamps
 
@@ -69,10 +70,30 @@ class ClientTls:
         return self._settings
 
 
-def build_context(settings: TlsSettings) -> ssl.SSLContext:
-    """Make a client context. Raise ConfigError that names the bad file."""
+def new_client_context() -> ssl.SSLContext:
+    """Make a context that trusts nobody yet, with the rules of the core's clients.
+
+    They are Go's: the subject is no name of a host, and a certificate that is trusted
+    need not be self-signed.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+def shown_name(name: str) -> str:
+    """Return a server's name for SNI and verification, which know no root.
+
+    Source: RFC 6066 3.
+    """
+    return name.removesuffix(".")
+
+
+def build_context(settings: TlsSettings) -> ssl.SSLContext:
+    """Make a client context. Raise ConfigError that names the bad file."""
+    context = new_client_context()
     if settings.ca is None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -84,34 +105,25 @@ def build_context(settings: TlsSettings) -> ssl.SSLContext:
 
 
 def _load_ca(context: ssl.SSLContext, file: str) -> None:
-    pem = read_file(file, "CA file")
+    raw = read_file(file, "CA file")
     try:
-        context.load_verify_locations(cadata=pem.decode("ascii"))
-    except (ssl.SSLError, ValueError) as error:
-        raise ConfigError(f"{file}: no usable CA certificate in this file") from error
-    if not context.cert_store_stats()["x509"]:
-        raise ConfigError(f"{file}: no usable CA certificate in this file")
+        found = pem.roots(raw)
+    except ValueError as error:
+        complaint = f"{file}: no usable CA certificate in this file: {error}"
+        raise ConfigError(complaint) from error
+    if found.broken:
+        extra = {"file": file, "count": found.broken}
+        logger.warning("broken certificates of authorities skipped", extra=extra)
+    context.load_verify_locations(cadata=found.pem.decode("ascii"))
 
 
 def _load_pair(context: ssl.SSLContext, certificate: str, key: str) -> None:
-    if b"-----BEGIN CERTIFICATE-----" not in read_file(certificate, "certificate"):
-        raise ConfigError(f"{certificate}: no PEM certificate in this file")
-    pem = read_file(key, "private key")
-    if b"PRIVATE KEY-----" not in pem:
-        raise ConfigError(f"{key}: no PEM private key in this file")
-    if b"ENCRYPTED" in pem:
-        raise ConfigError(f"{key}: protected by a pass phrase; give a key without one")
+    shown = read_file(certificate, "certificate"), read_file(key, "private key")
     try:
-        # With an answer, so that OpenSSL never asks the terminal for a pass phrase.
-        context.load_cert_chain(certificate, key, password="")
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            complaint = f"{key}: not the key of the certificate in {certificate}"
-        else:
-            complaint = f"{certificate}, {key}: not usable: {error.reason or 'not PEM'}"
-        raise ConfigError(complaint) from error
-    except ValueError as error:
-        raise ConfigError(f"{key}: {error}") from error
+        pem.load_pair(context, *pem.pair(*shown))
+    except pem.PairError as error:
+        file = key if error.about_key else certificate
+        raise ConfigError(f"{file}: {error.why}") from error
 
 
 def read_file(file: str, what: str, limit: int = MAX_PEM_BYTES) -> bytes:

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 ALL = "*"
 LONGEST_NAME = 200  # of an upstream, in bytes
+HOLDS_S = 1.0  # at least, for those that waited: a sync may lie between
 
 Dial = tuple[str, int]
 
@@ -83,6 +84,11 @@ class Apiservers:
     def others(self) -> tuple[str, ...]:
         """Contexts that are served beside it."""
         return tuple(name for name in self._current if name)
+
+    @property
+    def names_failed(self) -> bool:
+        """Whether a name had no answer the last time: it may have one soon."""
+        return bool(self._names.errors)
 
     @property
     def unresolved(self) -> Mapping[str, str]:
@@ -204,7 +210,7 @@ async def obtain(credentials: Credentials, *, rejected: bool) -> Credential:
     headers = dict(await credentials.headers())
     return Credential(
         headers.get("Authorization", ""),
-        ttl_s=min(REMEMBER_S, credentials.fresh_for_s()),
+        ttl_s=max(HOLDS_S, min(REMEMBER_S, credentials.fresh_for_s())),
         renewable=credentials.refreshable,
     )
 

@@ -1,6 +1,7 @@
 """Names to addresses, remembered: a resolver that is down must not empty a pool."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Iterable, Mapping
@@ -10,6 +11,30 @@ from pyproxy.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 RESOLVE_TIMEOUT_S = 10.0  # two tries of a resolver with the usual 5 s each
+SPACING_S = 1.0  # between two lookups, whatever happens
+
+
+class Due:
+    """When names are to be looked up again: in a while, or at once after a failure.
+
+    A name that moved shows when a dial to its old address fails.
+    """
+
+    def __init__(self, spacing_s: float = SPACING_S) -> None:
+        self._spacing_s = spacing_s
+        self._now = asyncio.Event()
+
+    def hurry(self) -> None:
+        """End the waiting, now or when the last lookup is long enough ago."""
+        self._now.set()
+
+    async def wait(self, period_s: float) -> None:
+        """Return when it is time; call it right after a lookup."""
+        await asyncio.sleep(min(self._spacing_s, period_s))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, period_s - self._spacing_s)):
+                await self._now.wait()
+        self._now.clear()
 
 
 class Names:

@@ -19,6 +19,7 @@ from pyproxy.probe import (
     Finding,
     Pace,
     Remembered,
+    Result,
     Target,
     Watched,
     health_of,
@@ -65,8 +66,9 @@ class Sync:
         self._dataplane = dataplane
         self._counters = counters
         self._served: dict[str, bool] = {}  # pool -> has a ready backend
-        self._checker = Checker(self._on_change, counters.note_finding)
-        self.changed = asyncio.Event()  # backends or states; the waiter clears it
+        self._checker = Checker(self._on_change, self._on_finding)
+        self.on_lost: Callable[[], None] = lambda: None  # an address of a name fails
+        self.changed = asyncio.Event()  # backends or their states; who waits clears it
         self.plan = Plan()
 
     def remember(self, what: Mapping[Key, Remembered]) -> None:
@@ -109,6 +111,7 @@ class Sync:
         """Probe at once what the core could not connect to."""
         if kind != "recovered":
             self._checker.hurry(key)
+            self._lost(key)
         if kind != "connect-failed":
             extra = {"backend": format_address(*key), "kind": kind}
             logger.info("backend seen by the core", extra=extra)
@@ -127,6 +130,16 @@ class Sync:
     def states(self) -> dict[Key, State]:
         """Return the state of each backend."""
         return self._checker.states()
+
+    def _on_finding(self, key: Key, finding: Finding) -> None:
+        self._counters.note_finding(key, finding)
+        if finding.result is Result.DEAD:
+            self._lost(key)
+
+    def _lost(self, key: Key) -> None:
+        every = (b for pool in self.plan.pools for b in pool.backends)
+        if any(b.key == key and b.name not in ("", b.host) for b in every):
+            self.on_lost()
 
     def _on_change(self, watched: Watched, before: State) -> None:
         self.changed.set()

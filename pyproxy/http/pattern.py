@@ -1,16 +1,16 @@
 """Comma-separated regular expressions of RE2, as kubectl's filter flags take them.
 
-RE2 answers in time linear in the text: a client must not be able to keep us busy with
-one request. Where its wheel does not exist (musl, free-threaded Python),
-Python's `re` stands in, held to the same language as far as filters use it.
+RE2 answers in time linear in the text: whoever may send a request must not be able to
+keep us busy with one. Where its wheel does not exist (musl, free-threaded Python),
+Python's `re` stands in for what it can say exactly; the rest is refused at the start.
 """
 
 import importlib
-import re
 from collections.abc import Callable
 from typing import Any
 
 from pyproxy.errors import PyproxyError
+from pyproxy.http import standin
 
 
 def _find_re2() -> Any:
@@ -24,9 +24,7 @@ RE2 = _find_re2()
 
 Search = Callable[[str], Any]
 
-# A class, an escape, or what means something else, or nothing, to RE2.
-_PIECES = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]|\\.|\$|\(\?<?[=!]|\(\?>|\(\?\(")
-_REFUSED = ("(?=", "(?!", "(?<=", "(?<!", "(?>", "(?(")
+HINT = "install google-re2 for that"
 
 
 # Patterns of which it is plain what each of their matches has: an anchor, text, and
@@ -100,19 +98,14 @@ def _compile_re2(pattern: str) -> Search:
 
 
 def compile_re(pattern: str) -> Search:
-    """Return the search of what Python makes of a pattern of RE2."""
-
-    def translate(piece: re.Match[str]) -> str:
-        text = piece[0]
-        if text in _REFUSED or (text[0] == "\\" and text[1] in "123456789Z"):
-            raise _complaint("invalid or unsupported Perl syntax", pattern)
-        # To Python, `$` also stands before a newline at the end.
-        return {"$": r"\Z", r"\z": r"\Z"}.get(text, text)
-
+    """Return the search of a pattern of RE2 in Python's `re`. Raise PatternError."""
     try:
-        return re.compile(_PIECES.sub(translate, pattern), re.ASCII).search
-    except (re.error, OverflowError, RecursionError) as error:
+        return standin.compile_pattern(pattern)
+    except standin.SyntaxProblemError as error:
         raise _complaint(str(error), pattern) from error
+    except standin.NeedsRe2Error as error:
+        why = f"{error} is beyond what stands in for RE2 here ({HINT})"
+        raise _complaint(why, pattern) from error
 
 
 def _complaint(why: str, pattern: str) -> PatternError:

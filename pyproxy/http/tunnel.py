@@ -9,29 +9,14 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
-import ssl
 import tempfile
-from socket import gaierror
-from urllib.parse import unquote, urlsplit
 
-from python_socks import ProxyError, ProxyType
-from python_socks.async_.asyncio.v2 import Proxy
+from pyproxy.proxyurl import ProxyError, ProxyUrl, Streams
 
 logger = logging.getLogger(__name__)
 
-DIAL_TIMEOUT_S = 30.0  # client-go's, for dialing and for the proxy's answer
 CHUNK = 65536
 CLIENT_HELLO = b"\x16"  # its first byte; plain HTTP would take `why` for a response
-
-_KINDS = {
-    "http": (ProxyType.HTTP, 80),
-    "https": (ProxyType.HTTP, 443),
-    "socks5": (ProxyType.SOCKS5, 1080),
-    "socks5h": (ProxyType.SOCKS5, 1080),
-}
-
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Tunnel:
@@ -39,10 +24,7 @@ class Tunnel:
 
     def __init__(self, proxy_url: str, host: str, port: int) -> None:
         """`proxy_url` was checked; it may hold a user and a password."""
-        self._url = urlsplit(proxy_url)
-        self._shown = without_password(proxy_url)
-        self._kind, usual_port = _KINDS[self._url.scheme]
-        self._proxy = (self._url.hostname or "", self._url.port or usual_port)
+        self._proxy = ProxyUrl(proxy_url)
         self._to = (host, port)
         self._server: asyncio.Server | None = None
         self._place = ""
@@ -78,12 +60,11 @@ class Tunnel:
 
     async def _serve(self, near: Streams) -> None:
         try:
-            far = await self._dial()
-        except (OSError, ProxyError, EOFError, ValueError) as error:
-            why = self._why(error)
-            extra = {"proxy": self._shown, "why": why}
+            far = await self._proxy.open_streams(*self._to)
+        except ProxyError as error:
+            extra = {"proxy": self._proxy.shown, "why": str(error)}
             logger.warning("no way through the proxy", extra=extra)
-            await _refuse(near, why)
+            await _excuse(near, str(error))
             return
         except asyncio.CancelledError:
             near[1].transport.abort()
@@ -98,33 +79,6 @@ class Tunnel:
         finally:
             near[1].close()
             far[1].close()
-
-    def _why(self, error: Exception) -> str:
-        """Return what Go's net package would say, where it has words for it."""
-        host, port = self._proxy
-        at, cause = f"dial tcp {host}:{port}", error.__cause__
-        if isinstance(error, TimeoutError):
-            why = f"{at}: i/o timeout"
-        elif isinstance(cause, gaierror):
-            why = f"dial tcp: lookup {host}: no such host"
-        elif isinstance(cause, OSError) and cause.errno:
-            why = f"{at}: connect: {os.strerror(cause.errno).lower()}"
-        else:
-            why = str(error)
-        return f"proxyconnect tcp: {why}"
-
-    async def _dial(self) -> Streams:
-        url = self._url
-        proxy = Proxy(
-            self._kind,
-            *self._proxy,
-            unquote(url.username or ""),
-            unquote(url.password or ""),
-            rdns=True,  # names are the proxy's to resolve, as in Go
-            proxy_ssl=ssl.create_default_context() if url.scheme == "https" else None,
-        )
-        stream = await proxy.connect(*self._to, timeout=DIAL_TIMEOUT_S)
-        return stream.reader, stream.writer
 
 
 async def _refuse(near: Streams, why: str) -> None:
@@ -145,8 +99,3 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         writer.write_eof()
     else:
         writer.close()  # TLS to the proxy knows no half-close
-
-
-def without_password(url: str) -> str:
-    """Return a URL that can be shown."""
-    return re.sub(r"//[^/?#]*@", "//…@", url)

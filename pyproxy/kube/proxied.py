@@ -7,24 +7,13 @@ tunnel of kubectl-proxy: the proxy resolves names, TLS goes from us to the apise
 import asyncio
 import ssl
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
-from python_socks import ProxyError, ProxyType
-from python_socks.async_.asyncio.v2 import Proxy
 
 from pyproxy.kube.keepalive import keep_alive
-
-DIAL_TIMEOUT_S = 30.0  # client-go's, for dialing and for the proxy's answer
-
-_KINDS = {
-    "http": (ProxyType.HTTP, 80),
-    "https": (ProxyType.HTTP, 443),
-    "socks5": (ProxyType.SOCKS5, 1080),
-    "socks5h": (ProxyType.SOCKS5, 1080),
-}
+from pyproxy.proxyurl import ProxyError, ProxyUrl
 
 
 class ProxiedConnector(aiohttp.TCPConnector):
@@ -33,11 +22,7 @@ class ProxiedConnector(aiohttp.TCPConnector):
     def __init__(self, proxy_url: str, **options: Any) -> None:
         """`proxy_url` was checked; it may hold a user and a password."""
         super().__init__(resolver=_LeftToTheProxy(), **options)
-        url = urlsplit(proxy_url)
-        kind, usual_port = _KINDS[url.scheme]
-        self._proxy = (kind, url.hostname or "", url.port or usual_port)
-        self._user = (unquote(url.username or ""), unquote(url.password or ""))
-        self._through_tls = url.scheme == "https"
+        self._proxy = ProxyUrl(proxy_url)
         # A StreamWriter that is collected closes its transport: kept while that lives.
         self._streams: list[asyncio.StreamWriter] = []
 
@@ -51,35 +36,52 @@ class ProxiedConnector(aiohttp.TCPConnector):
         **options: Any,
     ) -> tuple[asyncio.BaseTransport, ResponseHandler]:
         """Stand in for the one place where aiohttp makes a connection."""
+        host, port = req.url.host or "", req.url.port or 0
+        tls = options.get("ssl") or None
         try:
-            transport = await self._dial(req.url.host or "", req.url.port or 0)
-            protocol: ResponseHandler = factory()
-            if tls := options.get("ssl"):
-                transport = await self._secure(
-                    transport, protocol, tls, server_hostname
-                )
-            else:
-                transport.set_protocol(protocol)
+            if self._proxy.speaks_tls:
+                return await self._tls_in_tls(factory, host, port, tls, server_hostname)
+            connection = await self._proxy.open_socket(host, port)
+            keep_alive(connection)
+            return await asyncio.get_running_loop().create_connection(
+                factory,
+                sock=connection,
+                ssl=tls,
+                server_hostname=server_hostname if tls else None,
+            )
         except ssl.SSLError as error:
             raise aiohttp.ClientConnectorSSLError(req.connection_key, error) from error
-        except (ProxyError, EOFError, ValueError) as error:
-            why = OSError(0, f"proxyconnect tcp: {error}")
+        except ProxyError as error:
+            why = OSError(0, f"through {self._proxy.shown}: {error}")
             raise client_error(req.connection_key, why) from error
         except TimeoutError:
             raise
         except OSError as error:
             raise client_error(req.connection_key, error) from error
+
+    async def _tls_in_tls(
+        self,
+        factory: Any,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        name: str | None,
+    ) -> tuple[asyncio.BaseTransport, ResponseHandler]:
+        reader, writer = await self._proxy.open_streams(host, port)
+        transport = cast("asyncio.Transport", writer.transport)
+        if reader._buffer:  # type: ignore[attr-defined]
+            transport.abort()  # a client of HTTP and of TLS speaks first
+            raise ProxyError("the proxy says more than that there is a connection")
+        self._streams = [s for s in self._streams if not s.transport.is_closing()]
+        self._streams.append(writer)
+        keep_alive(writer.get_extra_info("socket"))
+        protocol: ResponseHandler = factory()
+        if tls is not None:
+            transport = await self._secure(transport, protocol, tls, name)
+        else:
+            transport.set_protocol(protocol)
         protocol.connection_made(transport)
         return transport, protocol
-
-    async def _dial(self, host: str, port: int) -> asyncio.Transport:
-        outer = ssl.create_default_context() if self._through_tls else None
-        proxy = Proxy(*self._proxy, *self._user, rdns=True, proxy_ssl=outer)
-        stream = await proxy.connect(host, port, timeout=DIAL_TIMEOUT_S)
-        self._streams = [s for s in self._streams if not s.transport.is_closing()]
-        self._streams.append(stream.writer)
-        keep_alive(stream.writer.get_extra_info("socket"))
-        return cast("asyncio.Transport", stream.writer.transport)
 
     async def _secure(
         self,

@@ -27,6 +27,7 @@ from pyproxy.kube.errors import MALFORMED, UNREACHABLE, KubeError, TooLargeVersi
 from pyproxy.kube.keepalive import kept_alive
 from pyproxy.kube.objects import Status
 from pyproxy.kube.proxied import ProxiedConnector
+from pyproxy.tls import shown_name
 
 logger = logging.getLogger(__name__)
 
@@ -196,6 +197,7 @@ class Wire:
         kind: str,
     ) -> aiohttp.ClientResponse:
         way = await self._way_to(access)
+        route = way.route
         is_near = access.disable_compression or access.server.is_loopback
         headers = [
             *access.impersonation,
@@ -214,7 +216,7 @@ class Wire:
             data=body or None,
             allow_redirects=False,
             ssl=way.context if way.context is not None else True,
-            server_hostname=way.route.tls.server_name if way.route.tls else None,
+            server_hostname=shown_name(route.tls.server_name) if route.tls else None,
         )
 
     async def _way_to(self, access: Access) -> _Way:

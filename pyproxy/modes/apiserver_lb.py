@@ -26,7 +26,7 @@ from pyproxy.config import (
     parse_address,
 )
 from pyproxy.discovery.memory import StateFile, obstacles
-from pyproxy.discovery.names import Names
+from pyproxy.discovery.names import SPACING_S, Due, Names
 from pyproxy.discovery.static import (
     build_pools,
     build_vips,
@@ -85,7 +85,13 @@ class Planner:
 
     def __init__(self) -> None:
         self._names = Names()
+        self.due = Due()
         self._shelf = TlsShelf()
+
+    async def until_names_are_due(self, period_s: float) -> None:
+        """Return when names are to be looked up; soon if one had no answer."""
+        failed = bool(self._names.errors)
+        await self.due.wait(min(SPACING_S, period_s) if failed else period_s)
 
     async def plan(self, config: ApiserverLb) -> Plan:
         """Resolve and read everything. Raise ConfigError with all that is wrong."""
@@ -154,13 +160,14 @@ async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
             _speak_of(new, runtime, sync, collector)
 
     async def look_names_up() -> None:
-        await asyncio.sleep(runtime.config.resolve_interval)
+        await planner.until_names_are_due(float(runtime.config.resolve_interval))
         async with one_at_a_time:
             await follow_names(runtime.config, planner, sync)
 
     async with runtime.started(_sources(runtime, sync)):
         runtime.registry.register(collector)
         try:
+            sync.on_lost = planner.due.hurry
             runtime.dataplane.watch(sync.on_notice)
             runtime.sockets.keep((vip.host, vip.port) for vip in plan.vips)
             await sync.apply(plan)

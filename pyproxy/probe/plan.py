@@ -8,7 +8,7 @@ from pyproxy.errors import ConfigError
 from pyproxy.model import Backend
 from pyproxy.probe.checker import Pace
 from pyproxy.probe.wire import Target
-from pyproxy.tls import ClientTls, TlsSettings, read_token
+from pyproxy.tls import ClientTls, TlsSettings, read_token, shown_name
 
 
 class TlsShelf:
@@ -45,7 +45,7 @@ def targets_of(
         check.fall,
     )
     for backend in backends:
-        name = backend.name.rstrip(".") or backend.host
+        name = shown_name(backend.name) or backend.host
         target = Target(
             key=backend.key,
             name=name,
@@ -53,7 +53,7 @@ def targets_of(
             timeout_s=float(check.timeout),
             path=check.path,
             expect=frozenset(check.expect),
-            server_name=check.server_name or name,
+            server_name=shown_name(check.server_name or name),
             tls=tls,
             token_file=check.token_file,
         )

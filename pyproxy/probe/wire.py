@@ -7,6 +7,7 @@ by abort, so that a peer that stopped reading cannot hold it.
 """
 
 import asyncio
+import contextlib
 import errno
 import os
 import re
@@ -23,6 +24,7 @@ MAX_HEAD_BYTES = 16 << 10
 MAX_BODY_BYTES = 4 << 10  # only to say why a server is not ready
 MAX_INTERIM = 4  # 1xx answers before the real one
 BODY_S = 0.2
+CHUNK = 4096
 
 # We ran out of something. That says nothing about the server, and must not cut it off.
 _OUR_FAULT = frozenset(
@@ -158,11 +160,11 @@ async def _read_reason(reader: asyncio.StreamReader, code: int) -> str:
             ", wants credentials: give a token file or a client certificate,"
             f" or expect {code}, too"
         )
-    try:
+    body = b""
+    with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(BODY_S):
-            body = await reader.read(MAX_BODY_BYTES)
-    except (OSError, TimeoutError):
-        return ""
+            while len(body) < MAX_BODY_BYTES and (part := await reader.read(CHUNK)):
+                body += part
     text = body.decode("utf-8", "replace")
     failed = [line[3:60] for line in text.splitlines() if line.startswith("[-]")]
     return f", {'; '.join(failed[:3])}" if failed else ""

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 CLOCK_SLACK = datetime.timedelta(minutes=5)
 
@@ -45,12 +48,13 @@ class Authority:
         *,
         days: float = 7,
         groups: Sequence[str] = (),
+        key: PrivateKey | None = None,
     ) -> Pair:
         """Make `NAME.crt` and `NAME.key` for DNS names and IP addresses.
 
         An API server takes the name for a user's, and `groups` for that user's groups.
         """
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(
             self._key.public_key()
@@ -77,7 +81,7 @@ class Authority:
         return pair
 
     def _builder(
-        self, subject: x509.Name, public: ec.EllipticCurvePublicKey, days: float = 7
+        self, subject: x509.Name, public: PublicKey, days: float = 7
     ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         end = now + datetime.timedelta(days=days)

@@ -24,9 +24,13 @@ class FakeApiserver(Server):
     """Answers `/readyz` with `code`, and anything else with its name."""
 
     def __init__(
-        self, context: ssl.SSLContext | None = None, name: str = "fake", port: int = 0
+        self,
+        context: ssl.SSLContext | None = None,
+        name: str = "fake",
+        port: int = 0,
+        host: str = "127.0.0.1",
     ) -> None:
-        super().__init__(port=port)
+        super().__init__(host, port)
         self.name = name
         self.code = 200
         self.body = b"ok"

@@ -21,6 +21,8 @@ class Forwarder(Server):
         self.kind = kind
         self.went: list[str] = []
         self.said: list[str] = []
+        self.shown: list[str] = []  # credentials for HTTP, as they came
+        self.pieces: tuple[bytes, ...] = (b"HTTP/1.1 200 OK\r\n\r\n",)
         self.refuse = False
         self.names: dict[str, str] = {}
         self._context: ssl.SSLContext | None = None
@@ -62,13 +64,22 @@ class Forwarder(Server):
         self.went.append(line.split(" ")[1])
         for header in headers:
             if header.lower().startswith("proxy-authorization: basic "):
-                self.said.append(base64.b64decode(header.split(" ")[2]).decode())
+                self.shown.append(header.split(" ")[2])
+                plain = base64.b64decode(self.shown[-1])
+                self.said.append(plain.decode("utf-8", "replace"))
         if self.refuse:
             connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
             return None
-        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        if not self.answer(connection):
+            return None
         host, _, port = self.went[-1].rpartition(":")
         return host, int(port)
+
+    def answer(self, connection: socket.socket) -> bool:
+        """Say that there is a connection now; return whether there is one."""
+        for piece in self.pieces:
+            connection.sendall(piece)
+        return True
 
     def _socks(self, connection: socket.socket) -> tuple[str, int] | None:
         _, count = receive_exactly(connection, 2)

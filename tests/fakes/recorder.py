@@ -53,10 +53,14 @@ class Recorder(Server):
     """`answers` by path, without the query; else `answer`. None ends the connection."""
 
     def __init__(
-        self, pair: Pair | None, clients: Path | None = None, port: int = 0
+        self,
+        pair: Pair | None,
+        clients: Path | None = None,
+        port: int = 0,
+        host: str = "127.0.0.1",
     ) -> None:
         """`pair` None = plain HTTP; `clients` = CA of certificates to ask for."""
-        super().__init__("127.0.0.1", port)
+        super().__init__(host, port)
         self._context: ssl.SSLContext | None = None
         if pair is not None:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pyproxy.http.tunnel import Tunnel, without_password
+from pyproxy.http.tunnel import Tunnel
+from pyproxy.proxyurl import without_password
 from pyproxy.sandbox.certificates import Authority
 from tests.fakes.forwarder import Forwarder
 from tests.support.servers import EchoServer
@@ -131,7 +132,7 @@ async def test_refusal_of_the_proxy_is_told(echo: EchoServer) -> None:
         proxy.refuse = True
         tunnel = Tunnel(proxy.url, *echo.address)
         told = await say(await tunnel.open(), b"\x16 and so on")
-        assert told == b"proxyconnect tcp: 403 Forbidden"
+        assert told == b"Forbidden"
         await tunnel.close()
 
 

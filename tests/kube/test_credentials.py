@@ -13,7 +13,6 @@ import pytest
 
 from pyproxy.kube.config import AccessError, ClientFlags, Credentials, files, load
 from pyproxy.kube.config.errors import neutral
-from pyproxy.kube.config.pem import complaint_about_authority, complaint_about_pair
 from pyproxy.sandbox.certificates import Authority
 from tests.fakes.apiserver import authority
 from tests.fakes.clock import FakeClock
@@ -267,20 +266,6 @@ def test_credentials_that_replace_others_have_another_generation(
     one = credentials(tmp_path, clock, {"token": "one"})
     two = credentials(tmp_path, clock, {"token": "two"})
     assert one.generation != two.generation
-
-
-def test_pem_is_judged_by_openssl(tmp_path: Path, signer: Authority) -> None:
-    certificate, key = ((tmp_path / n).read_bytes() for n in ("a.crt", "a.key"))
-    other = (tmp_path / "b.key").read_bytes()
-    assert complaint_about_authority(signer.certificate.read_bytes()) == ""
-    assert complaint_about_authority(key) == "failed to parse certificate"
-    assert complaint_about_pair(certificate, key) == ""
-    assert complaint_about_pair(certificate, other) == (
-        "tls: private key does not match public key"
-    )
-    assert complaint_about_pair(key, certificate).startswith("tls: ")
-    locked = key.replace(b"PRIVATE", b"ENCRYPTED PRIVATE")
-    assert "pass phrase" in complaint_about_pair(certificate, locked)
 
 
 @pytest.mark.parametrize(

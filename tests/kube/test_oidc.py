@@ -35,7 +35,7 @@ from tests.fakes.kubectl import Document, environment, one_context, write
 pytestmark = pytest.mark.live
 
 
-def token(name: str, expires_at: float) -> str:
+def token(name: str, expires_at: object) -> str:
     """Return an ID token, as far as a client reads it."""
 
     def part(claims: Document) -> str:
@@ -162,6 +162,57 @@ async def test_expired_token_is_refreshed_and_written_back(
     assert sorted(os.listdir(tmp_path)) == ["config", "pki"]
 
 
+async def test_token_that_is_expired_when_it_comes_serves_for_a_second(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    # Issue 11, 16: its requests were never answered.
+    new = token("n", issuer.clock.now - 5)
+    issuer.tokens = {"id_token": new}
+    found = credentials(kubeconfig(tmp_path, issuer, refresh_token="r1"), issuer)
+    assert [await shown(found) for _ in range(3)] == [new] * 3
+    assert found.fresh_for_s() == 1
+    assert len(issuer.asked) == 1
+    issuer.clock.now += 1
+    assert found.fresh_for_s() == 0
+    assert await shown(found) == new
+    assert len(issuer.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("exp", "lasts"),
+    [
+        pytest.param(1_000_100, True, id="number"),
+        pytest.param("1000100", True, id="in quotes"),
+        pytest.param("1.0001e6", True, id="in quotes with an exponent"),
+        pytest.param(0, False, id="zero is over"),
+    ],
+)
+async def test_expiry_of_a_token_is_read_as_go_reads_it(
+    tmp_path: Path, issuer: Issuer, exp: object, lasts: bool
+) -> None:
+    # encoding/json's Number; the clock of the test stands at 1,000,000.
+    issuer.tokens = {"id_token": token("new", 1_000_200), "refresh_token": None}
+    file = kubeconfig(tmp_path, issuer, id_token=token("o", exp), refresh_token="r")
+    await shown(credentials(file, issuer))
+    assert bool(issuer.asked) is not lasts
+
+
+async def test_failed_refresh_stands_for_a_second(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    issuer.status = 400
+    old = token("o", issuer.clock.now)
+    file = kubeconfig(tmp_path, issuer, id_token=old, refresh_token="r1")
+    found = credentials(file, issuer)
+    for _ in range(3):
+        with pytest.raises(CredentialsError, match="the issuer answered 400"):
+            await found.headers()
+    assert len(issuer.asked) == 2  # with a header, and in the body
+    issuer.clock.now += 1
+    issuer.status, issuer.tokens = 200, {"id_token": token("n", issuer.clock.now + 60)}
+    assert await shown(found) == issuer.tokens["id_token"]
+
+
 async def test_our_own_writing_logs_nobody_in_again(
     tmp_path: Path, issuer: Issuer
 ) -> None:
@@ -203,6 +254,7 @@ async def test_tokens_that_cannot_be_written_serve_all_the_same(
         ({"status": 400}, "the issuer answered 400"),
         ({"tokens": {}}, "token response did not contain an id_token"),
         ({"tokens": {"id_token": "hunter2"}}, "ID Token is not a valid JWT"),
+        ({"tokens": {"id_token": None}}, "token response did not contain an id_token"),
         ({"tokens": {"id_token": 5}}, "answer is not what it should be"),
         ({"tokens": "hunter2"}, "answer is not what it should be"),
         ({"metadata": False}, "doesn't contain a token_endpoint"),

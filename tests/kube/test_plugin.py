@@ -185,6 +185,7 @@ async def test_failure_after_a_rejection_leaves_the_last_answer(
     assert "credentials not renewed after a 401" in caplog.text
     (login.directory / "code").unlink()
     login.say(token="two")
+    login.clock.now += 1
     assert await token(found) == "two"
 
 
@@ -197,7 +198,44 @@ async def test_failure_after_expiry_is_an_error_and_heals(login: Login) -> None:
     assert "failed with exit code 3" in await complaint(found)
     (login.directory / "code").unlink()
     login.say(token="two")
+    login.clock.now += 1
     assert await token(found) == "two"
+
+
+@pytest.mark.parametrize(
+    "expiry",
+    [
+        pytest.param("1970-01-01T00:00:00Z", id="long ago"),
+        pytest.param("1970-01-12T13:46:40Z", id="now"),
+        pytest.param("1970-01-12T13:46:40.2Z", id="within the second"),
+    ],
+)
+async def test_answer_that_is_expired_when_it_comes_serves_for_a_second(
+    login: Login, expiry: str
+) -> None:
+    # Issue 11, 16: 124 runs in 5 s for a request that was never answered.
+    login.say(token="one", expirationTimestamp=expiry)
+    found = login.credentials()
+    assert await token(found) == "one"
+    assert found.fresh_for_s() == 1
+    login.say(token="two", expirationTimestamp=expiry)
+    login.clock.now += 0.9
+    assert await token(found) == "one"
+    login.clock.now += 0.2
+    assert found.fresh_for_s() == 0
+    assert await token(found) == "two"
+    assert len(login.calls()) == 2
+
+
+async def test_failure_stands_for_a_second(login: Login) -> None:
+    (login.directory / "code").write_text("3")
+    found = login.credentials()
+    assert len({await complaint(found) for _ in range(5)}) == 1
+    assert found.fresh_for_s() == 0
+    assert len(login.calls()) == 1
+    login.clock.now += 1
+    await complaint(found)
+    assert len(login.calls()) == 2
 
 
 async def test_certificate_of_a_plugin_is_shown_and_its_change_noticed(

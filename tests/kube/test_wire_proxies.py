@@ -111,7 +111,7 @@ def test_proxy_that_refuses_is_named(
             await wire.call("GET", "/version")
         await wire.close()
         assert caught.value.reason == "Unreachable"
-        assert "proxyconnect" in str(caught.value)
+        assert f"through {proxy.kind}://…@127.0.0.1" in str(caught.value)
         assert "p@ss" not in str(caught.value)
 
     run(work())

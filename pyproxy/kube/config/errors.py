@@ -22,6 +22,7 @@ class CredentialsError(PyproxyError):
     """There are no credentials to show now; a later request may be luckier."""
 
     def __init__(self, why: str) -> None:
+        self.why = why
         super().__init__(f"getting credentials: {why}")
 
 

@@ -5,17 +5,18 @@ on its stdout. Nothing of the answer is ever quoted: it holds credentials.
 """
 
 import base64
-import datetime
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
+from pyproxy import pem
 from pyproxy.kube.config.credentials import Identity, Pair
-from pyproxy.kube.config.document import parse
+from pyproxy.kube.config.document import convert, parse
 from pyproxy.kube.config.errors import neutral
 from pyproxy.kube.config.headers import bearer
 from pyproxy.kube.config.kubeconfig import Cluster
-from pyproxy.kube.config.pem import complaint_about_pair
+from pyproxy.kube.config.moment import seconds_of
 
 EXTENSION = "client.authentication.k8s.io/exec"  # of a cluster: for its plugins
 
@@ -32,7 +33,7 @@ class _Status(msgspec.Struct, frozen=True, rename="camel"):
     token: str = ""
     client_certificate_data: str = ""
     client_key_data: str = ""
-    expiration_timestamp: str = ""
+    expiration_timestamp: str | None = None
 
 
 class _Answer(msgspec.Struct, frozen=True, rename="camel"):
@@ -70,12 +71,11 @@ def _cluster_info(cluster: Cluster, authority: bytes) -> dict[str, object]:
 def read_answer(output: bytes, api_version: str) -> Credential:
     """Return the credential that was printed. Raise ValueError saying why not."""
     try:
-        answer = msgspec.convert(parse(output), _Answer)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"decoding stdout: {str(error).replace('`', '')}") from None
+        answer = convert(_parse(output), _Answer)
     except ValueError as error:
         raise ValueError(f"decoding stdout: {error}") from None
-    if answer.kind != "ExecCredential":
+    # client-go fills a kind in that is not there, but no version.
+    if answer.kind not in ("", "ExecCredential"):
         raise ValueError("decoding stdout: not an ExecCredential")
     if answer.api_version != api_version:
         raise ValueError(
@@ -93,25 +93,32 @@ def read_answer(output: bytes, api_version: str) -> Credential:
     return Credential(identity, _moment(status.expiration_timestamp))
 
 
+def _parse(output: bytes) -> dict[str, Any]:
+    """What begins as JSON is JSON, to its end, and never YAML."""
+    if output.lstrip()[:1] != b"{":
+        return parse(output)
+    try:
+        return msgspec.json.decode(output, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        raise ValueError("json: not readable") from None
+
+
 def _pair(status: _Status) -> Pair | None:
     certificate, key = status.client_certificate_data, status.client_key_data
     if bool(certificate) != bool(key):
         raise ValueError("exec plugin returned only certificate or key, not both")
     if not certificate:
         return None
-    pair = certificate.encode(), key.encode()
-    if complaint := complaint_about_pair(*pair):
-        raise ValueError(f"failed parsing client key/certificate: {complaint}")
-    return pair
+    try:
+        return pem.pair(certificate.encode(), key.encode())
+    except ValueError as error:
+        raise ValueError(f"failed parsing client key/certificate: {error}") from None
 
 
-def _moment(text: str) -> float | None:
-    if not text:
+def _moment(text: str | None) -> float | None:
+    if text is None:
         return None
     try:
-        moment = datetime.datetime.fromisoformat(text)
+        return seconds_of(text)
     except ValueError:
         raise ValueError("decoding stdout: expirationTimestamp is no time") from None
-    if moment.tzinfo is None:
-        raise ValueError("decoding stdout: expirationTimestamp has no time zone")
-    return moment.timestamp()

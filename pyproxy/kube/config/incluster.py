@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from pyproxy.kube.config.errors import AccessError
 from pyproxy.kube.config.files import read
 from pyproxy.kube.config.kubeconfig import Cluster, User
-from pyproxy.kube.config.pem import complaint_about_authority
+from pyproxy.pem import roots
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +33,9 @@ def locate(env: Mapping[str, str]) -> tuple[Cluster, User]:
     """Return the pod's apiserver and service account. Raise AccessError."""
     token, authority = (os.path.join(MOUNT, name) for name in ("token", "ca.crt"))
     try:
-        why = complaint_about_authority(read(authority))
+        roots(read(authority))
     except ValueError as error:
-        why = str(error)
-    if why:
-        extra = {"file": authority, "why": why}
+        extra = {"file": authority, "why": str(error)}
         logger.error("no CA of the cluster, trusting the system's", extra=extra)
         authority = ""
     # The loader insists on a CA file. Where there is none, the token's name will do:

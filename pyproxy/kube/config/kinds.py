@@ -1,7 +1,9 @@
 """Which kind of credentials a user entry asks for: client-go's order and complaints."""
 
+import logging
 from collections.abc import Callable, Mapping
 
+from pyproxy import pem
 from pyproxy.kube.config.clock import Clock
 from pyproxy.kube.config.credentials import Credentials, Fixed, Pair, Source, TokenFile
 from pyproxy.kube.config.errors import AccessError
@@ -10,8 +12,9 @@ from pyproxy.kube.config.headers import basic, bearer
 from pyproxy.kube.config.kubeconfig import EXEC_V1, EXEC_V1BETA1, Cluster, User
 from pyproxy.kube.config.kuberc import plugin_policy
 from pyproxy.kube.config.oidc import Oidc
-from pyproxy.kube.config.pem import complaint_about_authority, complaint_about_pair
 from pyproxy.kube.config.plugin import Plugin
+
+logger = logging.getLogger(__name__)
 
 REMOVED = {
     "gcp": (
@@ -98,9 +101,7 @@ def _pair(user: User) -> Kept[Pair] | None:
     def make() -> Pair:
         certificate = bytes(user.client_certificate_data) or read(files[0])
         key = bytes(user.client_key_data) or read(files[1])
-        if complaint := complaint_about_pair(certificate, key):
-            raise ValueError(complaint)
-        return certificate, key
+        return pem.pair(certificate, key)
 
     return Kept("client certificate", files if all(files) else (), make)
 
@@ -119,13 +120,21 @@ def _authority(cluster: Cluster) -> Kept[bytes] | None:
 
     def make() -> bytes:
         nonlocal began
-        pem = bytes(data) or read(file)
-        # An empty file trusts no authority, not even the system's; one that becomes
-        # empty is being written.
-        if (pem or began) and (complaint := complaint_about_authority(pem)):
-            raise ValueError(f"unable to load root certificates: {complaint}")
+        raw = bytes(data) or read(file)
+        # An empty file trusts nobody, and not everybody whom the system trusts; one
+        # that becomes empty is being written.
+        if not raw and not began:
+            began = True
+            return b""
+        try:
+            found = pem.roots(raw)
+        except ValueError as error:
+            raise ValueError(f"unable to load root certificates: {error}") from None
         began = True
-        return pem
+        if found.broken:
+            extra = {"file": file or "data in the kubeconfig", "count": found.broken}
+            logger.warning("broken certificates of authorities skipped", extra=extra)
+        return found.pem
 
     return Kept("certificate authority", () if data else (file,), make)
 

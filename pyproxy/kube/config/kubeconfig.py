@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pyproxy.kube.config.document import parse
+from pyproxy.kube.config.document import read_as
 from pyproxy.kube.config.errors import AccessError, not_loaded
 
 MAX_FILE_BYTES = 16 << 20  # a wrong file name must not fill the memory
@@ -100,6 +100,7 @@ class User(_Entry, frozen=True, kw_only=True):
     password: str = ""
     auth_provider: AuthProvider | None = None
     exec: Exec | None = None
+    extensions: tuple[Extension, ...] = ()
 
 
 class Context(_Entry, frozen=True, kw_only=True):
@@ -108,6 +109,7 @@ class Context(_Entry, frozen=True, kw_only=True):
     cluster: str = ""
     user: str = ""
     namespace: str = ""
+    extensions: tuple[Extension, ...] = ()
 
 
 class _NamedCluster(_Entry, frozen=True, kw_only=True):
@@ -125,6 +127,11 @@ class _NamedContext(_Entry, frozen=True, kw_only=True):
     context: Context = Context()
 
 
+class _Preferences(_Entry, frozen=True, kw_only=True):
+    colors: bool = False
+    extensions: tuple[Extension, ...] = ()
+
+
 class _File(_Entry, frozen=True, kw_only=True):
     kind: str = "Config"
     api_version: str = msgspec.field(default="v1", name="apiVersion")
@@ -132,6 +139,8 @@ class _File(_Entry, frozen=True, kw_only=True):
     users: tuple[_NamedUser, ...] = ()
     contexts: tuple[_NamedContext, ...] = ()
     current_context: str = ""
+    preferences: _Preferences = _Preferences()
+    extensions: tuple[Extension, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +199,15 @@ def merge(configs: Iterable[Kubeconfig]) -> Kubeconfig:
 
 def decode(raw: bytes, directory: str) -> Kubeconfig:
     """Read one file's content, paths relative to `directory`. Raise ValueError."""
-    try:
-        file = msgspec.convert(parse(raw), _File, dec_hook=_decode)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error).replace("`", "")) from None
+    file = read_as(raw, _File, _decode)
     if (file.kind or "Config", file.api_version or "v1") != ("Config", "v1"):
         version = file.api_version or "v1"
         raise ValueError(f'no kind "{file.kind}" is registered for version "{version}"')
-    for named in file.clusters:
-        _by_name("extensions", ((each.name, each) for each in named.cluster.extensions))
+    lists = [named.cluster.extensions for named in file.clusters]
+    lists += [named.user.extensions for named in file.users]
+    lists += [named.context.extensions for named in file.contexts]
+    for extensions in (*lists, file.extensions, file.preferences.extensions):
+        _by_name("extensions", ((each.name, each) for each in extensions))
     return Kubeconfig(
         clusters=_by_name(
             "clusters", ((n.name, _in(directory, n.cluster)) for n in file.clusters)
@@ -276,6 +285,9 @@ def _resolve(directory: str, path: str) -> str:
 
 
 def _decode(kind: type, value: object) -> object:
+    """Read bytes as encoding/json does: base64, or a list of numbers."""
+    if isinstance(value, list) and all(_is_byte(each) for each in value):
+        return Base64(each or 0 for each in value)
     if kind is not Base64 or not isinstance(value, str):
         raise ValueError("Expected base64 text")
     try:
@@ -283,3 +295,11 @@ def _decode(kind: type, value: object) -> object:
         return Base64(base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError):
         raise ValueError("Illegal base64 data") from None
+
+
+def _is_byte(value: object) -> bool:
+    if value is None:
+        return True
+    return (
+        isinstance(value, int) and not isinstance(value, bool) and value in range(256)
+    )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from pyproxy.kube.config.document import parse
+from pyproxy.kube.config.document import read_as
 from pyproxy.kube.config.errors import CredentialsError
 from pyproxy.kube.config.files import read
 
@@ -64,9 +64,9 @@ def plugin_policy(env: Mapping[str, str]) -> PluginPolicy:
     if not said and not os.path.exists(file):
         return PluginPolicy()
     try:
-        preference = msgspec.convert(parse(read(file)), _Preference)
-    except ValueError as error:  # msgspec's are
-        raise ValueError(f"kuberc: {file}: {str(error).replace('`', '')}") from None
+        preference = read_as(read(file), _Preference)
+    except ValueError as error:
+        raise ValueError(f"kuberc: {file}: {error}") from None
     if (preference.kind, preference.api_version in VERSIONS) != ("Preference", True):
         kind, version = preference.kind, preference.api_version
         raise ValueError(

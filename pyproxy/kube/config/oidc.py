@@ -11,9 +11,8 @@ import base64
 import binascii
 import logging
 import os
-import ssl
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import aiohttp
@@ -22,7 +21,14 @@ import msgspec
 from pyproxy.kube.config.clock import Clock
 from pyproxy.kube.config.credentials import Identity
 from pyproxy.kube.config.errors import CredentialsError, neutral
+from pyproxy.kube.config.files import read
 from pyproxy.kube.config.headers import basic, bearer
+from pyproxy.kube.config.pause import Pause
+from pyproxy.pem import roots
+from pyproxy.tls import new_client_context
+
+if TYPE_CHECKING:
+    import ssl
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +40,7 @@ Config = Mapping[str, str]
 
 
 class _Claims(msgspec.Struct):
-    exp: float = 0.0
+    exp: float | str = 0.0  # Go reads a number in quotes, too
 
 
 class _Metadata(msgspec.Struct):
@@ -63,6 +69,7 @@ class Oidc:
         self._clock = clock
         self._trust = _trust(config)
         self._expires_at = 0.0
+        self._pause = Pause(clock)
         self._one_at_a_time = asyncio.Lock()
         self.identity = Identity()
         if config.get("id-token"):
@@ -71,27 +78,37 @@ class Oidc:
     async def refresh(self) -> None:
         """Ask the issuer if the token has expired. Raise CredentialsError."""
         async with self._one_at_a_time:
-            if self.fresh_for_s():
+            if self._pause.holds() or self.fresh_for_s():
                 return
             if not self._config.get("refresh-token"):
                 raise CredentialsError(
                     "No valid id-token, and cannot refresh without refresh-token"
                 )
             try:
-                async with asyncio.timeout(TIMEOUT_S):
-                    tokens = await self._ask()
-                self._take(tokens.id_token)
-            except TimeoutError:
-                why = f"failed to refresh token: no answer within {TIMEOUT_S:g} s"
-                raise CredentialsError(why) from None
-            except (aiohttp.ClientError, OSError, ValueError) as error:
-                why = f"failed to refresh token: {neutral(str(error))[:200]}"
-                raise CredentialsError(why) from None
+                tokens = await self._refresh()
+            except CredentialsError as error:
+                self._pause.begin(error.why)
+                raise
+            self._pause.begin()
             self._keep(tokens)
+
+    async def _refresh(self) -> _Tokens:
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                tokens = await self._ask()
+            self._take(tokens.id_token)
+        except TimeoutError:
+            why = f"failed to refresh token: no answer within {TIMEOUT_S:g} s"
+            raise CredentialsError(why) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            why = f"failed to refresh token: {neutral(str(error))[:200]}"
+            raise CredentialsError(why) from None
+        return tokens
 
     def fresh_for_s(self) -> float:
         """Until the token expires, less a leeway."""
-        return max(0.0, self._expires_at - LEEWAY_S - self._clock.wall())
+        left_s = self._expires_at - LEEWAY_S - self._clock.wall()
+        return max(left_s, self._pause.serves_s())
 
     def reject(self) -> bool:
         """There is nothing else to show."""
@@ -160,7 +177,9 @@ async def _read(answer: aiohttp.ClientResponse, kind: Any) -> Any:
     ):
         body += more
     try:
-        return msgspec.json.decode(body, type=kind)
+        fields = msgspec.json.decode(body, type=dict[str, Any])
+        # As in Go, null is the same as absent.
+        return msgspec.convert({k: v for k, v in fields.items() if v is not None}, kind)
     except msgspec.DecodeError:
         raise ValueError("the issuer's answer is not what it should be") from None
 
@@ -181,22 +200,27 @@ def _expiry(token: str) -> float:
         raise ValueError("ID Token is not a valid JWT")
     try:
         padded = parts[1] + "=" * (-len(parts[1]) % 4)
-        return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Claims).exp
+        claims = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Claims)
+        exp = claims.exp
+        return msgspec.json.decode(exp, type=float) if isinstance(exp, str) else exp
     except (msgspec.DecodeError, binascii.Error, ValueError):
         raise ValueError("ID Token is not a valid JWT") from None
 
 
-def _trust(config: Config) -> ssl.SSLContext:
-    context = ssl.create_default_context()
+def _trust(config: Config) -> "ssl.SSLContext":
+    context = new_client_context()
     data = config.get("idp-certificate-authority-data")
     file = config.get("idp-certificate-authority")
+    if not data and not file:
+        context.load_default_certs()
+        return context
     try:
         if data:
-            context = ssl.create_default_context(
-                cadata=base64.b64decode(data, validate=True).decode("ascii")
-            )
-        elif file:
-            context = ssl.create_default_context(cafile=os.path.expanduser(file))
-    except (OSError, ValueError) as error:  # ssl's and binascii's are
+            folded = data.replace("\n", "").replace("\r", "")
+            raw = base64.b64decode(folded, validate=True)
+        else:
+            raw = read(os.path.expanduser(file or ""))
+        context.load_verify_locations(cadata=roots(raw).pem.decode("ascii"))
+    except ValueError as error:  # binascii's is
         raise ValueError(f"idp-certificate-authority: {error}") from None
     return context

@@ -1,7 +1,7 @@
 """Credentials from a program: run when there are none, when they expired or failed.
 
-One run at a time, and all tasks that wait share its outcome. What it gave is kept
-until it expires; without an expiry, until the apiserver rejects it.
+One run at a time, at most one a second; everybody who waits shares its outcome. What it
+gave is kept until it expires; without an expiry, until the apiserver rejects it.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from pyproxy.kube.config.errors import CredentialsError, neutral
 from pyproxy.kube.config.execinfo import Credential, exec_info, read_answer
 from pyproxy.kube.config.kubeconfig import Cluster, Exec
 from pyproxy.kube.config.kuberc import PluginPolicy
+from pyproxy.kube.config.pause import Pause
 from pyproxy.kube.config.spawn import run
 
 logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 200.0  # a hang; logins in a browser give up after 180 s themselves
 INTERACTIVE_TIMEOUT_S = 600.0  # somebody types
-REJECT_PAUSE_S = 1.0  # rejections this soon after a run are about what was before it
 HINTS, HINTS_PERIOD_S = 10, 3600.0  # how often to explain what is not installed
 FOREVER_S = float("inf")
 ANY = PluginPolicy()
@@ -70,7 +70,7 @@ class Plugin:
         self._clock = clock
         self._credential: Credential | None = None
         self._rejected = False
-        self._ran_at = float("-inf")
+        self._pause = Pause(clock)
         self._running: asyncio.Task[None] | None = None
         self._hints: deque[float] = deque(maxlen=HINTS)
 
@@ -81,9 +81,9 @@ class Plugin:
 
     async def refresh(self) -> None:
         """Run the program unless what it gave is still good. Raise CredentialsError."""
-        if self._is_good():
-            return
         if self._running is None:
+            if self._is_good() or self._pause.holds():
+                return
             self._running = asyncio.create_task(self._refresh())
             self._running.add_done_callback(self._ended)
         # The task that asked may be cancelled; the run goes on for the others.
@@ -91,16 +91,20 @@ class Plugin:
 
     def fresh_for_s(self) -> float:
         """Return for how long the last answer holds."""
-        if self._credential is None or self._rejected:
+        if self._credential is None:
             return 0.0
-        if self._credential.expires_at is None:
-            return FOREVER_S
-        return max(0.0, self._credential.expires_at - self._clock.wall())
+        left_s = 0.0
+        if not self._rejected:
+            expires_at = self._credential.expires_at
+            left_s = (
+                FOREVER_S if expires_at is None else expires_at - self._clock.wall()
+            )
+        return max(left_s, self._pause.serves_s())
 
     def reject(self) -> bool:
         """Run again when asked next; return whether that may help."""
-        since_s = self._clock.monotonic() - self._ran_at
-        if self._running is None and since_s >= REJECT_PAUSE_S:
+        # Rejections this soon after a run are about what was before it.
+        if self._running is None and not self._pause.left_s():
             self._rejected = True
         return True
 
@@ -134,13 +138,15 @@ class Plugin:
         except CredentialsError as error:
             extra = {"command": self._spec.command, "why": str(error)}
             if not self._rejected or self._is_expired():
+                self._pause.begin(error.why)
                 raise
+            self._pause.begin()
             # The apiserver's 401 says more than our failure to become somebody else.
             logger.warning("credentials not renewed after a 401", extra=extra)
             return
-        self._ran_at = self._clock.monotonic()
+        self._pause.begin()
         self._credential, self._rejected = credential, False
-        took_ms = round((self._ran_at - began) * 1000)
+        took_ms = round((self._clock.monotonic() - began) * 1000)
         logger.info(
             "credential plugin ran",
             extra={"command": self._spec.command, "took_ms": took_ms},

@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from pyproxy.kube.config.server import Server, without_password
+from pyproxy.kube.config.server import Server
+from pyproxy.proxyurl import without_password
 
 SCHEMES = ("http", "https", "socks5")  # of proxy-url; the environment may say socks5h
 

@@ -41,9 +41,9 @@ def save_auth_provider(
 
 
 def _provider(document: dict[str, Any], user: str) -> dict[str, Any] | None:
-    for entry in document.get("users", []):
-        if entry.get("name") == user:
-            found = entry.get("user", {}).get("auth-provider")
+    for entry in document.get("users") or ():
+        if entry and entry.get("name") == user:
+            found = (entry.get("user") or {}).get("auth-provider")
             return found if isinstance(found, dict) else None
     return None
 

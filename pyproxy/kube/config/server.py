@@ -1,12 +1,12 @@
 """The URL of an apiserver, taken apart."""
 
 import ipaddress
-import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
 from pyproxy.kube.config.errors import AccessError
 from pyproxy.model import format_address
+from pyproxy.proxyurl import without_password
 
 PORTS = {"http": 80, "https": 443}
 _IN_PATH = "/%:@!$&'()*+,;=~-._[]"  # stays as it is
@@ -63,11 +63,6 @@ def parse_server(text: str) -> Server:
     path = quote(url.path.rstrip("/"), safe=_IN_PATH)
     port = PORTS[url.scheme] if port is None else port
     return Server(url.scheme, _ascii(host), port, path)
-
-
-def without_password(url: str) -> str:
-    """Return a URL that can be shown."""
-    return re.sub(r"//[^/?#]*@", "//…@", url)
 
 
 def _ascii(host: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pyproxy.kube.config.kubeconfig import Cluster, Exec, User
 from pyproxy.kube.config.proxies import complaint_about_proxy
-from pyproxy.kube.config.server import without_password
+from pyproxy.proxyurl import without_password
 
 MODES = ("Never", "IfAvailable", "Always")
 

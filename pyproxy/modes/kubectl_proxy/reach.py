@@ -6,7 +6,7 @@ no requests because we are not ready must not keep us from finding out that all 
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from pyproxy.model import Key, format_address
 
@@ -33,6 +33,10 @@ class Reach:
         elif kind == "ejected":  # several dials in a row
             self._lost[backend] = self._now()
             logger.warning("apiserver not reached", extra=where)
+
+    def keep(self, backends: Collection[Key]) -> None:
+        """Forget what is dialed no more: its name has moved."""
+        self._lost = {key: at for key, at in self._lost.items() if key in backends}
 
     def complaints(self) -> list[str]:
         """Return the servers that were not reached of late."""

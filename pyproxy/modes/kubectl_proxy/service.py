@@ -8,8 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pyproxy.admin import Collector, Sources, describe
-from pyproxy.dataplane import Http, Record, Upstream, upstream_of
+from pyproxy.dataplane import (
+    Http,
+    NoticeKind,
+    Record,
+    Upstream,
+    pool_of,
+    upstream_of,
+)
 from pyproxy.discovery.apiservers import Apiservers, obtain
+from pyproxy.discovery.names import SPACING_S, Due
 from pyproxy.errors import PyproxyError, StartError
 from pyproxy.http.files import Directory
 from pyproxy.http.filter import Filter
@@ -36,7 +44,7 @@ access = logging.getLogger("pyproxy.access")
 
 POLL_S = 2.0  # how often files are looked at
 WRITE_S = 0.2  # how often the access log is written
-RESOLVE_S = 30.0  # how often names are looked up
+RESOLVE_S = 30.0  # how often names are looked up while nothing fails
 KEEPALIVE_S = 30.0  # TCP's, unless said otherwise; Go's
 PARK_S = 660.0  # longer than a person may take to log in
 MOST_CHANGES = 3  # of a context, while its credential is obtained
@@ -208,6 +216,7 @@ class Proxy:
         self._synced: object = None
         self._trouble = ""
         self._reach = Reach()
+        self._due = Due()
         self._one_at_a_time = asyncio.Lock()
 
     def sources(self) -> Sources:
@@ -228,9 +237,7 @@ class Proxy:
         dataplane = self._runtime.dataplane
         self._parts = await self._parts.opened()
         self._judge = Judge(dataplane, self._parts.settings(), self._obtain)
-        dataplane.watch(
-            self._reach.on_notice, self._judge.on_question, self._judge.on_withdrawn
-        )
+        dataplane.watch(self._on_notice, self._judge.on_question)
         config = self._parts.config
         if config.unix_socket:
             return await self._open_unix(config.unix_socket)
@@ -303,7 +310,8 @@ class Proxy:
 
     async def look_names_up(self) -> None:
         """Follow the names of apiservers."""
-        await asyncio.sleep(RESOLVE_S)
+        lost = self._parts.apiservers.names_failed
+        await self._due.wait(SPACING_S if lost else RESOLVE_S)
         async with self._one_at_a_time:
             await self._try_to_sync()
 
@@ -333,6 +341,7 @@ class Proxy:
         if (vips, upstreams) != self._applied:
             self._runtime.dataplane.apply(vips, upstreams)
             self._applied = (vips, upstreams)
+            self._reach.keep({b.key for up in upstreams for b in pool_of(up).backends})
         self._parts, self._trouble = parts, ""
         settings = parts.settings()
         judged = (parts, parts.apiservers.generation, settings.targets)
@@ -358,6 +367,11 @@ class Proxy:
                     return credential
             rejected = False  # of another apiserver, or of another user
         raise PyproxyError("credentials change faster than they can be used")
+
+    def _on_notice(self, kind: NoticeKind, backend: Key) -> None:
+        self._reach.on_notice(kind, backend)
+        if kind != "recovered":
+            self._due.hurry()  # its name may have moved
 
     def _why_not_reached(self) -> str | None:
         lost = [f"{n}: {why}" for n, why in self._parts.apiservers.unresolved.items()]

@@ -1,5 +1,8 @@
 """Who we are to the apiserver. Where kubectl is, it has to pass the same test."""
 
+import socket
+import time
+
 import pytest
 
 from tests.fakes.desk import Desk, either, write_kubeconfig
@@ -192,6 +195,41 @@ def test_plugin_runs_once_and_not_for_clients_with_their_own(
             assert plugin.runs == 1
             seen = [each.get("authorization") for each in upstream.seen]
             assert seen == ["Bearer mine", *["Bearer fresh"] * 3]
+
+
+@either
+@pytest.mark.parametrize(
+    "expiry",
+    [
+        pytest.param("2020-01-01T00:00:00Z", id="long ago"),
+        pytest.param("0001-01-01T00:00:00Z", id="Go's zero"),
+    ],
+)
+def test_token_that_is_expired_when_it_comes_serves_who_waited(
+    office: Office, kind: type[Desk], expiry: str
+) -> None:
+    # Issue 11, 16 and 17: no answer at all, and 25 runs a second.
+    plugin = office.plugin()
+    plugin.give_new_ones(expirationTimestamp=expiry)
+    with Recorder(pair_for(office.issuer)) as upstream:
+        office.write(plugin.user, server=upstream.url)
+        with office.proxy(kind) as proxy:
+            for _ in range(3):
+                assert proxy.ask("/a").status == 200
+            assert plugin.runs <= 3  # kubectl: one for each; we: one a second
+            seen = {each.get("authorization") for each in upstream.seen}
+            assert seen <= {f"Bearer {number}" for number in range(1, 4)}
+
+
+def test_plugin_of_expired_tokens_runs_once_a_second(office: Office) -> None:
+    plugin = office.plugin()
+    plugin.give_new_ones(expirationTimestamp="2020-01-01T00:00:00Z")
+    office.write(plugin.user)
+    with office.proxy(Desk) as proxy:
+        began = time.monotonic()
+        while time.monotonic() < began + 2.5:
+            assert proxy.ask("/a").status == 200
+        assert plugin.runs <= 1 + time.monotonic() - began
 
 
 @either
