@@ -68,7 +68,7 @@ class Sync:
         self._served: dict[str, bool] = {}  # pool -> has a ready backend
         self._checker = Checker(self._on_change, self._on_finding)
         self.on_lost: Callable[[], None] = lambda: None  # an address of a name fails
-        self.changed = asyncio.Event()  # backends or their states; who waits clears it
+        self.changed = asyncio.Event()  # backends or states; the waiter clears it
         self.plan = Plan()
 
     def remember(self, what: Mapping[Key, Remembered]) -> None:

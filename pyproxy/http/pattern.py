@@ -6,6 +6,7 @@ Python's `re` stands in for what it can say exactly; the rest is refused at the 
 """
 
 import importlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,6 @@ RE2 = _find_re2()
 Search = Callable[[str], Any]
 
 HINT = "install google-re2 for that"
-
 
 # Patterns of which it is plain what each of their matches has: an anchor, text, and
 # stretches of anything. A quantifier counts for what stands before it.

@@ -64,7 +64,7 @@ class Tunnel:
         except ProxyError as error:
             extra = {"proxy": self._proxy.shown, "why": str(error)}
             logger.warning("no way through the proxy", extra=extra)
-            await _excuse(near, str(error))
+            await _refuse(near, str(error))
             return
         except asyncio.CancelledError:
             near[1].transport.abort()

@@ -1,6 +1,6 @@
 """Credentials from a program: run when there are none, when they expired or failed.
 
-One run at a time, at most one a second; everybody who waits shares its outcome. What it
+One run at a time, at most one a second; all tasks that wait share its outcome. What it
 gave is kept until it expires; without an expiry, until the apiserver rejects it.
 """
 

@@ -237,7 +237,9 @@ class Proxy:
         dataplane = self._runtime.dataplane
         self._parts = await self._parts.opened()
         self._judge = Judge(dataplane, self._parts.settings(), self._obtain)
-        dataplane.watch(self._on_notice, self._judge.on_question)
+        dataplane.watch(
+            self._on_notice, self._judge.on_question, self._judge.on_withdrawn
+        )
         config = self._parts.config
         if config.unix_socket:
             return await self._open_unix(config.unix_socket)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from functools import partial
 
 import pytest
 
@@ -52,6 +53,11 @@ def test_burst_of_connections_is_spread_within_an_eighth() -> None:
             proxy.wait_idle()
 
 
+def is_loaded(proxy: Proxy, relays: int) -> bool:
+    """Whether the workers have so many."""
+    return sum(active(proxy)) == relays
+
+
 def test_relays_that_end_on_one_worker_are_made_up_for() -> None:
     with EchoServer() as server:
         with Proxy(server.address, workers=2) as proxy:
@@ -64,7 +70,7 @@ def test_relays_that_end_on_one_worker_are_made_up_for() -> None:
                 # One at a time: workers that wait for a CPU see old counts.
                 for live in range(11, 31):
                     stack.enter_context(proxy.connect())
-                    wait_until(lambda live=live: sum(active(proxy)) == live)
+                    wait_until(partial(is_loaded, proxy, live))
                 loads = active(proxy)
                 assert max(loads) - min(loads) <= 4, loads
             proxy.wait_idle()

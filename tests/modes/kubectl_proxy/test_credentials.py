@@ -1,6 +1,5 @@
 """Who we are to the apiserver. Where kubectl is, it has to pass the same test."""
 
-import socket
 import time
 
 import pytest
