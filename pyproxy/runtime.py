@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Generic, TextIO, TypeVar
+from typing import TYPE_CHECKING, Generic, TextIO, TypeVar
 
 import uvloop
 
@@ -25,7 +25,9 @@ from pyproxy.admin import Admin, Health, Sources
 from pyproxy.config import ModeConfig
 from pyproxy.dataplane import Dataplane
 from pyproxy.errors import PyproxyError
-from pyproxy.metrics import new_registry
+
+if TYPE_CHECKING:
+    from pyproxy.metrics import Collects
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ C = TypeVar("C", bound=ModeConfig)
 T = TypeVar("T")
 
 DRAIN_LOOK_S = 0.05  # how often a drain looks whether the last relay has ended
+ADMIN_WAIT_S = 0.25  # for the mode to serve, before the admin address is answered
 BACKGROUND_PAUSE_S = 1.0  # before a background task that failed runs again
 _RESTART_ONLY = ("workers", "admin_address")
 
@@ -87,7 +90,7 @@ class Runtime(Generic[C]):
         self.mode = mode
         self.config = config
         self.health = Health()
-        self.registry = new_registry()
+        self.collectors: list[Collects] = []
         self.exit_code = 0
         self.sockets = sockets or Sockets()
         self._load = load
@@ -95,6 +98,7 @@ class Runtime(Generic[C]):
         self._notifier = Notifier()
         self._on_reload: Callable[[C], Awaitable[None]] | None = None
         self._reload_wanted = asyncio.Event()
+        self._serving = asyncio.Event()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._starting: asyncio.Task[object] | None = None
@@ -120,7 +124,9 @@ class Runtime(Generic[C]):
             admin = Admin(sources)
             stack.push_async_callback(admin.close)
             if self.config.admin_address:
-                await admin.open(self.config.admin_address)
+                await admin.bind(self.config.admin_address)
+                answering = asyncio.create_task(self._answer(admin), name="admin")
+                stack.push_async_callback(_end, answering)
             stack.push_async_callback(self._end_background)
             if self._notifier.watchdog_s:
                 self.background("watchdog", self._feed_watchdog)
@@ -139,6 +145,7 @@ class Runtime(Generic[C]):
         for address in addresses:
             _say(f"Starting to serve on {address}", out or sys.stdout)
         self._starting = None
+        self._serving.set()
         self.health.drop("start")
         self._notifier.say("READY=1", f"STATUS=serving on {', '.join(addresses)}")
         await self._stopping.wait()
@@ -177,6 +184,15 @@ class Runtime(Generic[C]):
         """Run `work` again and again until the stop; log when it fails."""
         task = asyncio.create_task(_again_and_again(name, work), name=name)
         self._tasks.add(task)
+
+    async def _answer(self, admin: Admin) -> None:
+        """Answer at the admin address, but let clients of the mode come first."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._serving.wait(), ADMIN_WAIT_S)
+        try:
+            await admin.serve()
+        except Exception:
+            logger.exception("admin address not answered", extra={"bug": True})
 
     async def _end_background(self) -> None:
         for task in self._tasks:
@@ -237,6 +253,11 @@ class Runtime(Generic[C]):
         logs.setup(config.log.level, config.log.format)
         self.config = config
         logger.info("configuration reloaded")
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _again_and_again(name: str, work: Callable[[], Awaitable[None]]) -> None:

@@ -1,9 +1,7 @@
 """The core's counters and the probes' findings as Prometheus families."""
 
 from collections.abc import Callable, Iterator
-
-from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.registry import Collector as BaseCollector
+from typing import TYPE_CHECKING
 
 from pyproxy.admin.web import web_families
 from pyproxy.dataplane import BackendStats, Dataplane, Histogram, Stats, VipStats
@@ -11,7 +9,6 @@ from pyproxy.metrics import (
     APPLY_BUCKETS_S,
     PROBE_BUCKETS_S,
     Distribution,
-    Family,
     build_info,
     counter,
     cumulative,
@@ -21,12 +18,17 @@ from pyproxy.metrics import (
 from pyproxy.model import Key, State, format_address
 from pyproxy.probe import Finding, Result
 
+if TYPE_CHECKING:
+    from prometheus_client.core import HistogramMetricFamily
+
+    from pyproxy.metrics import Family
+
 _KEEP_EVERY = 4
 
 States = Callable[[], dict[Key, State]]
 
 
-class Collector(BaseCollector):
+class Collector:
     """Reads everything at the moment of the scrape; counting costs the path nothing."""
 
     def __init__(self, mode: str, dataplane: Callable[[], Dataplane]) -> None:
@@ -59,7 +61,7 @@ class Collector(BaseCollector):
         for pair in [pair for pair in self._probe_results if pair[0] not in keys]:
             del self._probe_results[pair]
 
-    def collect(self) -> Iterator[Family]:
+    def collect(self) -> "Iterator[Family]":
         """Yield every family."""
         stats = self._dataplane().stats()
         yield build_info(self._mode)
@@ -76,12 +78,12 @@ class Collector(BaseCollector):
 
     def _single(
         self, name: str, text: str, values: Distribution
-    ) -> HistogramMetricFamily:
+    ) -> "HistogramMetricFamily":
         family = histogram(name, text)
         values.add_to(family, [])
         return family
 
-    def _probes(self) -> Iterator[Family]:
+    def _probes(self) -> "Iterator[Family]":
         up = gauge("backend_up", "1 = takes new relays.", "backend")
         state = gauge("backend_state", "1 = in this state.", "backend", "state")
         for key, now in self.states().items():
@@ -105,7 +107,7 @@ class Collector(BaseCollector):
         yield worst
 
 
-def _totals(stats: Stats) -> Iterator[Family]:
+def _totals(stats: Stats) -> "Iterator[Family]":
     for name, text, value in (
         ("relays_active", "Relays open now.", stats.relays_active),
         ("table_generation", "Number of the table in use.", stats.generation),
@@ -118,7 +120,7 @@ def _totals(stats: Stats) -> Iterator[Family]:
     yield lost
 
 
-def _vips(vips: dict[Key, VipStats]) -> Iterator[Family]:
+def _vips(vips: dict[Key, VipStats]) -> "Iterator[Family]":
     ended = counter("relays", "Relays that ended or were refused.", "vip", "reason")
     accepted = counter("relays_accepted", "Connections accepted.", "vip")
     moved = counter("relay_bytes", "Bytes forwarded.", "vip", "direction")
@@ -137,7 +139,7 @@ def _vips(vips: dict[Key, VipStats]) -> Iterator[Family]:
     yield from (ended, accepted, moved, retries)
 
 
-def _backends(backends: dict[Key, BackendStats]) -> Iterator[Family]:
+def _backends(backends: dict[Key, BackendStats]) -> "Iterator[Family]":
     active = gauge("backend_active", "Relays open now.", "backend")
     ejected = gauge("backend_ejected", "1 = after failed connects.", "backend")
     failures = counter("connect_failures", "Connects that failed.", "backend")
@@ -154,7 +156,7 @@ def _backends(backends: dict[Key, BackendStats]) -> Iterator[Family]:
     yield from (active, ejected, failures, moved, time)
 
 
-def _workers(stats: Stats) -> Iterator[Family]:
+def _workers(stats: Stats) -> "Iterator[Family]":
     active = gauge("worker_relays_active", "Relays open now.", "worker")
     moved = counter("worker_bytes", "Bytes by how they moved.", "worker", "how")
     for number, worker in enumerate(stats.workers):
@@ -164,7 +166,7 @@ def _workers(stats: Stats) -> Iterator[Family]:
     yield from (active, moved)
 
 
-def _add(family: HistogramMetricFamily, labels: list[str], values: Histogram) -> None:
+def _add(family: "HistogramMetricFamily", labels: list[str], values: Histogram) -> None:
     # The core's buckets are two per octave; a scrape gets one per two octaves, which
     # loses nothing but resolution, because they are cumulative.
     buckets = cumulative([bound / 1e6 for bound in values.bounds_us], values.counts)

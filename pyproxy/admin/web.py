@@ -2,16 +2,20 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-
-from prometheus_client.core import HistogramMetricFamily
+from typing import TYPE_CHECKING
 
 from pyproxy.dataplane import Histogram, Stats, WebStats
-from pyproxy.metrics import Family, counter, histogram
+from pyproxy.metrics import counter, histogram
 
-Add = Callable[[HistogramMetricFamily, list[str], Histogram], None]
+if TYPE_CHECKING:
+    from prometheus_client.core import HistogramMetricFamily
+
+    from pyproxy.metrics import Family
+
+    Add = Callable[[HistogramMetricFamily, list[str], Histogram], None]
 
 
-def web_families(stats: Stats, add: Add) -> Iterator[Family]:
+def web_families(stats: Stats, add: "Add") -> "Iterator[Family]":
     """Yield the families of listeners that speak HTTP; none if there are none."""
     webs = list(stats.webs.values())
     if not webs:

@@ -3,18 +3,17 @@
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from pyproxy import logs
-from pyproxy.activation import Sockets
 from pyproxy.cli.flags import (
     COMMON_FLAGS,
     Codes,
     Command,
     Document,
     Duration,
+    File,
     HostPort,
     Network,
     Number,
@@ -25,8 +24,10 @@ from pyproxy.cli.flags import (
 from pyproxy.config.structs import CheckType
 from pyproxy.errors import ConfigError
 from pyproxy.model import Balance, OnAllDown
-from pyproxy.modes.apiserver_lb import MODE, ApiserverLb, run
-from pyproxy.runtime import Runtime, launch
+
+if TYPE_CHECKING:
+    from pyproxy.activation import Sockets
+    from pyproxy.modes.apiserver_lb import ApiserverLb
 
 COUNT = Number(0, 2**31 - 1)
 RUNS = Number(1, 100)
@@ -93,13 +94,13 @@ FLAGS = [
     flag("--check", "How to ask a server.  [https]", click.Choice(get_args(CheckType))),
     flag("--check-path", "What to ask for.  [/readyz]"),
     flag("--check-expect", "Codes that mean ready.  [200]", Codes(), multiple=True),
-    flag("--check-ca", "PEM file: who may sign the server's certificate."),
+    flag("--check-ca", "PEM file: who may sign the server's certificate.", File()),
     flag("--check-pin", "SHA-256 of its certificate; repeatable.", multiple=True),
     flag("--check-insecure", "Believe any certificate.", bool),
     flag("--check-server-name", "Name for SNI and verification.  [the server's host]"),
-    flag("--check-client-certificate", "PEM file: who we are."),
-    flag("--check-client-key", "PEM file: its key."),
-    flag("--check-token-file", "Bearer token; read again at each probe."),
+    flag("--check-client-certificate", "PEM file: who we are.", File()),
+    flag("--check-client-key", "PEM file: its key.", File()),
+    flag("--check-token-file", "Bearer token; read again at each probe.", File()),
     flag("--check-interval", "Between probes.  [2s]", Duration()),
     flag("--check-fast-interval", "While a change is coming.  [500ms]", Duration()),
     flag("--check-down-interval", "Of a dead server.  [2s]", Duration()),
@@ -123,11 +124,15 @@ FLAGS = [
         Network(),
         multiple=True,
     ),
-    flag("--state-file", "Remember here, for a restart, which servers are ready."),
+    flag(
+        "--state-file",
+        "Remember here, for a restart, which servers are ready.",
+        File(),
+    ),
 ]
 
 
-@click.command(MODE, cls=Command, epilog=EXAMPLE)
+@click.command("apiserver-lb", cls=Command, epilog=EXAMPLE)
 @all_of(FLAGS)
 @all_of(COMMON_FLAGS)
 def apiserver_lb(config: str | None, **flags: Any) -> None:
@@ -136,6 +141,11 @@ def apiserver_lb(config: str | None, **flags: Any) -> None:
     Each of them is asked, again and again, whether it is ready.
     An https check must know whom to trust: by CA, by pin, or anybody (insecure).
     """
+    # Here, as in every command: `--help` and TAB need none of it.
+    from pyproxy import logs
+    from pyproxy.activation import Sockets
+    from pyproxy.runtime import launch
+
     load = partial(read_config, Path(config) if config else None, flags)
     settings = load()
     logs.setup(settings.log.level, settings.log.format)
@@ -144,15 +154,20 @@ def apiserver_lb(config: str | None, **flags: Any) -> None:
 
 
 async def _serve(
-    settings: ApiserverLb, load: "partial[ApiserverLb]", sockets: Sockets
+    settings: "ApiserverLb", load: "partial[ApiserverLb]", sockets: "Sockets"
 ) -> int:
+    from pyproxy.modes.apiserver_lb import MODE, run
+    from pyproxy.runtime import Runtime
+
     runtime = Runtime(MODE, settings, load, sockets)
     await run(settings, runtime)
     return runtime.exit_code
 
 
-def read_config(file: Path | None, flags: Document) -> ApiserverLb:
+def read_config(file: Path | None, flags: Document) -> "ApiserverLb":
     """Read the file, lay the flags over it, and check the whole."""
+    from pyproxy.modes.apiserver_lb import ApiserverLb
+
     return read_settings(file, flags, overlay, ApiserverLb)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from pyproxy.config import (
     Config,
@@ -19,7 +20,7 @@ from pyproxy.config import (
     parse_network,
     read_document,
 )
-from pyproxy.errors import ConfigError, PyproxyError
+from pyproxy.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., object])
 C = TypeVar("C", bound=Config)
@@ -118,6 +119,30 @@ class Codes(click.ParamType[list[int]]):
         return self.fail(f"{value!r} is not a list of codes, 200,401", param, ctx)
 
 
+class File(click.ParamType[str]):
+    """The name of a file; what is wrong with it is said by what reads it."""
+
+    name = "file"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Let the shell complete it."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+class Folder(click.ParamType[str]):
+    """The name of a directory; likewise."""
+
+    name = "directory"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Let the shell complete it."""
+        return [CompletionItem(incomplete, type="dir")]
+
+
 class Command(click.Command):
     """A command whose boolean flags may carry a value."""
 
@@ -131,21 +156,6 @@ class Command(click.Command):
         }
         args = [f"{arg}=true" if arg in switches else arg for arg in args]
         return super().parse_args(ctx, args)
-
-
-class Group(click.Group):
-    """Ends with the exit code of our own errors, and their message alone."""
-
-    command_class = Command
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except PyproxyError as error:
-            for line in str(error).splitlines():
-                click.echo(f"pyproxy: {line}", err=True)
-            ctx.exit(error.exit_code)
 
 
 def flag(name: str, text: str, kind: Any = str, **more: Any) -> Callable[[F], F]:
@@ -171,7 +181,7 @@ def all_of(flags: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
 def common_flags(drain: str, level: str) -> list[Callable[[Any], Any]]:
     """Declare what every mode takes; the arguments are the mode's own defaults."""
     return [
-        flag("--config", "Read this YAML or JSON file; flags win.", click.Path()),
+        flag("--config", "Read this YAML or JSON file; flags win.", File()),
         flag("--workers", "Threads that forward; one per CPU.", Number(1, 64)),
         flag(
             "--admin-address",

@@ -1,6 +1,5 @@
 """`pyproxy top`: the table of a running mode, in the terminal, again and again."""
 
-import http.client
 import json
 import sys
 import time
@@ -44,6 +43,8 @@ def top(admin_address: str | None, interval: str | None, once: bool | None) -> N
 
 def fetch(host: str, port: int) -> Table:
     """Ask for the table. Raise StartError when nobody answers."""
+    import http.client
+
     connection = http.client.HTTPConnection(host, port, timeout=ANSWER_S)
     try:
         connection.request("GET", "/debug/table")

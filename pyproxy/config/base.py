@@ -13,7 +13,6 @@ from typing import TypeVar
 
 import msgspec
 import msgspec.inspect
-import yaml
 
 from pyproxy.config.duration import Seconds, format_duration
 from pyproxy.errors import ConfigError
@@ -34,30 +33,6 @@ class Config(
 C = TypeVar("C", bound=Config)
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key may stand only once: the last one winning hides mistakes."""
-
-
-def _mapping_without_twins(
-    loader: _StrictLoader, node: yaml.MappingNode
-) -> dict[object, object]:
-    seen: set[object] = set()
-    for key_node, _ in node.value:
-        key = key_node.value
-        if not isinstance(key, str):
-            continue  # a list or a mapping as key; refused below as unhashable
-        if key in seen:
-            raise yaml.constructor.ConstructorError(
-                problem=f"{key!r} stands here a second time",
-                problem_mark=key_node.start_mark,
-            )
-        seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping_without_twins)
-
-
 def read_document(path: Path) -> dict[str, object]:
     """Return the mapping in a YAML or JSON file. Raise ConfigError naming the file."""
     try:
@@ -67,8 +42,12 @@ def read_document(path: Path) -> dict[str, object]:
         raise ConfigError(f"{path}: {error.strerror}") from error
     if len(raw) > MAX_FILE_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES >> 20} MiB")
+    import yaml
+
+    from pyproxy.config.strict_yaml import StrictLoader
+
     try:
-        document = yaml.load(raw, _StrictLoader)  # a SafeLoader; reads JSON, too
+        document = yaml.load(raw, StrictLoader)  # a SafeLoader; reads JSON, too
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -101,6 +80,8 @@ def effective(config: Config) -> dict[str, object]:
 
 def to_yaml(settings: dict[str, object]) -> str:
     """What `effective` returned as text, in the order of the declaration."""
+    import yaml
+
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 

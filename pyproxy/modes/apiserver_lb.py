@@ -158,7 +158,7 @@ async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
             await follow_names(runtime.config, planner, sync)
 
     async with runtime.started(_sources(runtime, sync)):
-        runtime.registry.register(collector)
+        runtime.collectors.append(collector)
         try:
             runtime.dataplane.watch(sync.on_notice)
             runtime.sockets.keep((vip.host, vip.port) for vip in plan.vips)
@@ -179,7 +179,7 @@ def _sources(runtime: Runtime[ApiserverLb], sync: Sync) -> Sources:
     """What the admin address shows."""
     return Sources(
         health=runtime.health,
-        registry=runtime.registry,
+        collectors=runtime.collectors,
         table=lambda: describe(MODE, runtime.dataplane, sync.watched),
         config=lambda: effective(runtime.config),
     )

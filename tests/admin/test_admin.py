@@ -15,7 +15,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from pyproxy.admin import Admin, Collector, Health, Sources, describe
 from pyproxy.dataplane import Dataplane
 from pyproxy.errors import StartError
-from pyproxy.metrics import new_registry
 from pyproxy.model import Backend, Key, Pool, Vip
 from pyproxy.probe import Finding, Pace, ProbeState, Result, Target, Watched
 from tests.support.servers import EchoServer, free_port
@@ -71,16 +70,15 @@ async def office() -> AsyncIterator[Office]:
         backends = (Backend(*server.address), Backend(*DEAD, name="kube-9"))
         vip = Vip("127.0.0.1", 0, Pool("main", backends))
         dataplane.apply([vip])
-        health, registry = Health(), new_registry()
+        health = Health()
         collector = Collector("apiserver-lb", lambda: dataplane)
-        registry.register(collector)
         watched = {
             server.address: watch(server.address, Result.READY),
             DEAD: watch(DEAD, Result.DEAD),
         }
         collector.states = lambda: {k: w.state.state for k, w in watched.items()}
         table = lambda: describe("apiserver-lb", dataplane, watched)  # noqa: E731
-        admin = Admin(Sources(health, registry, table, lambda: {"workers": 1}))
+        admin = Admin(Sources(health, [collector], table, lambda: {"workers": 1}))
         where = await admin.open("127.0.0.1:0")
         yield Office(where, health, dataplane, collector, watched)
         await admin.close()
@@ -223,7 +221,7 @@ async def test_configuration_is_shown(office: Office) -> None:
 
 def sources() -> Sources:
     """Nothing behind it."""
-    return Sources(Health(), new_registry(), dict, dict)
+    return Sources(Health(), [], dict, dict)
 
 
 async def test_address_in_use_is_explained() -> None:

@@ -27,8 +27,7 @@ def dataplane() -> Iterator[Dataplane]:
 
 def scrape(dataplane: Dataplane) -> dict[tuple[str, tuple[str, ...]], float]:
     """All samples, by name and values of labels."""
-    registry = new_registry()
-    registry.register(Collector("kubectl-proxy", lambda: dataplane))
+    registry = new_registry([Collector("kubectl-proxy", lambda: dataplane)])
     text = generate_latest(registry).decode()
     return {
         (sample.name, tuple(sample.labels.values())): sample.value

@@ -208,13 +208,13 @@ class Proxy:
 
     def sources(self) -> Sources:
         """Tell the admin address where to look."""
-        self._runtime.registry.register(
+        self._runtime.collectors.append(
             Collector(MODE, lambda: self._runtime.dataplane)
         )
         self._runtime.health.require("apiserver", self._why_not_reached)
         return Sources(
             health=self._runtime.health,
-            registry=self._runtime.registry,
+            collectors=self._runtime.collectors,
             table=lambda: describe(MODE, self._runtime.dataplane, {}),
             config=lambda: masked(self._runtime.config),
         )

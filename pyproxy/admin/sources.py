@@ -1,0 +1,17 @@
+"""Where the answers of the admin address come from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pyproxy.admin.health import Health
+from pyproxy.metrics import Collects
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Asked at each request."""
+
+    health: Health
+    collectors: Sequence[Collects]  # may grow
+    table: Callable[[], dict[str, object]]
+    config: Callable[[], dict[str, object]]
