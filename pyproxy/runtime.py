@@ -21,7 +21,7 @@ import uvloop
 
 from pyproxy import logs
 from pyproxy.activation import Sockets
-from pyproxy.admin import Admin, Health, Sources
+from pyproxy.admin import Admin, Health, Reloads, Sources
 from pyproxy.config import ModeConfig
 from pyproxy.dataplane import Dataplane
 from pyproxy.errors import PyproxyError
@@ -90,7 +90,8 @@ class Runtime(Generic[C]):
         self.mode = mode
         self.config = config
         self.health = Health()
-        self.collectors: list[Collects] = []
+        self.reloads = Reloads()
+        self.collectors: list[Collects] = [self.reloads]
         self.exit_code = 0
         self.sockets = sockets or Sockets()
         self._load = load
@@ -104,6 +105,7 @@ class Runtime(Generic[C]):
         self._starting: asyncio.Task[object] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.health.require("start", lambda: "not serving yet")
+        self.health.mention("reload", self.reloads.trouble)
 
     @property
     def dataplane(self) -> Dataplane:
@@ -245,8 +247,13 @@ class Runtime(Generic[C]):
             config = self._load()
             await handler(config)
         except PyproxyError as error:
+            self.reloads.failed(str(error))
             logger.error("reload refused, nothing changed", extra={"why": str(error)})
             return
+        except Exception:
+            self.reloads.failed("a bug; the log has it")
+            raise
+        self.reloads.succeeded()
         for name in _RESTART_ONLY:
             if getattr(config, name) != getattr(self.config, name):
                 logger.warning("change needs a restart", extra={"setting": name})

@@ -5,7 +5,7 @@ import base64
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from importlib import resources
 from socket import socket
 
@@ -145,7 +145,8 @@ class Server:
         return web.Response(body=self._page, content_type="text/html", headers=headers)
 
     def _ready(self, request: web.BaseRequest) -> web.Response:
-        return _answer(request, self._sources.health.complaints())
+        health = self._sources.health
+        return _answer(request, health.complaints(), health.notes())
 
     def _metrics(self, request: web.BaseRequest) -> web.Response:
         body = generate_latest(new_registry(self._sources.collectors))
@@ -164,10 +165,12 @@ def _alive(request: web.BaseRequest) -> web.Response:
 
 
 def _answer(
-    request: web.BaseRequest, checks: list[tuple[str, str | None]]
+    request: web.BaseRequest,
+    checks: list[tuple[str, str | None]],
+    notes: Sequence[tuple[str, str]] = (),
 ) -> web.Response:
     name = request.path.strip("/")
-    well, text = report(name, checks, verbose="verbose" in request.query)
+    well, text = report(name, checks, notes, verbose="verbose" in request.query)
     return web.Response(status=200 if well else 503, text=text)
 
 

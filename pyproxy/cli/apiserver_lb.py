@@ -19,6 +19,7 @@ from pyproxy.cli.flags import (
     Number,
     all_of,
     flag,
+    named_after,
     read_settings,
 )
 from pyproxy.config.structs import CheckType
@@ -146,11 +147,13 @@ def apiserver_lb(config: str | None, **flags: Any) -> None:
     from pyproxy.activation import Sockets
     from pyproxy.runtime import launch
 
-    load = partial(read_config, Path(config) if config else None, flags)
+    file = Path(config) if config else None
+    load = partial(read_config, file, flags)
     settings = load()
     logs.setup(settings.log.level, settings.log.format)
     sockets = Sockets.take(os.environ)
-    raise SystemExit(launch(_serve(settings, load, sockets)))
+    with named_after(file):
+        raise SystemExit(launch(_serve(settings, load, sockets)))
 
 
 async def _serve(

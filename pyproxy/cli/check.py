@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pyproxy.cli.flags import Command, File, flag
+from pyproxy.cli.flags import Command, File, flag, named_after
 
 LB, KUBECTL = "apiserver-lb", "kubectl-proxy"
 MODES = click.Choice([LB, KUBECTL])
@@ -40,7 +40,9 @@ def _balancer(file: Path) -> dict[str, object]:
     from pyproxy.runtime import launch
 
     config = read_config(file, {})
-    for warning in launch(apiserver_lb.check(config)):
+    with named_after(file):
+        found = launch(apiserver_lb.check(config))
+    for warning in found:
         click.echo(f"pyproxy: warning: {warning}", err=True)
     for pool in config.pools:
         worst = format_duration(pool.check.worst_detection_s)

@@ -4,7 +4,8 @@
 never swallows the word after it. What goes wrong is one message, without a traceback.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from pyproxy.config import (
     Seconds,
     SecondsOrZero,
     convert,
+    expanded,
     parse_address,
     parse_network,
     read_document,
@@ -217,8 +219,15 @@ def read_settings(
         ConfigError: every complaint, with the file if there is one.
     """
     document = read_document(file) if file else {}
+    with named_after(file):
+        return convert(overlay(expanded(document, kind), flags), kind)
+
+
+@contextmanager
+def named_after(file: Path | None) -> Iterator[None]:
+    """Let every complaint begin with the name of the file that it is about."""
     try:
-        return convert(overlay(document, flags), kind)
+        yield
     except ConfigError as error:
         if file is None:
             raise

@@ -5,15 +5,14 @@ unknown fields, wrong types and impossible combinations are all `ConfigError`s t
 carry the JSON path of the place.
 """
 
-import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import msgspec
-import msgspec.inspect
 
+from pyproxy.config.complaints import complaints_about, expanded, placed
 from pyproxy.config.duration import Seconds, format_duration
 from pyproxy.errors import ConfigError
 
@@ -28,6 +27,9 @@ class Config(
     rename="camel",
 ):
     """Base of everything that can stand in a configuration file."""
+
+    # The field that a text alone stands for, where a mapping is expected.
+    short_form: ClassVar[str] = ""
 
 
 C = TypeVar("C", bound=Config)
@@ -57,19 +59,24 @@ def read_document(path: Path) -> dict[str, object]:
     if document is None:
         return {}
     if not isinstance(document, dict):
-        raise ConfigError(f"{path}: $: expected a mapping, got {_kind(document)}")
+        kind = "a list" if isinstance(document, list) else type(document).__name__
+        raise ConfigError(f"{path}: $: expected a mapping, got {kind}")
     return document
 
 
 def convert(document: Mapping[str, object], kind: type[C]) -> C:
-    """Turn plain data into `kind`. Raise ConfigError saying where it is not one."""
-    complaints = list(_complaints(document, msgspec.inspect.type_info(kind), "$"))
+    """Turn plain data into `kind`. Raise ConfigError with all that is wrong, and where.
+
+    Short forms are expanded first: see `expanded`.
+    """
+    document = expanded(document, kind)
+    complaints = list(complaints_about(document, kind, _decode))
     if complaints:
         raise ConfigError(complaints)
     try:
         return msgspec.convert(document, kind, strict=True, dec_hook=_decode)
-    except msgspec.ValidationError as error:
-        raise ConfigError(_place_first(str(error))) from error
+    except msgspec.ValidationError as error:  # never, if the walk is as strict
+        raise ConfigError(placed(str(error), "$")) from error
 
 
 def effective(config: Config) -> dict[str, object]:
@@ -95,45 +102,3 @@ def _encode(value: object) -> object:
     if isinstance(value, Seconds):
         return format_duration(value)
     raise NotImplementedError(type(value))
-
-
-def _place_first(message: str) -> str:
-    """`Expected X - at `$.a`` -> `$.a: expected X`, as all our messages read."""
-    text, _, place = message.rpartition(" - at ")
-    place = place.strip("`") if text else "$"
-    text = (text or message).replace("`array`", "a list").replace("`object`", "mapping")
-    text = text.replace("`", "")
-    if text.startswith("."):  # from one of our own checks, which knows the field
-        return f"{place}{text}"
-    return f"{place}: {text[:1].lower()}{text[1:]}"
-
-
-def _complaints(value: object, kind: msgspec.inspect.Type, place: str) -> Iterator[str]:
-    """What msgspec would name without its place, or without what would be right."""
-    if isinstance(kind, msgspec.inspect.UnionType):
-        for choice in kind.types:
-            yield from _complaints(value, choice, place)
-    elif isinstance(kind, msgspec.inspect.VarTupleType) and isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _complaints(item, kind.item_type, f"{place}[{index}]")
-    elif isinstance(kind, msgspec.inspect.StructType) and isinstance(value, dict):
-        fields = {field.encode_name: field.type for field in kind.fields}
-        for name, item in value.items():
-            if name in fields:
-                yield from _complaints(item, fields[name], f"{place}.{name}")
-            else:
-                hint = _did_you_mean(name, list(fields))
-                yield f"{place}.{name}: unknown field{hint}"
-    elif isinstance(kind, msgspec.inspect.LiteralType) and value not in kind.values:
-        choices = ", ".join(map(str, kind.values))
-        yield f"{place}: {value!r} is none of {choices}"
-
-
-def _did_you_mean(name: object, known: list[str]) -> str:
-    lower = {field.lower(): field for field in known}
-    close = difflib.get_close_matches(str(name).lower(), lower, n=1)
-    return f", did you mean {lower[close[0]]}?" if close else ""
-
-
-def _kind(value: object) -> str:
-    return "a list" if isinstance(value, list) else type(value).__name__

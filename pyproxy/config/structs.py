@@ -1,6 +1,6 @@
 """The parts that several modes' configurations are made of."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -114,6 +114,8 @@ class Check(Config, frozen=True, kw_only=True):
 class Server(Config, frozen=True, kw_only=True):
     """One `HOST:PORT`; a name stands for every address that it resolves to."""
 
+    short_form: ClassVar[str] = "address"
+
     address: str
     weight: Annotated[int, Meta(ge=0, le=1000)] = 1
     tier: Annotated[int, Meta(ge=0, le=7)] = 0  # the lowest that is up serves
@@ -147,6 +149,8 @@ class Pool(Config, frozen=True, kw_only=True):
 
 class Listener(Config, frozen=True, kw_only=True):
     """An address that clients dial."""
+
+    short_form: ClassVar[str] = "address"
 
     address: str
     pool: str | None = None  # may be left out when there is one pool

@@ -120,9 +120,19 @@ class Planner:
 
 async def check(config: ApiserverLb) -> list[str]:
     """Find out whether `run` could begin; return warnings. Raise ConfigError."""
+    refuse_obstacles(config)
     await Planner().plan(config)
+    return warnings(config)
+
+
+def refuse_obstacles(config: ApiserverLb) -> None:
+    """Raise ConfigError if the state file could never be written.
+
+    Later troubles with it, as a full disk, are a line of the log.
+    """
     found = obstacles(config.state_file) if config.state_file is not None else []
-    return [*warnings(config), *(f"$.stateFile: {why}" for why in found)]
+    if found:
+        raise ConfigError([f"$.stateFile: {why}" for why in found])
 
 
 def warnings(config: ApiserverLb) -> list[str]:
@@ -137,6 +147,7 @@ def warnings(config: ApiserverLb) -> list[str]:
 
 async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
     """Serve until a signal, then drain. Raise ConfigError before anything started."""
+    refuse_obstacles(config)
     planner = Planner()
     plan = await planner.plan(config)
     collector = Collector(MODE, lambda: runtime.dataplane)
@@ -148,6 +159,7 @@ async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
 
     async def reload(new: ApiserverLb) -> None:
         async with one_at_a_time:
+            refuse_obstacles(new)
             await sync.apply(await planner.plan(new))
             state_file.path = new.state_file
             _speak_of(new, runtime, sync, collector)

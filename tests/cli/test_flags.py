@@ -76,6 +76,11 @@ BAD = [
     (["--listen=:6443"], "'--listen': ':6443' has no host, write 0.0.0.0:6443"),
     (["--listen=::1:6443"], "write an IPv6 address in brackets"),
     (["--server=10.0.0.1"], "'--server': '10.0.0.1' has no port"),
+    (["--server=https://10.0.0.1:6443"], "is a URL, write 10.0.0.1:6443"),
+    (["--server=a:1,b:2"], "is a list, give each by itself: a:1 and b:2"),
+    (["--listen=http://[::1]:1"], "is a URL, write [::1]:1"),
+    (["--admin-address=http://127.0.0.1:1/"], "is a URL, write 127.0.0.1:1"),
+    (["--proxy-protocol-from=::1,::2"], "is a list, give each network by itself"),
     (["--server=a:0"], "port 0 is not possible here"),
     (["--balance=best"], "'--balance': 'best' is not one of"),
     (["--check=ping"], "'--check': 'ping' is not one of"),
@@ -240,6 +245,57 @@ def test_networks_of_flags_replace_those_of_each_listener(tmp_path: Path) -> Non
     (replaced,) = config(*flags, file=file).listeners
     assert replaced.proxy_protocol_from == ("::1",)
     assert replaced.limits.max_connections == 5
+
+
+def test_servers_and_listeners_may_be_texts_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "lb.yaml"
+    file.write_text("""
+listeners: [127.0.0.1:1, "[::1]:1"]
+pools: [{servers: [127.0.0.1:1, {address: "10.0.0.1:1", weight: 2}]}]
+""")
+    made = config("--check-insecure", "--max-connections=5", file=file)
+    servers = made.pools[0].servers
+    assert [(s.address, s.weight) for s in servers] == [
+        ("127.0.0.1:1", 1),
+        ("10.0.0.1:1", 2),
+    ]
+    assert [each.limits.max_connections for each in made.listeners] == [5, 5]
+
+
+def test_every_mistake_is_named_at_once_with_the_name_of_the_file(
+    tmp_path: Path,
+) -> None:
+    # Symptom: mend, start, read the next one, mend, start...
+    file = tmp_path / "lb.yaml"
+    file.write_text("""
+listeners: [{address: 1}, "https://a:1", "127.0.0.1:1"]
+pools:
+- {servers: [a:1, b, {address: "c:1", weight: heavy}], check: {ca: x, rise: none}}
+- {name: 7, servers: 1, check: {typ: tcp}}
+timeouts: {connect: soon, drain: -1}
+workers: many
+log: {level: loud, format: xml}
+""")
+    with pytest.raises(ConfigError) as caught:
+        config(file=file)
+    assert list(caught.value.complaints) == [
+        f"{file}: {line}"
+        for line in (
+            "$.listeners[0].address: expected str, got int",
+            "$.listeners[1].address: 'https://a:1' is a URL, write a:1",
+            "$.pools[0].servers[1].address: 'b' has no port, write HOST:PORT",
+            "$.pools[0].servers[2].weight: expected int, got str",
+            "$.pools[0].check.rise: expected int, got str",
+            "$.pools[1].name: expected str, got int",
+            "$.pools[1].servers: expected a list, got int",
+            "$.pools[1].check.typ: unknown field, did you mean type?",
+            "$.timeouts.connect: 'soon' is not a duration such as 30s, 1m30s or 500ms",
+            "$.timeouts.drain: must be between 0 and 480h",
+            "$.workers: expected int | null, got str",
+            "$.log.level: 'loud' is none of debug, error, info, warning",
+            "$.log.format: 'xml' is none of json, text",
+        )
+    ]
 
 
 def test_server_flag_with_several_pools_is_refused() -> None:
