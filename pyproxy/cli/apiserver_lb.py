@@ -86,7 +86,11 @@ FLAGS = [
         multiple=True,
     ),
     flag("--server", "An apiserver; repeatable.", HostPort(), multiple=True),
-    flag("--balance", "How to choose.  [least]", click.Choice(get_args(Balance))),
+    flag(
+        "--balance",
+        "How to choose; ring: one client address means one server.  [least]",
+        click.Choice(get_args(Balance)),
+    ),
     flag(
         "--on-all-down",
         "No server is ready: try them all the same, or refuse.  [try]",

@@ -81,7 +81,7 @@ def convert(document: Mapping[str, object], kind: type[C]) -> C:
 
 def effective(config: Config) -> dict[str, object]:
     """Every field with its value as plain data, ready for YAML or JSON."""
-    plain = msgspec.to_builtins(config, enc_hook=_encode)
+    plain = msgspec.to_builtins(config, enc_hook=encode)
     return json.loads(json.dumps(plain))  # type: ignore[no-any-return]  # no tuples left
 
 
@@ -98,7 +98,8 @@ def _decode(kind: type, value: object) -> object:
     raise NotImplementedError(kind)
 
 
-def _encode(value: object) -> object:
+def encode(value: object) -> object:
+    """Return a value of ours as a file spells it; for msgspec."""
     if isinstance(value, Seconds):
         return format_duration(value)
     raise NotImplementedError(type(value))

@@ -22,7 +22,7 @@ def expanded(value: Any, kind: Any) -> Any:
     A text stands for a mapping with one field where the struct names it: a server may
     be written `10.0.0.1:6443` instead of `{address: "10.0.0.1:6443"}`.
     """
-    struct, item = _struct_in(kind), _item_in(kind)
+    struct, item = struct_in(kind), item_in(kind)
     if item is not None and isinstance(value, list | tuple):
         return [expanded(each, item) for each in value]
     if struct is None:
@@ -43,7 +43,7 @@ def complaints_about(
     value: object, kind: Any, decode: Decode, place: str = "$"
 ) -> Iterator[str]:
     """Yield each mistake, in the order of the document."""
-    struct, item = _struct_in(kind), _item_in(kind)
+    struct, item = struct_in(kind), item_in(kind)
     found: list[str] = []
     if struct is not None and isinstance(value, Mapping):
         found = list(_about_struct(value, struct, decode, place))
@@ -91,17 +91,17 @@ def _about_struct(
             yield f"{place}: object missing required field {name}"
 
 
-def _struct_in(kind: Any) -> type | None:
+def struct_in(kind: Any) -> type | None:
     """Return the struct of `S`, `S | None` or `Annotated[S, ...]`."""
-    for each in _alternatives(kind):
+    for each in alternatives(kind):
         if isinstance(each, type) and issubclass(each, msgspec.Struct):
             return each
     return None
 
 
-def _item_in(kind: Any) -> Any:
+def item_in(kind: Any) -> Any:
     """Return X of `tuple[X, ...]`, None where no list is expected."""
-    for each in _alternatives(kind):
+    for each in alternatives(kind):
         if typing.get_origin(each) is tuple:
             return typing.get_args(each)[0]
     return None
@@ -109,20 +109,21 @@ def _item_in(kind: Any) -> Any:
 
 def _choices_of(kind: Any, value: object) -> str:
     """Return the words that are possible where `value` is none of them, else ""."""
-    for each in _alternatives(kind):
+    for each in alternatives(kind):
         if typing.get_origin(each) is Literal:
             words = typing.get_args(each)
             return "" if value in words else ", ".join(sorted(map(str, words)))
     return ""
 
 
-def _alternatives(kind: Any) -> Iterator[Any]:
+def alternatives(kind: Any) -> Iterator[Any]:
+    """Yield the types that a value may have, less annotations."""
     origin = typing.get_origin(kind)
     if origin is Annotated:
-        yield from _alternatives(typing.get_args(kind)[0])
+        yield from alternatives(typing.get_args(kind)[0])
     elif origin in (Union, UnionType):
         for each in typing.get_args(kind):
-            yield from _alternatives(each)
+            yield from alternatives(each)
     else:
         yield kind
 

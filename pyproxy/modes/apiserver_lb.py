@@ -56,11 +56,13 @@ StateFilePath = Annotated[str, Meta(min_length=1)]
 class ApiserverLb(ModeConfig, frozen=True, kw_only=True):
     """Listeners in front of pools of servers."""
 
-    listeners: tuple[Listener, ...] = ()
-    pools: tuple[Pool, ...] = ()
+    listeners: tuple[Listener, ...] = ()  # each a mapping, or HOST:PORT alone
+    pools: tuple[Pool, ...] = ()  # at least one
+    # HOST:PORT of health, metrics and the live page; "" = off. Needs a restart.
     admin_address: str = "127.0.0.1:9791"
     resolve_interval: Seconds = Seconds(30)  # how often names are looked up again
-    state_file: StateFilePath | None = None  # what a restart should know of servers
+    # File that tells a restart which servers are ready; null = none.
+    state_file: StateFilePath | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -319,3 +319,9 @@ def test_malformed_file_under_flags_is_still_a_config_error(
     flags = (*GOOD, "--idle-timeout=1s", "--log-level=info", "--max-connections=1")
     with pytest.raises(ConfigError, match=rf"^{file}: \$"):
         config(*flags, file=file)
+
+
+def test_help_says_what_a_ring_means_for_one_client() -> None:
+    # Symptom: one client behind `--balance ring`, and one of three servers at work.
+    words = " ".join(run("apiserver-lb", "--help").stdout.split())
+    assert "ring: one client address means one server" in words
