@@ -19,6 +19,7 @@ from fastpath import (
     Engine,
     Histogram,
     Stats,
+    VerdictStats,
     VipStats,
     WebStats,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "Upstream",
     "UpstreamBackend",
     "UpstreamPool",
+    "VerdictStats",
     "VipStats",
     "WebStats",
     "pool_of",
@@ -240,6 +242,10 @@ class Dataplane:
     def stats(self) -> Stats:
         """Return a snapshot of all counters."""
         return self._engine.stats()
+
+    def totals(self) -> Stats:
+        """Return those that cost no time in proportion to the table."""
+        return self._engine.stats(vips=(), backends=())
 
     def watch(self, on_notice: OnNotice, on_question: OnQuestion | None = None) -> None:
         """Call back in the running loop for what the workers saw happen, and ask."""

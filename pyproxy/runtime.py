@@ -21,7 +21,7 @@ import uvloop
 
 from pyproxy import logs
 from pyproxy.activation import Sockets
-from pyproxy.admin import Admin, Health, Reloads, Sources
+from pyproxy.admin import Admin, Health, History, Reloads, Sources
 from pyproxy.config import ModeConfig
 from pyproxy.dataplane import Dataplane
 from pyproxy.errors import PyproxyError
@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 DRAIN_LOOK_S = 0.05  # how often a drain looks whether the last relay has ended
 ADMIN_WAIT_S = 0.25  # for the mode to serve, before the admin address is answered
+SAMPLE_S = 1.0  # how often counters are looked at for their peaks
 BACKGROUND_PAUSE_S = 1.0  # before a background task that failed runs again
 _RESTART_ONLY = ("workers", "admin_address")
 
@@ -90,6 +91,7 @@ class Runtime(Generic[C]):
         self.mode = mode
         self.config = config
         self.health = Health()
+        self.history = History()
         self.reloads = Reloads()
         self.collectors: list[Collects] = [self.reloads]
         self.exit_code = 0
@@ -118,6 +120,7 @@ class Runtime(Generic[C]):
         """Own workers, signals and admin address for the time of the body."""
         _raise_descriptor_limit()
         async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(self.history.recording())
             stack.callback(self._take_signals())
             stack.callback(self.sockets.close)
             self._dataplane = Dataplane.open(self.config.workers)
@@ -133,6 +136,8 @@ class Runtime(Generic[C]):
             if self._notifier.watchdog_s:
                 self.background("watchdog", self._feed_watchdog)
             self.background("reload", self._reload_when_asked)
+            if self.config.admin_address:
+                self.background("peaks", self._sample)
             try:
                 yield
             except asyncio.CancelledError:
@@ -226,6 +231,10 @@ class Runtime(Generic[C]):
         self._stopping.set()
         if self._starting is not None:
             self._starting.cancel()
+
+    async def _sample(self) -> None:
+        self.history.sample(self.dataplane.totals())
+        await asyncio.sleep(SAMPLE_S)
 
     async def _feed_watchdog(self) -> None:
         self._notifier.say("WATCHDOG=1")

@@ -98,6 +98,7 @@ class Server:
             "/metrics": self._metrics,
             "/debug/table": self._table,
             "/debug/config": self._config,
+            "/debug/events": self._events,
         }
 
     async def open(self, sockets: Iterable[socket]) -> None:
@@ -153,8 +154,13 @@ class Server:
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     def _table(self, request: web.BaseRequest) -> web.Response:
-        health = self._sources.health
-        return web.json_response({**self._sources.table(), "ready": health.ready})
+        sources = self._sources
+        more = {"ready": sources.health.ready, **sources.history.facts()}
+        return web.json_response({**sources.table(), **more})
+
+    def _events(self, request: web.BaseRequest) -> web.Response:
+        events = self._sources.history.events.newest_first()
+        return web.json_response({"events": events})
 
     def _config(self, request: web.BaseRequest) -> web.Response:
         return web.json_response(self._sources.config())

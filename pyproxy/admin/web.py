@@ -1,11 +1,11 @@
 """What the core counts of HTTP, as Prometheus families; summed over the listeners."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from pyproxy.dataplane import Histogram, Stats, WebStats
-from pyproxy.metrics import counter, histogram
+from pyproxy.dataplane import Histogram, Stats, VerdictStats, WebStats
+from pyproxy.metrics import counter, gauge, histogram
 
 if TYPE_CHECKING:
     from prometheus_client.core import HistogramMetricFamily
@@ -20,7 +20,11 @@ def web_families(stats: Stats, add: "Add") -> "Iterator[Family]":
     webs = list(stats.webs.values())
     if not webs:
         return
-    requests = counter("http_requests", "Requests answered.", "code", "verb")
+    # Counted with the last byte, as is what they took: a watch counts when it ends.
+    requests = counter(
+        *("http_requests", "Requests answered; counted at the end."),
+        *("code", "verb"),
+    )
     answered: Counter[tuple[str, int]] = Counter()
     for web in webs:
         answered.update(web.codes)
@@ -30,6 +34,18 @@ def web_families(stats: Stats, add: "Add") -> "Iterator[Family]":
     took = histogram("http_request_seconds", "From a whole head to the last byte.")
     add(took, [], _sum(web.took for web in webs))
     yield took
+    yield from _decisions(webs)
+    yield from _remembered(stats.verdicts)
+    moved = counter(
+        "http_body_bytes", "Bytes of bodies; counted at the end.", "direction"
+    )
+    moved.add_metric(["up"], sum(web.bytes_up for web in webs))
+    moved.add_metric(["down"], sum(web.bytes_down for web in webs))
+    yield moved
+    yield from _upstreams(stats.upstreams)
+
+
+def _decisions(webs: Iterable[WebStats]) -> "Iterator[Family]":
     verdicts = counter("verdicts", "Requests by how they were decided.", "outcome")
     for outcome, count in _outcomes(webs):
         verdicts.add_metric([outcome], count)
@@ -37,12 +53,47 @@ def web_families(stats: Stats, add: "Add") -> "Iterator[Family]":
     replays = counter("http_replays", "Requests sent again on a new connection.")
     replays.add_metric([], sum(web.replayed for web in webs))
     yield replays
+    lost = counter("http_records_lost", "Lines of the access log without room.")
+    lost.add_metric([], sum(web.unrecorded for web in webs))
+    yield lost
+
+
+def _upstreams(upstreams: Mapping[str, WebStats]) -> "Iterator[Family]":
     reused = counter("upstream_reused", "Kept connections used again.", "upstream")
     resumed = counter("upstream_tls_resumed", "TLS sessions resumed.", "upstream")
-    for name, upstream in stats.upstreams.items():
+    unreached = counter(
+        *("upstream_unreached", "Dials that failed, to addresses that verdicts named."),
+        "upstream",
+    )
+    for name, upstream in upstreams.items():
         reused.add_metric([name], upstream.reused)
         resumed.add_metric([name], upstream.resumed)
-    yield from (reused, resumed)
+        unreached.add_metric([name], upstream.unreached)
+    yield from (reused, resumed, unreached)
+
+
+def _remembered(verdicts: VerdictStats) -> "Iterator[Family]":
+    """What the workers remember; one verdict is an entry of each that does."""
+    for name, text, value in (
+        ("verdict_entries", "Verdicts that are remembered now.", verdicts.entries),
+        ("verdict_bytes", "Memory that they take.", verdicts.bytes),
+    ):
+        held = gauge(name, text)
+        held.add_metric([], value)
+        yield held
+    for name, text, value in (
+        (
+            *("verdicts_evicted", "Verdicts that made room before their time."),
+            verdicts.evicted,
+        ),
+        (
+            *("verdicts_unkept", "Answers not remembered: no room, too long a key."),
+            verdicts.unkept,
+        ),
+    ):
+        lost = counter(name, text)
+        lost.add_metric([], value)
+        yield lost
 
 
 def _outcomes(webs: Iterable[WebStats]) -> Iterator[tuple[str, int]]:

@@ -196,6 +196,7 @@ def _sources(runtime: Runtime[ApiserverLb], sync: Sync) -> Sources:
         collectors=runtime.collectors,
         table=lambda: describe(MODE, runtime.dataplane, sync.watched),
         config=lambda: effective(runtime.config),
+        history=runtime.history,
     )
 
 

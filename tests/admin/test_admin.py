@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import logging
 import re
 import socket
 from collections.abc import AsyncIterator
@@ -10,12 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pyproxy.admin import Admin, Collector, Health, Sources, describe
-from pyproxy.dataplane import Dataplane
+from pyproxy import __version__, logs
+from pyproxy.admin import Admin, Collector, Health, History, Sources, describe
+from pyproxy.admin.table import quantile_ms
+from pyproxy.dataplane import Dataplane, Histogram
 from pyproxy.errors import StartError
-from pyproxy.model import Backend, Key, Pool, Vip
+from pyproxy.metrics import new_registry
+from pyproxy.model import Backend, Key, Limits, Pool, Vip
 from pyproxy.probe import Finding, Pace, ProbeState, Result, Target, Watched
 from tests.support.servers import EchoServer, free_port
 from tests.support.waiting import scaled
@@ -33,6 +38,7 @@ class Office:
     health: Health
     dataplane: Dataplane
     collector: Collector
+    history: History
     watched: dict[Key, Watched] = field(default_factory=dict)
 
     async def get(
@@ -78,9 +84,12 @@ async def office() -> AsyncIterator[Office]:
         }
         collector.states = lambda: {k: w.state.state for k, w in watched.items()}
         table = lambda: describe("apiserver-lb", dataplane, watched)  # noqa: E731
-        admin = Admin(Sources(health, [collector], table, lambda: {"workers": 1}))
+        history = History()
+        admin = Admin(
+            Sources(health, [collector], table, lambda: {"workers": 1}, history)
+        )
         where = await admin.open("127.0.0.1:0")
-        yield Office(where, health, dataplane, collector, watched)
+        yield Office(where, health, dataplane, collector, history, watched)
         await admin.close()
         dataplane.close()
 
@@ -157,15 +166,15 @@ async def test_metrics_count_what_happened(office: Office) -> None:
     office.collector.note_finding(DEAD, Finding(Result.DEAD, "", 0.2))
     office.collector.note_sync(0.3, 0.001)
     vip = ("vip", f"127.0.0.1:{address[1]}")
-    dead = ("backend", "10.0.0.9:6443")
+    backend, pool = ("backend", "10.0.0.9:6443"), ("pool", "main")
     expected = {
         ("pyproxy_relay_bytes_total", frozenset({vip, ("direction", "up")})): 4,
         ("pyproxy_relays_accepted_total", frozenset({vip})): 1,
-        ("pyproxy_backend_up", frozenset({dead})): 0,
-        ("pyproxy_backend_state", frozenset({dead, ("state", "DOWN")})): 1,
-        ("pyproxy_probes_total", frozenset({dead, ("result", "dead")})): 1,
-        ("pyproxy_probe_seconds_bucket", frozenset({dead, ("le", "0.25")})): 1,
-        ("pyproxy_probe_seconds_bucket", frozenset({dead, ("le", "0.1")})): 0,
+        ("pyproxy_backend_up", frozenset({backend, pool})): 0,
+        ("pyproxy_backend_state", frozenset({backend, pool, ("state", "DOWN")})): 1,
+        ("pyproxy_probes_total", frozenset({backend, pool, ("result", "dead")})): 1,
+        ("pyproxy_probe_seconds_bucket", frozenset({backend, pool, ("le", "0.25")})): 1,
+        ("pyproxy_probe_seconds_bucket", frozenset({backend, pool, ("le", "0.1")})): 0,
         ("pyproxy_sync_seconds_count", frozenset()): 1,
         ("pyproxy_table_generation", frozenset()): 1,
     }
@@ -183,8 +192,103 @@ async def test_series_of_backends_that_are_gone_vanish(office: Office) -> None:
 async def test_labels_are_bounded(office: Office) -> None:
     labels = {name for _, pairs in await samples(office) for name, _ in pairs}
     assert labels <= set(
-        "vip backend direction reason worker how le version mode python state".split()
+        """vip backend pool direction reason worker how le version mode python state
+        limit""".split()
     )
+
+
+async def test_process_is_measured(office: Office) -> None:
+    names = {name for name, _ in await samples(office)}
+    assert {
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "process_start_time_seconds",
+    } <= names
+
+
+async def test_limits_and_pools_can_be_compared_with_what_is_there() -> None:
+    dataplane = Dataplane.open(1)
+    try:
+        limits = Limits(max_connections=7, max_new_per_s=3)
+        pools = [Pool(name, (Backend("10.0.0.1", 1),)) for name in ("a", "b")]
+        ports = [free_port(), free_port()]
+        vips = [
+            Vip("127.0.0.1", port, pool, limits=limits)
+            for port, pool in zip(ports, pools, strict=True)
+        ]
+        dataplane.apply(vips)
+        text = generate_latest(new_registry([Collector("x", lambda: dataplane)]))
+    finally:
+        dataplane.close()
+    vip = f'vip="127.0.0.1:{ports[0]}"'
+    for line in (
+        f'pyproxy_vip_limit{{limit="connections",{vip}}} 7.0',
+        f'pyproxy_vip_limit{{limit="new_per_second",{vip}}} 3.0',
+        f'pyproxy_vip_info{{pool="a",{vip}}} 1.0',
+        f"pyproxy_vip_relays_active{{{vip}}} 0.0",
+        # Of two pools, and counted once.
+        'pyproxy_backend_active{backend="10.0.0.1:1",pool="a,b"} 0.0',
+        "pyproxy_no_vip_total 0.0",
+    ):
+        assert line in text.decode()
+    assert "per_source" not in text.decode()  # no limit is no series
+
+
+def of_times(*counts: int) -> Histogram:
+    """Durations below 1, 2 and 4 ms, and beyond."""
+    return Histogram((1000, 2000, 4000), counts, 0)
+
+
+@pytest.mark.parametrize(
+    ("times", "part", "shown"),
+    [
+        (of_times(0, 0, 0, 0), 0.5, None),
+        (of_times(1, 0, 0, 0), 0.99, 1.0),
+        (of_times(50, 49, 1, 0), 0.5, 1.0),
+        (of_times(50, 49, 1, 0), 0.99, 2.0),
+        (of_times(1, 1, 1, 97), 0.5, 4.0),
+    ],
+)
+def test_quantile_is_the_bound_below_which_so_many_are(
+    times: Histogram, part: float, shown: float | None
+) -> None:
+    assert quantile_ms(times, part) == shown
+
+
+async def test_table_tells_version_start_and_peaks(office: Office) -> None:
+    table = json.loads((await office.get("/debug/table"))[1])
+    assert table["version"] == __version__
+    assert table["startedAt"] <= table["time"]
+    assert set(table["peaks"]) == {"relaysActive", "newPerS", "bytesPerS"}
+    (down,) = [b for b in table["pools"][0]["backends"] if b["name"] == "kube-9"]
+    assert (down["downs"], down["connectP50Ms"]) == (0, None)
+
+
+def test_peaks_are_the_most_that_was_seen(office: Office) -> None:
+    history, stats = History(), office.dataplane.totals()
+    for active in (3, 9, 2):
+        history.sample(stats._replace(relays_active=active))
+    assert history.facts()["peaks"]["relaysActive"] == 9.0  # type: ignore[index]
+
+
+async def test_events_are_told_whatever_the_level_of_the_log(office: Office) -> None:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    try:
+        logs.setup("error", "text")
+        with office.history.recording():
+            extra = {"backend": "10.0.0.9:6443", "now": "DOWN"}
+            logging.getLogger("pyproxy.probe").info("backend changed", extra=extra)
+            logging.getLogger("pyproxy.access").info("exchange", extra={"path": "/"})
+            logging.getLogger("aiohttp").info("not ours")
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+        logging.getLogger("pyproxy").setLevel(logging.NOTSET)
+    (event,) = json.loads((await office.get("/debug/events"))[1])["events"]
+    assert (event["event"], event["level"]) == ("backend changed", "info")
+    assert event["data"] == {"backend": "10.0.0.9:6443", "now": "DOWN"}
 
 
 async def test_page_runs_only_its_own_code(office: Office) -> None:

@@ -17,6 +17,7 @@ from pyproxy.http.policy import PARTS, STATIC, Credential, Settings
 from pyproxy.http.route import Router, with_slash
 from pyproxy.http.static import StaticFiles
 from pyproxy.kube.config import user_agent
+from pyproxy.logs import ACCESS
 from pyproxy.model import Backend, Key, Pool, Vip
 from pyproxy.modes.kubectl_proxy import place
 from pyproxy.modes.kubectl_proxy.command import run_command
@@ -31,7 +32,7 @@ from pyproxy.modes.kubectl_proxy.reach import Reach
 from pyproxy.runtime import Runtime
 
 logger = logging.getLogger(__name__)
-access = logging.getLogger("pyproxy.access")
+access = logging.getLogger(ACCESS)
 
 POLL_S = 2.0  # how often files are looked at
 WRITE_S = 0.2  # how often the access log is written
@@ -46,7 +47,6 @@ async def run(
 ) -> None:
     """Serve until a signal or the end of the command. Raise before anything started."""
     proxy = Proxy(config, runtime)
-    access.setLevel(logging.INFO)  # who asks for it wants it whatever the level is
     async with runtime.started(proxy.sources()):
         try:
             shown = await proxy.open()
@@ -217,6 +217,7 @@ class Proxy:
             collectors=self._runtime.collectors,
             table=lambda: describe(MODE, self._runtime.dataplane, {}),
             config=lambda: masked(self._runtime.config),
+            history=self._runtime.history,
         )
 
     async def open(self) -> str:
