@@ -276,8 +276,10 @@ def kubectl_proxy(
     several contexts on one port.
     """
     from pyproxy import logs
+    from pyproxy.cli.argv import hide_secrets
     from pyproxy.runtime import launch
 
+    hide_secrets()
     load = partial(read_config, Path(config) if config else None, flags)
     command = ctx.meta.get(COMMAND, [])
     try:

@@ -1,13 +1,10 @@
 """The admin address over real HTTP, with the real core behind it."""
 
 import asyncio
-import http.client
 import json
 import logging
 import re
 import socket
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -15,83 +12,18 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pyproxy import __version__, logs
-from pyproxy.admin import Admin, Collector, Health, History, Sources, describe
+from pyproxy.admin import Admin, Collector, Health, History, Sources
 from pyproxy.admin.table import quantile_ms
 from pyproxy.dataplane import Dataplane, Histogram
 from pyproxy.errors import StartError
 from pyproxy.metrics import new_registry
 from pyproxy.model import Backend, Key, Limits, Pool, Vip
-from pyproxy.probe import Finding, Pace, ProbeState, Result, Target, Watched
-from tests.support.servers import EchoServer, free_port
+from pyproxy.probe import Finding, Result
+from tests.support.admin_rig import DEAD, Office
+from tests.support.servers import free_port
 from tests.support.waiting import scaled
 
 pytestmark = pytest.mark.live
-
-DEAD: Key = ("10.0.0.9", 6443)
-
-
-@dataclass
-class Office:
-    """An open admin address and what stands behind it."""
-
-    where: str
-    health: Health
-    dataplane: Dataplane
-    collector: Collector
-    history: History
-    watched: dict[Key, Watched] = field(default_factory=dict)
-
-    async def get(
-        self, path: str, method: str = "GET", host: str | None = None
-    ) -> tuple[int, str, dict[str, str]]:
-        """Ask; returns status, body, headers."""
-        return await asyncio.to_thread(self._get, path, method, host)
-
-    def _get(
-        self, path: str, method: str, host: str | None
-    ) -> tuple[int, str, dict[str, str]]:
-        connection = http.client.HTTPConnection(self.where, timeout=scaled(5))
-        try:
-            headers = {"Host": host} if host else {}
-            connection.request(method, path, headers=headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode(), dict(answer.getheaders())
-        finally:
-            connection.close()
-
-
-def watch(key: Key, result: Result) -> Watched:
-    """What the checker would know after one result."""
-    state = ProbeState(2, 3)
-    state.observe(result)
-    target = Target(key, key[0], "http", 1.0)
-    return Watched(target, Pace(), state, Finding(result, f"was {result}", 0.0123))
-
-
-@pytest.fixture
-async def office() -> AsyncIterator[Office]:
-    """An admin address over a core with one echo server and one dead backend."""
-    with EchoServer() as server:
-        dataplane = Dataplane.open(1)
-        backends = (Backend(*server.address), Backend(*DEAD, name="kube-9"))
-        vip = Vip("127.0.0.1", 0, Pool("main", backends))
-        dataplane.apply([vip])
-        health = Health()
-        collector = Collector("apiserver-lb", lambda: dataplane)
-        watched = {
-            server.address: watch(server.address, Result.READY),
-            DEAD: watch(DEAD, Result.DEAD),
-        }
-        collector.states = lambda: {k: w.state.state for k, w in watched.items()}
-        table = lambda: describe("apiserver-lb", dataplane, watched)  # noqa: E731
-        history = History()
-        admin = Admin(
-            Sources(health, [collector], table, lambda: {"workers": 1}, history)
-        )
-        where = await admin.open("127.0.0.1:0")
-        yield Office(where, health, dataplane, collector, history, watched)
-        await admin.close()
-        dataplane.close()
 
 
 async def test_health_and_readiness_answer_as_an_apiserver_does(office: Office) -> None:
@@ -298,19 +230,6 @@ async def test_page_runs_only_its_own_code(office: Office) -> None:
     assert "default-src 'none'" in policy
     assert len(re.findall(r"(style|script)-src 'sha256-[^']+'", policy)) == 2
     assert not re.search(r"\b(src|href)=\"(https?:)?//|innerHTML|\son\w+=", page)
-
-
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "10.0.0.1"])
-async def test_stranger_names_are_refused_on_loopback(
-    office: Office, host: str
-) -> None:
-    # A page may point its own name at 127.0.0.1; the browser sends that name.
-    assert (await office.get("/debug/table", host=host))[0] == 403
-
-
-@pytest.mark.parametrize("host", ["localhost:1", "127.0.0.1", "[::1]:9", "localhost"])
-async def test_own_names_are_served(office: Office, host: str) -> None:
-    assert (await office.get("/livez", host=host))[0] == 200
 
 
 async def test_nothing_can_be_changed_here(office: Office) -> None:

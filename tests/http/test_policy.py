@@ -330,3 +330,34 @@ def test_contexts_are_listed_with_paths_that_work() -> None:
 
 def test_credential_is_not_shown() -> None:
     assert "sesame" not in repr(TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        # Found by a stranger: a browser reads `/\\evil.com/` as http://evil.com/.
+        ("//\\evil.com/", "/%5Cevil.com/"),
+        ("/\\/evil.com//", "/%5C/evil.com/"),
+        ("/\\evil.com//x", "/%5Cevil.com/x"),
+        ("//evil.com/", "/evil.com/"),
+        ("///evil.com//", "/evil.com/"),
+        ("//%5cevil.com/", "/%5cevil.com/"),
+        ("//\tevil.com/", "/%09evil.com/"),
+        ("/\t//evil.com/", "/%09/evil.com/"),
+        ("//\x0b\x1f\x7fevil.com/", "/%0B%1F%7Fevil.com/"),
+        ("//\x80evil.com/", "/%80evil.com/"),
+        ("//@evil.com/", "/@evil.com/"),
+        ("/.//\\evil.com/", "/%5Cevil.com/"),
+        ("/x/..//\\evil.com/", "/%5Cevil.com/"),
+        ("//https://evil.com/", "/https:/evil.com/"),
+    ],
+)
+def test_redirect_never_leads_to_another_host(path: str, location: str) -> None:
+    # WHATWG URL: a backslash is a slash, tab and newline are skipped, `//` is a host.
+    said = reply(judge(ask(path)))
+    assert (said.status, dict(said.headers)["Location"]) == (307, location)
+
+
+def test_redirect_keeps_a_backslash_out_of_the_query_too() -> None:
+    said = reply(judge(ask("//x?to=\\\\evil.com\t")))
+    assert dict(said.headers)["Location"] == "/x?to=%5C%5Cevil.com%09"

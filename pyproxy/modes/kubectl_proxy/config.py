@@ -1,6 +1,7 @@
 """Settings of kubectl-proxy: kubectl's names and defaults, and what we add."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
@@ -27,6 +28,8 @@ PORT = 8001
 
 _MASK = "***"
 _SECRETS = ("token", "password", "proxyUrl")
+# Of a URL, a scheme being optional: user and password, which may hold anything.
+_USER = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL)
 _NOBODYS_HOST = "pyproxy.invalid"  # that only a list for everybody accepts
 
 
@@ -125,7 +128,8 @@ def masked(config: Config) -> dict[str, object]:
     client = plain.get("client")
     if isinstance(client, dict):
         said = {name: _MASK for name in _SECRETS if client.get(name)}
-        plain["client"] = {**client, **said}
+        server = _USER.sub(r"\1…@", client.get("server", ""))
+        plain["client"] = {**client, **said, "server": server}
     return plain
 
 

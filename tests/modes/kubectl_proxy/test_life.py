@@ -5,6 +5,7 @@ import json
 import signal
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -160,6 +161,28 @@ def test_admin_address_tells_how_we_are(office: Office) -> None:
         assert server["connects"] == 1
         assert b"sesame" not in get("/debug/config")
         assert b"pyproxy_build_info" in get("/metrics")
+
+
+def test_secrets_of_flags_are_told_nowhere(office: Office) -> None:
+    # Symptom: the password of `--server https://user:PASS@...` in /debug/config.
+    where = f"127.0.0.1:{office.upstream.address.port}"
+    flags = [
+        "--admin-address=127.0.0.1:0",
+        "--log-level=debug",
+        *("--token", "sesame1"),
+        f"--server=https://me:sesame3@{where}",
+        "--proxy-url=http://me:sesame4@127.0.0.1:1",
+    ]
+    with office.proxy(Desk, *flags) as proxy:
+        proxy.ask("/a")
+        get = functools.partial(ask_admin, proxy)
+        places = ("/debug/config", "/debug/table", "/debug/events", "/metrics")
+        for path in places:
+            assert b"sesame" not in get(path)
+        arguments = Path(f"/proc/{proxy.pid}/cmdline").read_bytes()
+        assert b"sesame" not in arguments
+        assert b"--token\0*******\0--server=https://" in arguments
+        assert "sesame" not in proxy.stderr
 
 
 @either
