@@ -1,8 +1,9 @@
 """One start and one stop for every mode.
 
 Start: raise the descriptor limit, start the workers, take the signals, open the admin
-address. Stop, in the order in which the world must learn of it: readiness red, no new
-connections, live ones finish or are reset at the deadline, then everything in reverse.
+address. Stop, in the order in which the world must learn of it: readiness red, after a
+while if that is wanted no new connections, live ones finish or are reset at the
+deadline, then everything in reverse.
 """
 
 import asyncio
@@ -161,6 +162,7 @@ class Runtime(Generic[C]):
         """Stop in order: red, deaf, then wait for live relays up to the deadline."""
         self.health.require("shutdown", lambda: "draining")
         self._notifier.say("STOPPING=1", "STATUS=draining")
+        await self._go_on_accepting(float(self.config.timeouts.shutdown_delay))
         self.dataplane.drain()
         self.sockets.close()  # if nobody else holds them, clients should see it
         timeout_s = float(self.config.timeouts.drain)
@@ -178,6 +180,16 @@ class Runtime(Generic[C]):
             self.dataplane.reset()
         else:
             logger.info("drained")
+
+    async def _go_on_accepting(self, delay_s: float) -> None:
+        """Let others find out that we are not ready; a second signal cuts it short.
+
+        Source: kube-apiserver, --shutdown-delay-duration.
+        """
+        if delay_s > 0:
+            logger.info("still accepting", extra={"delay_s": delay_s})
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), delay_s)
 
     def stop(self) -> None:
         """End as after a signal."""

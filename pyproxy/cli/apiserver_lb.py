@@ -56,6 +56,7 @@ TIMEOUTS = {
     "connect_timeout": "connect",
     "idle_timeout": "tcpIdle",
     "drain_timeout": "drain",
+    "shutdown_delay": "shutdownDelay",
     "slow_start": "slowStart",
 }
 LIMITS = {

@@ -192,7 +192,12 @@ def common_flags(drain: str, level: str) -> list[Callable[[Any], Any]]:
         ),
         flag(
             "--drain-timeout",
-            f"Reset what lives this long after SIGTERM.  [{drain}]",
+            f"Reset what lives this long after we stop accepting.  [{drain}]",
+            Duration(zero=True),
+        ),
+        flag(
+            "--shutdown-delay",
+            "Go on accepting this long once /readyz is red.  [0s]",
             Duration(zero=True),
         ),
         flag(

@@ -253,7 +253,7 @@ CLIENT = {
     "disable_compression": "disableCompression",
     "request_timeout": "requestTimeout",
 }
-TIMEOUTS = {"drain_timeout": "drain"}
+TIMEOUTS = {"drain_timeout": "drain", "shutdown_delay": "shutdownDelay"}
 LOG = {"log_level": "level", "log_format": "format"}
 TALKATIVE, CHATTY = 1, 4  # -v from which on to say more
 

@@ -28,6 +28,8 @@ class Timeouts(Config, frozen=True, kw_only=True):
     connect: Seconds = Seconds(5)  # per server tried, not per connection
     tcp_idle: Seconds = Seconds(3600)  # no byte either way; watches are quiet for long
     drain: SecondsOrZero = SecondsOrZero(30)  # live relays are reset after this
+    # How long to go on accepting once /readyz is red: for balancers that ask rarely.
+    shutdown_delay: SecondsOrZero = SecondsOrZero(0)
     # How long a server that came back gets fewer clients than the others; 0 = off.
     slow_start: SecondsOrZero = SecondsOrZero(30)
 

@@ -156,6 +156,7 @@ EVERY_FLAG = (
     "--workers=2",
     "--admin-address=",
     "--drain-timeout=0s",
+    "--shutdown-delay=3s",
     "--log-level=debug",
     "--log-format=json",
 )
@@ -183,7 +184,7 @@ def test_all_flags_reach_their_fields() -> None:
         rise=4,
         fall=5,
     )
-    assert [*msgspec.structs.astuple(made.timeouts)] == [6, 7200, 0, 0]
+    assert [*msgspec.structs.astuple(made.timeouts)] == [6, 7200, 0, 3, 0]
     for listener in made.listeners:
         assert [*msgspec.structs.astuple(listener.limits)] == [7, 8, 9, 10]
         assert listener.proxy_protocol_from == ("10.0.0.0/8", "fd00::/8")
@@ -199,6 +200,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (check.interval, check.timeout, check.rise, check.fall) == (2.0, 2.0, 2, 3)
     assert (made.timeouts.connect, made.timeouts.tcp_idle) == (5.0, 3600.0)
     assert (made.timeouts.drain, made.pools[0].on_all_down) == (30.0, "try")
+    assert made.timeouts.shutdown_delay == 0.0
 
 
 FILE = """
