@@ -193,6 +193,16 @@ def test_server_without_an_address_is_named(office: Office, kind: type[Desk]) ->
         assert answer.body.startswith(b"dial tcp: lookup nosuch.invalid")
 
 
+def test_request_that_cannot_be_passed_on_is_told_on_stderr(
+    office: Office, free_port: int
+) -> None:
+    # At the default level: kubectl prints `Error while proxying request: dial tcp ...`.
+    with office.proxy(Desk, f"--server=http://127.0.0.1:{free_port}") as proxy:
+        assert proxy.ask("/a").status == 500
+        said = f"apiserver not reached address=127.0.0.1:{free_port}"
+        wait_until(lambda: said in proxy.stderr, 10.0)
+
+
 def test_apiserver_that_is_away_is_said(office: Office, free_port: int) -> None:
     flags = ["--admin-address=127.0.0.1:0", "--log-level=info"]
     with office.proxy(Desk, *flags, f"--server=http://127.0.0.1:{free_port}") as proxy:
