@@ -7,25 +7,18 @@ never swallows the word after it. What goes wrong is one message, without a trac
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-from pyproxy.config import (
-    Config,
-    Seconds,
-    SecondsOrZero,
-    convert,
-    expanded,
-    parse_address,
-    parse_network,
-    read_document,
-)
 from pyproxy.errors import ConfigError
 
+if TYPE_CHECKING:
+    from pyproxy.config import Config
+
 F = TypeVar("F", bound=Callable[..., object])
-C = TypeVar("C", bound=Config)
+C = TypeVar("C", bound="Config")
 Document = dict[str, Any]
 
 
@@ -35,14 +28,16 @@ class Duration(click.ParamType[str]):
     name = "duration"
 
     def __init__(self, *, zero: bool = False) -> None:
-        self._kind = SecondsOrZero if zero else Seconds
+        self._zero = zero
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
         """Check the value and return it."""
+        from pyproxy.config import Seconds, SecondsOrZero
+
         try:
-            self._kind.parse(value)
+            (SecondsOrZero if self._zero else Seconds).parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return str(value)
@@ -61,6 +56,8 @@ class HostPort(click.ParamType[str]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
         """Check the value and return it."""
+        from pyproxy.config import parse_address
+
         if value == "" and self._empty:
             return ""
         try:
@@ -79,6 +76,8 @@ class Network(click.ParamType[str]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
         """Check the value and return it."""
+        from pyproxy.config import parse_network
+
         try:
             parse_network(str(value))
         except ValueError as error:
@@ -223,6 +222,8 @@ def read_settings(
     Raises:
         ConfigError: every complaint, with the file if there is one.
     """
+    from pyproxy.config import convert, expanded, read_document
+
     document = read_document(file) if file else {}
     with named_after(file):
         return convert(overlay(expanded(document, kind), flags), kind)

@@ -19,7 +19,6 @@ from pyproxy.cli.flags import (
     flag,
     read_settings,
 )
-from pyproxy.config import parse_duration
 from pyproxy.errors import ConfigError, PyproxyError, StartError
 
 if TYPE_CHECKING:
@@ -64,6 +63,8 @@ class SignedDuration(click.ParamType[str]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
         """Check the value and return it."""
+        from pyproxy.config import parse_duration
+
         try:
             parse_duration(str(value).removeprefix("-").removeprefix("+"))
         except ValueError as error:

@@ -8,9 +8,7 @@ from typing import Any
 import click
 
 from pyproxy.cli.flags import Command, Duration, HostPort, flag
-from pyproxy.config import format_duration, parse_address, parse_duration
 from pyproxy.errors import StartError
-from pyproxy.model import format_address
 
 Table = dict[str, Any]
 
@@ -28,6 +26,8 @@ HEAD = ("STATE", "SERVER", "ACTIVE", "NEW/S", "TRAFFIC/S", "FAILED", "PROBE", "W
 @flag("--once", "Print once and end.", bool)
 def top(admin_address: str | None, interval: str | None, once: bool | None) -> None:
     """Show the table of a running mode, live."""
+    from pyproxy.config import parse_address, parse_duration
+
     host, port = parse_address(admin_address or "127.0.0.1:9791")
     colour = sys.stdout.isatty()
     shown = render(before := fetch(host, port), None, colour=colour)
@@ -53,6 +53,8 @@ def top(admin_address: str | None, interval: str | None, once: bool | None) -> N
 def fetch(host: str, port: int) -> Table:
     """Ask for the table. Raise StartError when nobody answers."""
     import http.client
+
+    from pyproxy.model import format_address
 
     connection = http.client.HTTPConnection(host, port, timeout=ANSWER_S)
     try:
@@ -92,6 +94,8 @@ def _row(now: Table, then: Table, span_s: float, *, colour: bool) -> str:
             return None
         grown = sum(int(now[each]) - int(then[each]) for each in fields)
         return max(0.0, grown / span_s)
+
+    from pyproxy.config import format_duration
 
     state = now.get("state", "-")
     last = now.get("lastProbe")

@@ -9,10 +9,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from pyproxy import __version__
+from pyproxy.cli import apiserver_lb
+from pyproxy.config.structs import CheckType
+from pyproxy.model import Balance, OnAllDown
 from tests.support.waiting import scaled
 
 pytestmark = pytest.mark.live
@@ -95,10 +99,14 @@ def test_question_about_the_program_imports_no_mode(words: list[str]) -> None:
     shown, modules = run(RUN, *words)
     assert shown
     assert modules & HEAVY == set()
+    assert modules & {"yaml", "msgspec", "pyproxy.config"} == set()
 
 
-def test_program_itself_imports_neither_yaml_nor_msgspec() -> None:
-    assert run(RUN, "--help")[1] & {"yaml", "msgspec", "pyproxy.config"} == set()
+def test_words_of_flags_are_those_of_the_configuration() -> None:
+    # They stand twice, so that a TAB need not import the configuration.
+    assert get_args(Balance) == apiserver_lb.BALANCE
+    assert get_args(OnAllDown) == apiserver_lb.ON_ALL_DOWN
+    assert get_args(CheckType) == apiserver_lb.CHECK_TYPE
 
 
 def test_version_is_a_flag_too() -> None:
