@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import logging
 import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -10,6 +11,7 @@ from importlib import resources
 from socket import socket
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
@@ -22,6 +24,8 @@ MOST_CLIENTS = 256
 # In which a client must have sent a whole head: its first, and each one after the last.
 # Its answer must be on its way within that time, too.
 PATIENCE_S = 30.0
+
+logger = logging.getLogger(__name__)
 
 Handler = Callable[[web.BaseRequest], web.Response]
 _INLINE = re.compile(rb"<(style|script)>(.*?)</\1>", re.DOTALL)
@@ -38,7 +42,11 @@ class Clients(web.Server):
         self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     ) -> None:
         super().__init__(
-            handler, access_log=None, keepalive_timeout=PATIENCE_S, lingering_time=0
+            handler,
+            access_log=None,
+            keepalive_timeout=PATIENCE_S,
+            lingering_time=0,
+            logger=logger,
         )
         self._patience: OrderedDict[RequestHandler, asyncio.TimerHandle] = OrderedDict()
         self._transports: dict[RequestHandler, asyncio.Transport] = {}
@@ -164,6 +172,15 @@ class Server:
 
     def _config(self, request: web.BaseRequest) -> web.Response:
         return web.json_response(self._sources.config())
+
+
+def _is_a_fault_of_ours(record: logging.LogRecord) -> bool:
+    """Whether a line is worth it: the library has a traceback for each bad request."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+logger.addFilter(_is_a_fault_of_ours)
 
 
 def _alive(request: web.BaseRequest) -> web.Response:

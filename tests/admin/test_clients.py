@@ -88,6 +88,18 @@ async def test_who_we_are_called_is_said_once(
     assert (await say(office, head)).split()[1].startswith(status)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [b"GET /livez HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\r\n\r\n", b"GET\r\n\r\n"],
+)
+async def test_garbage_fills_no_log(
+    office: Office, caplog: pytest.LogCaptureFixture, said: bytes
+) -> None:
+    # aiohttp writes a traceback for each.
+    assert (await say(office, said)).split()[1] == b"400"
+    assert caplog.records == []
+
+
 async def opened(office: Office, count: int, say: bytes = b"") -> list[Stream]:
     """So many connections, each having said something."""
     found = []
