@@ -20,6 +20,7 @@ from fastpath import (
     Histogram,
     HttpStats,
     Stats,
+    VerdictStats,
     VipStats,
 )
 from fastpath.api.policy import Forward, Http, Question, Record, Reply
@@ -48,6 +49,7 @@ __all__ = [
     "Upstream",
     "UpstreamBackend",
     "UpstreamPool",
+    "VerdictStats",
     "VipStats",
     "pool_of",
     "upstream_of",
@@ -243,16 +245,12 @@ class Dataplane:
         """Return a snapshot of all counters."""
         return self._engine.stats()
 
-    def watch(
-        self,
-        on_notice: OnNotice,
-        on_question: OnQuestion | None = None,
-        on_withdrawn: OnQuestion = lambda question: None,
-    ) -> None:
-        """Call back in the running loop for what the workers saw happen, and ask.
+    def totals(self) -> Stats:
+        """Return those that cost no time in proportion to the table."""
+        return self._engine.stats(vips=(), backends=())
 
-        Of a question that nobody waits for any more, `on_withdrawn` is told.
-        """
+    def watch(self, on_notice: OnNotice, on_question: OnQuestion | None = None) -> None:
+        """Call back in the running loop for what the workers saw happen, and ask."""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._engine.fileno(), self._pass_on, on_notice)
         self._watched.append(self._engine.fileno())

@@ -7,6 +7,8 @@ import time
 from datetime import UTC, datetime
 from typing import Literal
 
+ACCESS = "pyproxy.access"  # who asks for exchanges wants them whatever the level is
+
 # What every LogRecord carries; anything else in its __dict__ came in as `extra`.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -17,7 +19,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return one line, and a traceback below it when there is one."""
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-        data = "".join(f" {k}={_quote(v)}" for k, v in _extra(record).items())
+        data = "".join(f" {k}={_quote(v)}" for k, v in data_of(record).items())
         line = (
             f"{moment}.{int(record.msecs):03d} {record.levelname:<7}"
             f" {record.getMessage()}{data}"
@@ -37,7 +39,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
-            **_extra(record),
+            **data_of(record),
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
@@ -48,15 +50,20 @@ def setup(level: str, form: Literal["text", "json"]) -> None:
     """Send everything to stderr; may be called again, for a reload."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    least = logging.getLevelNamesMapping()[level.upper()]
+    handler.addFilter(lambda record: record.levelno >= least or record.name == ACCESS)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    root.setLevel(least)
+    # The live page lists what happened, however little is wanted on stderr.
+    logging.getLogger("pyproxy").setLevel(min(least, logging.INFO))
     # aiohttp's line per request and asyncio's selector are not events of ours.
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
-def _extra(record: logging.LogRecord) -> dict[str, object]:
+def data_of(record: logging.LogRecord) -> dict[str, object]:
+    """Return what came along as `extra`."""
     return {name: value for name, value in vars(record).items() if name not in _OWN}
 
 

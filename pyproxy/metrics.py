@@ -4,21 +4,31 @@ Labels are bounded: listeners, backends, and enumerations; never a client's addr
 """
 
 import platform
-from collections.abc import Iterable, Sequence
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-)
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pyproxy import __version__
 
-Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+if TYPE_CHECKING:  # imported at the first scrape: nothing before it needs the library
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+    )
+    from prometheus_client.registry import Collector
+
+    Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 APPLY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5)
 PROBE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+
+
+class Collects(Protocol):
+    """What can be read at a scrape."""
+
+    def collect(self) -> "Iterator[Family]":
+        """Yield every family."""
 
 
 class Distribution:
@@ -38,7 +48,7 @@ class Distribution:
         self._counts[index] += 1
         self._sum += seconds
 
-    def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
+    def add_to(self, family: "HistogramMetricFamily", labels: Sequence[str]) -> None:
         """Append as one series of `family`."""
         buckets = cumulative(self._bounds, self._counts)
         family.add_metric(labels, buckets=buckets, sum_value=self._sum)
@@ -57,28 +67,43 @@ def cumulative(
     return buckets
 
 
-def counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
+def counter(name: str, text: str, *labels: str) -> "CounterMetricFamily":
     """Declare `pyproxy_NAME_total`."""
+    from prometheus_client.core import CounterMetricFamily
+
     return CounterMetricFamily(f"pyproxy_{name}", text, labels=labels)
 
 
-def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+def gauge(name: str, text: str, *labels: str) -> "GaugeMetricFamily":
     """Declare `pyproxy_NAME`."""
+    from prometheus_client.core import GaugeMetricFamily
+
     return GaugeMetricFamily(f"pyproxy_{name}", text, labels=labels)
 
 
-def histogram(name: str, text: str, *labels: str) -> HistogramMetricFamily:
+def histogram(name: str, text: str, *labels: str) -> "HistogramMetricFamily":
     """Declare `pyproxy_NAME`, in seconds."""
+    from prometheus_client.core import HistogramMetricFamily
+
     return HistogramMetricFamily(f"pyproxy_{name}", text, labels=labels)
 
 
-def build_info(mode: str) -> GaugeMetricFamily:
+def build_info(mode: str) -> "GaugeMetricFamily":
     """Which program this is."""
     family = gauge("build_info", "Version and mode.", "version", "mode", "python")
     family.add_metric([__version__, mode, platform.python_version()], 1)
     return family
 
 
-def new_registry() -> CollectorRegistry:
-    """Return a registry of our own: the global one collects what libraries add."""
-    return CollectorRegistry(auto_describe=False)
+def new_registry(collectors: Iterable[Collects] = ()) -> "CollectorRegistry":
+    """Return a registry of these, and of this process as the kernel sees it.
+
+    One of our own: the global one collects what libraries add.
+    """
+    from prometheus_client import CollectorRegistry, ProcessCollector
+
+    registry = CollectorRegistry(auto_describe=False)
+    ProcessCollector(registry=registry)
+    for each in collectors:
+        registry.register(cast("Collector", each))  # by its form, not by descent
+    return registry

@@ -1,8 +1,9 @@
 """One start and one stop for every mode.
 
 Start: raise the descriptor limit, start the workers, take the signals, open the admin
-address. Stop, in the order in which the world must learn of it: readiness red, no new
-connections, live ones finish or are reset at the deadline, then everything in reverse.
+address. Stop, in the order in which the world must learn of it: readiness red, after a
+while if that is wanted no new connections, live ones finish or are reset at the
+deadline, then everything in reverse.
 """
 
 import asyncio
@@ -15,17 +16,19 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Generic, TextIO, TypeVar
+from typing import TYPE_CHECKING, Generic, TextIO, TypeVar
 
 import uvloop
 
 from pyproxy import logs
 from pyproxy.activation import Sockets
-from pyproxy.admin import Admin, Health, Sources
+from pyproxy.admin import Admin, Health, History, Reloads, Sources
 from pyproxy.config import ModeConfig
 from pyproxy.dataplane import Dataplane
 from pyproxy.errors import PyproxyError
-from pyproxy.metrics import new_registry
+
+if TYPE_CHECKING:
+    from pyproxy.metrics import Collects
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +36,8 @@ C = TypeVar("C", bound=ModeConfig)
 T = TypeVar("T")
 
 DRAIN_LOOK_S = 0.05  # how often a drain looks whether the last relay has ended
+ADMIN_WAIT_S = 0.25  # for the mode to serve, before the admin address is answered
+SAMPLE_S = 1.0  # how often counters are looked at for their peaks
 BACKGROUND_PAUSE_S = 1.0  # before a background task that failed runs again
 _RESTART_ONLY = ("workers", "admin_address")
 
@@ -87,7 +92,9 @@ class Runtime(Generic[C]):
         self.mode = mode
         self.config = config
         self.health = Health()
-        self.registry = new_registry()
+        self.history = History()
+        self.reloads = Reloads()
+        self.collectors: list[Collects] = [self.reloads]
         self.exit_code = 0
         self.sockets = sockets or Sockets()
         self._load = load
@@ -95,11 +102,13 @@ class Runtime(Generic[C]):
         self._notifier = Notifier()
         self._on_reload: Callable[[C], Awaitable[None]] | None = None
         self._reload_wanted = asyncio.Event()
+        self._serving = asyncio.Event()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._starting: asyncio.Task[object] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.health.require("start", lambda: "not serving yet")
+        self.health.mention("reload", self.reloads.trouble)
 
     @property
     def dataplane(self) -> Dataplane:
@@ -112,6 +121,7 @@ class Runtime(Generic[C]):
         """Own workers, signals and admin address for the time of the body."""
         _raise_descriptor_limit()
         async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(self.history.recording())
             stack.callback(self._take_signals())
             stack.callback(self.sockets.close)
             self._dataplane = Dataplane.open(self.config.workers)
@@ -120,11 +130,15 @@ class Runtime(Generic[C]):
             admin = Admin(sources)
             stack.push_async_callback(admin.close)
             if self.config.admin_address:
-                await admin.open(self.config.admin_address)
+                await admin.bind(self.config.admin_address)
+                answering = asyncio.create_task(self._answer(admin), name="admin")
+                stack.push_async_callback(_end, answering)
             stack.push_async_callback(self._end_background)
             if self._notifier.watchdog_s:
                 self.background("watchdog", self._feed_watchdog)
             self.background("reload", self._reload_when_asked)
+            if self.config.admin_address:
+                self.background("peaks", self._sample)
             try:
                 yield
             except asyncio.CancelledError:
@@ -139,6 +153,7 @@ class Runtime(Generic[C]):
         for address in addresses:
             _say(f"Starting to serve on {address}", out or sys.stdout)
         self._starting = None
+        self._serving.set()
         self.health.drop("start")
         self._notifier.say("READY=1", f"STATUS=serving on {', '.join(addresses)}")
         await self._stopping.wait()
@@ -147,6 +162,7 @@ class Runtime(Generic[C]):
         """Go red, stop listening, then wait for live relays up to the deadline."""
         self.health.require("shutdown", lambda: "draining")
         self._notifier.say("STOPPING=1", "STATUS=draining")
+        await self._go_on_accepting(float(self.config.timeouts.shutdown_delay))
         self.dataplane.drain()
         self.sockets.close()  # unless another process holds them, clients are refused
         timeout_s = float(self.config.timeouts.drain)
@@ -165,6 +181,16 @@ class Runtime(Generic[C]):
         else:
             logger.info("drained")
 
+    async def _go_on_accepting(self, delay_s: float) -> None:
+        """Let others find out that we are not ready; a second signal cuts it short.
+
+        Source: kube-apiserver, --shutdown-delay-duration.
+        """
+        if delay_s > 0:
+            logger.info("still accepting", extra={"delay_s": delay_s})
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), delay_s)
+
     def stop(self) -> None:
         """End as after a signal."""
         self._stopping.set()
@@ -177,6 +203,15 @@ class Runtime(Generic[C]):
         """Run `work` again and again until the stop; log when it fails."""
         task = asyncio.create_task(_again_and_again(name, work), name=name)
         self._tasks.add(task)
+
+    async def _answer(self, admin: Admin) -> None:
+        """Answer at the admin address, but let clients of the mode come first."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._serving.wait(), ADMIN_WAIT_S)
+        try:
+            await admin.serve()
+        except Exception:
+            logger.exception("admin address not answered", extra={"bug": True})
 
     async def _end_background(self) -> None:
         for task in self._tasks:
@@ -209,6 +244,10 @@ class Runtime(Generic[C]):
         if self._starting is not None:
             self._starting.cancel()
 
+    async def _sample(self) -> None:
+        self.history.sample(self.dataplane.totals())
+        await asyncio.sleep(SAMPLE_S)
+
     async def _feed_watchdog(self) -> None:
         self._notifier.say("WATCHDOG=1")
         await asyncio.sleep(self._notifier.watchdog_s)
@@ -229,14 +268,24 @@ class Runtime(Generic[C]):
             config = self._load()
             await handler(config)
         except PyproxyError as error:
+            self.reloads.failed(str(error))
             logger.error("reload refused, nothing changed", extra={"why": str(error)})
             return
+        except Exception:
+            self.reloads.failed("a bug; the log has it")
+            raise
+        self.reloads.succeeded()
         for name in _RESTART_ONLY:
             if getattr(config, name) != getattr(self.config, name):
                 logger.warning("change needs a restart", extra={"setting": name})
         logs.setup(config.log.level, config.log.format)
         self.config = config
         logger.info("configuration reloaded")
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _again_and_again(name: str, work: Callable[[], Awaitable[None]]) -> None:

@@ -1,6 +1,6 @@
 """Is this process alive, is it ready: named checks, in the words of an apiserver."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 Check = Callable[[], str | None]  # None: fine, else why not
 
@@ -10,10 +10,20 @@ class Health:
 
     def __init__(self) -> None:
         self._ready: dict[str, Check] = {}
+        self._notes: dict[str, Check] = {}
 
     def require(self, name: str, check: Check) -> None:
         """Be ready only while `check` has no complaint."""
         self._ready[name] = check
+
+    def mention(self, name: str, check: Check) -> None:
+        """Say what `check` complains of, and be ready all the same."""
+        self._notes[name] = check
+
+    def notes(self) -> list[tuple[str, str]]:
+        """Return what is worth knowing and no reason to be red."""
+        found = ((name, check()) for name, check in self._notes.items())
+        return [(name, said) for name, said in found if said is not None]
 
     def drop(self, name: str) -> None:
         """Forget a check; unknown ones are fine."""
@@ -34,9 +44,16 @@ class Health:
 
 
 def report(
-    name: str, checks: list[tuple[str, str | None]], *, verbose: bool
+    name: str,
+    checks: list[tuple[str, str | None]],
+    notes: Sequence[tuple[str, str]] = (),
+    *,
+    verbose: bool,
 ) -> tuple[bool, str]:
-    """Return whether all is well, and the text that kube-apiserver would print."""
+    """Return whether all is well, and the text that kube-apiserver would print.
+
+    Notes are lines of a kind that it has not: they change nothing.
+    """
     well = all(complaint is None for _, complaint in checks)
     if well and not verbose:
         return True, "ok"
@@ -44,4 +61,5 @@ def report(
         f"[+]{check} ok" if complaint is None else f"[-]{check} failed: {complaint}"
         for check, complaint in checks
     ]
+    lines += [f"[!]{note}: {said}" for note, said in notes]
     return well, "\n".join([*lines, f"{name} check {'passed' if well else 'failed'}\n"])

@@ -1,22 +1,30 @@
 """What the core counts of HTTP, as Prometheus families; summed over the listeners."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from prometheus_client.core import HistogramMetricFamily
+from pyproxy.dataplane import Histogram, Stats, VerdictStats, WebStats
+from pyproxy.metrics import counter, gauge, histogram
 
-from pyproxy.dataplane import Histogram, HttpStats, Stats
-from pyproxy.metrics import Family, counter, histogram
+if TYPE_CHECKING:
+    from prometheus_client.core import HistogramMetricFamily
 
-Add = Callable[[HistogramMetricFamily, list[str], Histogram], None]
+    from pyproxy.metrics import Family
+
+    Add = Callable[[HistogramMetricFamily, list[str], Histogram], None]
 
 
-def http_families(stats: Stats, add: Add) -> Iterator[Family]:
+def web_families(stats: Stats, add: "Add") -> "Iterator[Family]":
     """Yield the families of listeners that speak HTTP; none if there are none."""
     listeners = list(stats.http.values())
     if not listeners:
         return
-    requests = counter("http_requests", "Requests answered.", "code", "verb")
+    # Counted with the last byte, as is what they took: a watch counts when it ends.
+    requests = counter(
+        *("http_requests", "Requests answered; counted at the end."),
+        *("code", "verb"),
+    )
     answered: Counter[tuple[str, int]] = Counter()
     for one in listeners:
         answered.update(one.codes)
@@ -26,6 +34,18 @@ def http_families(stats: Stats, add: Add) -> Iterator[Family]:
     took = histogram("http_request_seconds", "From a whole head to the last byte.")
     add(took, [], _sum(one.took for one in listeners))
     yield took
+    yield from _decisions(webs)
+    yield from _remembered(stats.verdicts)
+    moved = counter(
+        "http_body_bytes", "Bytes of bodies; counted at the end.", "direction"
+    )
+    moved.add_metric(["up"], sum(web.bytes_up for web in webs))
+    moved.add_metric(["down"], sum(web.bytes_down for web in webs))
+    yield moved
+    yield from _upstreams(stats.upstreams)
+
+
+def _decisions(webs: Iterable[WebStats]) -> "Iterator[Family]":
     verdicts = counter("verdicts", "Requests by how they were decided.", "outcome")
     for outcome, count in _outcomes(listeners):
         verdicts.add_metric([outcome], count)
@@ -33,12 +53,47 @@ def http_families(stats: Stats, add: Add) -> Iterator[Family]:
     replays = counter("http_replays", "Requests sent again on a new connection.")
     replays.add_metric([], sum(one.replayed for one in listeners))
     yield replays
+    lost = counter("http_records_lost", "Lines of the access log without room.")
+    lost.add_metric([], sum(web.unrecorded for web in webs))
+    yield lost
+
+
+def _upstreams(upstreams: Mapping[str, WebStats]) -> "Iterator[Family]":
     reused = counter("upstream_reused", "Kept connections used again.", "upstream")
     resumed = counter("upstream_tls_resumed", "TLS sessions resumed.", "upstream")
-    for name, upstream in stats.upstreams.items():
+    unreached = counter(
+        *("upstream_unreached", "Dials that failed, to addresses that verdicts named."),
+        "upstream",
+    )
+    for name, upstream in upstreams.items():
         reused.add_metric([name], upstream.reused)
         resumed.add_metric([name], upstream.resumed)
-    yield from (reused, resumed)
+        unreached.add_metric([name], upstream.unreached)
+    yield from (reused, resumed, unreached)
+
+
+def _remembered(verdicts: VerdictStats) -> "Iterator[Family]":
+    """What the workers remember; one verdict is an entry of each that does."""
+    for name, text, value in (
+        ("verdict_entries", "Verdicts that are remembered now.", verdicts.entries),
+        ("verdict_bytes", "Memory that they take.", verdicts.bytes),
+    ):
+        held = gauge(name, text)
+        held.add_metric([], value)
+        yield held
+    for name, text, value in (
+        (
+            *("verdicts_evicted", "Verdicts that made room before their time."),
+            verdicts.evicted,
+        ),
+        (
+            *("verdicts_unkept", "Answers not remembered: no room, too long a key."),
+            verdicts.unkept,
+        ),
+    ):
+        lost = counter(name, text)
+        lost.add_metric([], value)
+        yield lost
 
 
 def _outcomes(listeners: Iterable[HttpStats]) -> Iterator[tuple[str, int]]:

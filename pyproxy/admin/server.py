@@ -1,130 +1,199 @@
 """The HTTP side of the admin address: a few GETs, nothing that changes anything."""
 
+import asyncio
 import base64
-import errno
 import hashlib
-import ipaddress
 import logging
-import os
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from importlib import resources
+from socket import socket
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestHandler
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from pyproxy.admin.health import Health, report
-from pyproxy.config import is_loopback, parse_address
-from pyproxy.errors import StartError
-from pyproxy.model import format_address
+from pyproxy.admin.health import report
+from pyproxy.admin.host import is_local_host
+from pyproxy.admin.sources import Sources
+from pyproxy.metrics import new_registry
+
+MOST_CLIENTS = 256
+# In which a client must have sent a whole head: its first, and each one after the last.
+# Its answer must be on its way within that time, too.
+PATIENCE_S = 30.0
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest], web.Response]
 _INLINE = re.compile(rb"<(style|script)>(.*?)</\1>", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where the answers come from; called at each request."""
+class Clients(web.Server):
+    """Connections of one server, bounded in number and in the time that they may rest.
 
-    health: Health
-    registry: CollectorRegistry
-    table: Callable[[], dict[str, object]]
-    config: Callable[[], dict[str, object]]
+    The library waits for a first head without end. Where there is no room for another
+    connection, the one goes whose last request is the longest ago.
+    """
+
+    def __init__(
+        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    ) -> None:
+        super().__init__(
+            handler,
+            access_log=None,
+            keepalive_timeout=PATIENCE_S,
+            lingering_time=0,
+            logger=logger,
+        )
+        self._patience: OrderedDict[RequestHandler, asyncio.TimerHandle] = OrderedDict()
+        self._transports: dict[RequestHandler, asyncio.Transport] = {}
+
+    def connection_made(
+        self, handler: RequestHandler, transport: asyncio.Transport
+    ) -> None:
+        """Take a client, if need be in place of another."""
+        super().connection_made(handler, transport)
+        if len(self._transports) >= MOST_CLIENTS:
+            self._end(next(iter(self._patience)))
+        self._transports[handler] = transport
+        self.wait_for(handler)
+
+    def connection_lost(
+        self, handler: RequestHandler, exc: BaseException | None = None
+    ) -> None:
+        """Forget a client."""
+        self._forget(handler)
+        super().connection_lost(handler, exc)
+
+    def wait_for(self, handler: RequestHandler) -> None:
+        """Let a client rest anew: it came, or it has asked something."""
+        if handler not in self._transports:
+            return
+        if (running := self._patience.pop(handler, None)) is not None:
+            running.cancel()
+        loop = asyncio.get_running_loop()
+        self._patience[handler] = loop.call_later(PATIENCE_S, self._end, handler)
+
+    def _end(self, handler: RequestHandler) -> None:
+        transport = self._forget(handler)
+        if transport is not None:
+            transport.abort()  # closing would wait for a client that does not read
+
+    def _forget(self, handler: RequestHandler) -> asyncio.Transport | None:
+        if (running := self._patience.pop(handler, None)) is not None:
+            running.cancel()
+        return self._transports.pop(handler, None)
 
 
-class Admin:
-    """A listening admin address."""
+class Server:
+    """Answers on sockets that are bound already."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, *, local_only: bool) -> None:
+        """`local_only`: who names us by anything but this machine is refused."""
         self._sources = sources
-        self._runner: web.AppRunner | None = None
+        self._local_only = local_only
         self._page, self._policy = _load_page()
-        self._local_only = True
-
-    async def open(self, address: str) -> str:
-        """Listen on `HOST:PORT` and return where. Raise StartError if it cannot be."""
-        host, port = parse_address(address, zero_port=True)
-        self._local_only = is_loopback(host)
-        if not self._local_only:
-            logger.warning(
-                "admin address is open to the network, without authentication",
-                extra={"address": address},
-            )
-        app = web.Application(middlewares=[self._guard])
-        for path, handler in self._routes().items():
-            app.router.add_get(path, handler)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, host, port).start()
-        except OSError as error:
-            await self.close()
-            raise StartError(*_explain(address, error)) from error
-        bound = self._runner.addresses[0]
-        where = format_address(bound[0], bound[1])
-        logger.info("admin address open", extra={"url": f"http://{where}/"})
-        return where
-
-    async def close(self) -> None:
-        """Stop listening. May be called twice."""
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            await runner.cleanup()
-
-    def _routes(self) -> dict[str, Handler]:
-        return {
+        self._clients: Clients | None = None
+        self._runner: web.ServerRunner | None = None
+        self._routes: dict[str, Handler] = {
             "/": self._live_page,
-            "/healthz": self._alive,
-            "/livez": self._alive,
+            "/healthz": _alive,
+            "/livez": _alive,
             "/readyz": self._ready,
             "/metrics": self._metrics,
             "/debug/table": self._table,
             "/debug/config": self._config,
+            "/debug/events": self._events,
         }
 
-    @web.middleware
-    async def _guard(
-        self, request: web.Request, handler: Handler
-    ) -> web.StreamResponse:
-        # DNS rebinding: a foreign page may point its own name at 127.0.0.1 and read
-        # us; the browser still sends that name as Host.
-        if self._local_only and not _is_local_name(request.host):
-            raise web.HTTPForbidden(text="this address answers to local names only\n")
-        response = await handler(request)
+    async def open(self, sockets: Iterable[socket]) -> None:
+        """Begin; the sockets are owned from here on."""
+        self._clients = Clients(self._handle)
+        self._runner = web.ServerRunner(self._clients, shutdown_timeout=0.5)
+        await self._runner.setup()
+        for each in sockets:
+            await web.SockSite(self._runner, each).start()
+
+    async def close(self) -> None:
+        """Stop. May be called twice."""
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        assert self._clients is not None
+        self._clients.wait_for(request.protocol)
+        response = self._respond(request)
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Server"] = "pyproxy"
         response.headers["Cache-Control"] = "no-store"
         return response
 
-    async def _live_page(self, request: web.Request) -> web.Response:
+    def _respond(self, request: web.BaseRequest) -> web.Response:
+        if not request.raw_path.startswith("/"):
+            # A whole URL names a host of its own, beside that of the header.
+            return web.Response(status=400, text="only paths are asked for here\n")
+        hosts = request.headers.getall("Host", [])
+        if self._local_only and not (len(hosts) == 1 and is_local_host(hosts[0])):
+            text = "this address answers to local names only\n"
+            return web.Response(status=403, text=text)
+        handler = self._routes.get(request.path)
+        if handler is None:
+            return web.Response(status=404, text="404: Not Found")
+        if request.method not in ("GET", "HEAD"):
+            headers = {"Allow": "GET,HEAD"}
+            text = "405: Method Not Allowed"
+            return web.Response(status=405, text=text, headers=headers)
+        return handler(request)
+
+    def _live_page(self, request: web.BaseRequest) -> web.Response:
         headers = {"Content-Security-Policy": self._policy}
         return web.Response(body=self._page, content_type="text/html", headers=headers)
 
-    async def _alive(self, request: web.Request) -> web.Response:
-        return _answer(request, [("ping", None)])
+    def _ready(self, request: web.BaseRequest) -> web.Response:
+        health = self._sources.health
+        return _answer(request, health.complaints(), health.notes())
 
-    async def _ready(self, request: web.Request) -> web.Response:
-        return _answer(request, self._sources.health.complaints())
-
-    async def _metrics(self, request: web.Request) -> web.Response:
-        body = generate_latest(self._sources.registry)
+    def _metrics(self, request: web.BaseRequest) -> web.Response:
+        body = generate_latest(new_registry(self._sources.collectors))
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    async def _table(self, request: web.Request) -> web.Response:
-        health = self._sources.health
-        return web.json_response({**self._sources.table(), "ready": health.ready})
+    def _table(self, request: web.BaseRequest) -> web.Response:
+        sources = self._sources
+        more = {"ready": sources.health.ready, **sources.history.facts()}
+        return web.json_response({**sources.table(), **more})
 
-    async def _config(self, request: web.Request) -> web.Response:
+    def _events(self, request: web.BaseRequest) -> web.Response:
+        events = self._sources.history.events.newest_first()
+        return web.json_response({"events": events})
+
+    def _config(self, request: web.BaseRequest) -> web.Response:
         return web.json_response(self._sources.config())
 
 
-def _answer(request: web.Request, checks: list[tuple[str, str | None]]) -> web.Response:
+def _is_a_fault_of_ours(record: logging.LogRecord) -> bool:
+    """Whether a line is worth it: the library has a traceback for each bad request."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+logger.addFilter(_is_a_fault_of_ours)
+
+
+def _alive(request: web.BaseRequest) -> web.Response:
+    return _answer(request, [("ping", None)])
+
+
+def _answer(
+    request: web.BaseRequest,
+    checks: list[tuple[str, str | None]],
+    notes: Sequence[tuple[str, str]] = (),
+) -> web.Response:
     name = request.path.strip("/")
-    well, text = report(name, checks, verbose="verbose" in request.query)
+    well, text = report(name, checks, notes, verbose="verbose" in request.query)
     return web.Response(status=200 if well else 503, text=text)
 
 
@@ -138,22 +207,3 @@ def _load_page() -> tuple[bytes, str]:
     rules = [f"{kind}-src {' '.join(hashes)}" for kind, hashes in allowed.items()]
     rest = "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors"
     return page, f"default-src 'none'; {'; '.join(rules)}; {rest} 'none'"
-
-
-def _is_local_name(host_header: str) -> bool:
-    host = host_header.rpartition(":")[0] if ":" in host_header else host_header
-    if host_header.startswith("["):
-        host = host_header[1:].partition("]")[0]
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _explain(address: str, error: OSError) -> tuple[str, str]:
-    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        hint = "choose another with --admin-address, or switch it off with an empty one"
-    else:
-        hint = ""
-    why = os.strerror(error.errno).lower() if error.errno else str(error)
-    return f"cannot open the admin address {address}: {why}", hint

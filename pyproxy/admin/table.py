@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pyproxy.dataplane import (
     BackendStats,
     Dataplane,
+    Histogram,
     Stats,
     UpstreamBackend,
     UpstreamPool,
     pool_of,
 )
 from pyproxy.model import Backend, Key, Pool, format_address
-from pyproxy.probe import Watched
+from pyproxy.probe import Watched, down_for_s
 
 
 def describe(
@@ -42,6 +43,7 @@ def _vips(dataplane: Dataplane, stats: Stats) -> list[dict[str, object]]:
         entry: dict[str, object] = {
             "address": format_address(*dataplane.address(vip.key)),
             "pool": vip.pool.name,
+            "limit": vip.limits.max_connections or None,
         }
         if counted is not None:
             entry |= {
@@ -86,7 +88,12 @@ def _backend(
         "tier": backend.tier,
     }
     if watched is not None:
-        entry |= {"state": str(watched.state.state), "since": round(watched.since_s, 3)}
+        entry |= {
+            "state": str(watched.state.state),
+            "since": round(watched.since_s, 3),
+            "downs": watched.downs,
+            "downForS": round(down_for_s(watched, time.time()), 3),
+        }
         if watched.last is not None:
             entry |= {
                 "why": watched.last.why,
@@ -103,7 +110,27 @@ def _backend(
             "active": counted.active,
             "connects": counted.connects,
             "connectFailures": counted.connect_failures,
+            "ejections": counted.ejections,
+            "connectP50Ms": quantile_ms(counted.connect_time, 0.5),
+            "connectP99Ms": quantile_ms(counted.connect_time, 0.99),
             "bytesUp": counted.bytes_up,
             "bytesDown": counted.bytes_down,
         }
     return entry
+
+
+def quantile_ms(times: Histogram, part: float) -> float | None:
+    """Return below which time so large a part of the values is, None if there is none.
+
+    It is the upper bound of a bucket, of which there are two an octave; what is beyond
+    the last one is told as that one.
+    """
+    wanted = part * sum(times.counts)
+    if not wanted:
+        return None
+    total = 0
+    for bound_us, count in zip(times.bounds_us, times.counts, strict=False):
+        total += count
+        if total >= wanted:
+            return round(bound_us / 1000, 3)
+    return round(times.bounds_us[-1] / 1000, 3)

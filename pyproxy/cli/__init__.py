@@ -5,27 +5,55 @@ import sys
 
 import click
 
-from pyproxy.cli.apiserver_lb import apiserver_lb
-from pyproxy.cli.flags import Group
-from pyproxy.cli.kubectl_proxy import kubectl_proxy
-from pyproxy.cli.sandbox import sandbox
-from pyproxy.cli.tools import check, completion, version
-from pyproxy.cli.top import top
+from pyproxy import __version__
+from pyproxy.cli.group import Entry, Group
 
 __all__ = ["main", "program"]
+
+ENTRIES = {
+    "apiserver-lb": Entry(
+        "pyproxy.cli.apiserver_lb",
+        "apiserver_lb",
+        "Balance TCP connections over API servers.",
+    ),
+    "check": Entry(
+        "pyproxy.cli.check",
+        "check",
+        "Validate a configuration and print the effective one.",
+    ),
+    "completion": Entry(
+        "pyproxy.cli.tools",
+        "completion",
+        "Print a script that completes commands and flags.",
+    ),
+    "kubectl-proxy": Entry(
+        "pyproxy.cli.kubectl_proxy",
+        "kubectl_proxy",
+        "Serve a cluster's API at a local address.",
+    ),
+    "sandbox": Entry(
+        "pyproxy.cli.sandbox",
+        "sandbox",
+        "Run a small cluster here, with a balancer.",
+    ),
+    "top": Entry(
+        "pyproxy.cli.top",
+        "top",
+        "Show the table of a running mode, live.",
+    ),
+    "version": Entry("pyproxy.cli.tools", "version", "Print the version."),
+}
 
 
 @click.group(
     cls=Group,
+    entries=ENTRIES,
     epilog="Documentation of each command: pyproxy COMMAND --help",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+@click.version_option(__version__, prog_name="pyproxy", message="%(prog)s %(version)s")
 def program() -> None:
     """The proxies of Kubernetes in one program: two of the five, so far."""
-
-
-for _command in (apiserver_lb, kubectl_proxy, sandbox, check, top, version, completion):
-    program.add_command(_command)
 
 
 def main() -> None:

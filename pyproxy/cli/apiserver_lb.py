@@ -3,31 +3,35 @@
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pyproxy import logs
-from pyproxy.activation import Sockets
 from pyproxy.cli.flags import (
     COMMON_FLAGS,
     Codes,
     Command,
     Document,
     Duration,
+    File,
     HostPort,
     Network,
     Number,
     all_of,
     flag,
+    named_after,
     read_settings,
 )
-from pyproxy.config.structs import CheckType
 from pyproxy.errors import ConfigError
-from pyproxy.model import Balance, OnAllDown
-from pyproxy.modes.apiserver_lb import MODE, ApiserverLb, run
-from pyproxy.runtime import Runtime, launch
 
+if TYPE_CHECKING:
+    from pyproxy.activation import Sockets
+    from pyproxy.modes.apiserver_lb import ApiserverLb
+
+# As in the configuration, which is not imported for its words alone; a test compares.
+BALANCE = ("random", "two-choices", "least", "round-robin", "ring")
+ON_ALL_DOWN = ("try", "refuse")
+CHECK_TYPE = ("https", "http", "tcp")
 COUNT = Number(0, 2**31 - 1)
 RUNS = Number(1, 100)
 
@@ -54,6 +58,7 @@ TIMEOUTS = {
     "connect_timeout": "connect",
     "idle_timeout": "tcpIdle",
     "drain_timeout": "drain",
+    "shutdown_delay": "shutdownDelay",
     "slow_start": "slowStart",
 }
 LIMITS = {
@@ -84,22 +89,26 @@ FLAGS = [
         multiple=True,
     ),
     flag("--server", "An apiserver; repeatable.", HostPort(), multiple=True),
-    flag("--balance", "How to choose.  [least]", click.Choice(get_args(Balance))),
+    flag(
+        "--balance",
+        "How to choose; ring: one client address means one server.  [least]",
+        click.Choice(BALANCE),
+    ),
     flag(
         "--on-all-down",
         "No server is ready: try them all the same, or refuse.  [try]",
-        click.Choice(get_args(OnAllDown)),
+        click.Choice(ON_ALL_DOWN),
     ),
-    flag("--check", "How to ask a server.  [https]", click.Choice(get_args(CheckType))),
+    flag("--check", "How to ask a server.  [https]", click.Choice(CHECK_TYPE)),
     flag("--check-path", "What to ask for.  [/readyz]"),
     flag("--check-expect", "Codes that mean ready.  [200]", Codes(), multiple=True),
-    flag("--check-ca", "PEM file: CAs for the server's certificate."),
+    flag("--check-ca", "PEM file: who may sign the server's certificate.", File()),
     flag("--check-pin", "SHA-256 of its certificate; repeatable.", multiple=True),
     flag("--check-insecure", "Trust any certificate.", bool),
     flag("--check-server-name", "Name for SNI and verification.  [the server's host]"),
-    flag("--check-client-certificate", "PEM file: our client certificate."),
-    flag("--check-client-key", "PEM file: its key."),
-    flag("--check-token-file", "Bearer token; read again at each probe."),
+    flag("--check-client-certificate", "PEM file: who we are.", File()),
+    flag("--check-client-key", "PEM file: its key.", File()),
+    flag("--check-token-file", "Bearer token; read again at each probe.", File()),
     flag("--check-interval", "Between probes.  [2s]", Duration()),
     flag("--check-fast-interval", "While a change is coming.  [500ms]", Duration()),
     flag("--check-down-interval", "Of a dead server.  [2s]", Duration()),
@@ -123,11 +132,15 @@ FLAGS = [
         Network(),
         multiple=True,
     ),
-    flag("--state-file", "Remember here, for a restart, which servers are ready."),
+    flag(
+        "--state-file",
+        "Remember here, for a restart, which servers are ready.",
+        File(),
+    ),
 ]
 
 
-@click.command(MODE, cls=Command, epilog=EXAMPLE)
+@click.command("apiserver-lb", cls=Command, epilog=EXAMPLE)
 @all_of(FLAGS)
 @all_of(COMMON_FLAGS)
 def apiserver_lb(config: str | None, **flags: Any) -> None:
@@ -136,23 +149,35 @@ def apiserver_lb(config: str | None, **flags: Any) -> None:
     Each of them is asked, again and again, whether it is ready.
     An https check needs something to trust: a CA, a pin, or anything (insecure).
     """
-    load = partial(read_config, Path(config) if config else None, flags)
+    # Here, as in every command: `--help` and TAB need none of it.
+    from pyproxy import logs
+    from pyproxy.activation import Sockets
+    from pyproxy.runtime import launch
+
+    file = Path(config) if config else None
+    load = partial(read_config, file, flags)
     settings = load()
     logs.setup(settings.log.level, settings.log.format)
     sockets = Sockets.take(os.environ)
-    raise SystemExit(launch(_serve(settings, load, sockets)))
+    with named_after(file):
+        raise SystemExit(launch(_serve(settings, load, sockets)))
 
 
 async def _serve(
-    settings: ApiserverLb, load: "partial[ApiserverLb]", sockets: Sockets
+    settings: "ApiserverLb", load: "partial[ApiserverLb]", sockets: "Sockets"
 ) -> int:
+    from pyproxy.modes.apiserver_lb import MODE, run
+    from pyproxy.runtime import Runtime
+
     runtime = Runtime(MODE, settings, load, sockets)
     await run(settings, runtime)
     return runtime.exit_code
 
 
-def read_config(file: Path | None, flags: Document) -> ApiserverLb:
+def read_config(file: Path | None, flags: Document) -> "ApiserverLb":
     """Read the file, lay the flags over it, and check the whole."""
+    from pyproxy.modes.apiserver_lb import ApiserverLb
+
     return read_settings(file, flags, overlay, ApiserverLb)
 
 

@@ -4,25 +4,21 @@
 never swallows the word after it. What goes wrong is one message, without a traceback.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-from pyproxy.config import (
-    Config,
-    Seconds,
-    SecondsOrZero,
-    convert,
-    parse_address,
-    parse_network,
-    read_document,
-)
-from pyproxy.errors import ConfigError, PyproxyError
+from pyproxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pyproxy.config import Config
 
 F = TypeVar("F", bound=Callable[..., object])
-C = TypeVar("C", bound=Config)
+C = TypeVar("C", bound="Config")
 Document = dict[str, Any]
 
 
@@ -32,14 +28,16 @@ class Duration(click.ParamType[str]):
     name = "duration"
 
     def __init__(self, *, zero: bool = False) -> None:
-        self._kind = SecondsOrZero if zero else Seconds
+        self._zero = zero
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
         """Check the value and return it."""
+        from pyproxy.config import Seconds, SecondsOrZero
+
         try:
-            self._kind.parse(value)
+            (SecondsOrZero if self._zero else Seconds).parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return str(value)
@@ -58,6 +56,8 @@ class HostPort(click.ParamType[str]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
         """Check the value and return it."""
+        from pyproxy.config import parse_address
+
         if value == "" and self._empty:
             return ""
         try:
@@ -76,6 +76,8 @@ class Network(click.ParamType[str]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
         """Check the value and return it."""
+        from pyproxy.config import parse_network
+
         try:
             parse_network(str(value))
         except ValueError as error:
@@ -118,6 +120,30 @@ class Codes(click.ParamType[list[int]]):
         return self.fail(f"{value!r} is not a list of codes, 200,401", param, ctx)
 
 
+class File(click.ParamType[str]):
+    """The name of a file; what is wrong with it is said by what reads it."""
+
+    name = "file"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Let the shell complete it."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+class Folder(click.ParamType[str]):
+    """The name of a directory; likewise."""
+
+    name = "directory"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Let the shell complete it."""
+        return [CompletionItem(incomplete, type="dir")]
+
+
 class Command(click.Command):
     """A command whose boolean flags may carry a value."""
 
@@ -131,21 +157,6 @@ class Command(click.Command):
         }
         args = [f"{arg}=true" if arg in switches else arg for arg in args]
         return super().parse_args(ctx, args)
-
-
-class Group(click.Group):
-    """Ends with the exit code of our own errors, and their message alone."""
-
-    command_class = Command
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except PyproxyError as error:
-            for line in str(error).splitlines():
-                click.echo(f"pyproxy: {line}", err=True)
-            ctx.exit(error.exit_code)
 
 
 def flag(name: str, text: str, kind: Any = str, **more: Any) -> Callable[[F], F]:
@@ -171,7 +182,7 @@ def all_of(flags: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
 def common_flags(drain: str, level: str) -> list[Callable[[Any], Any]]:
     """Declare what every mode takes; the arguments are the mode's own defaults."""
     return [
-        flag("--config", "Read this YAML or JSON file; flags win.", click.Path()),
+        flag("--config", "Read this YAML or JSON file; flags win.", File()),
         flag("--workers", "Threads that forward; one per CPU.", Number(1, 64)),
         flag(
             "--admin-address",
@@ -180,7 +191,12 @@ def common_flags(drain: str, level: str) -> list[Callable[[Any], Any]]:
         ),
         flag(
             "--drain-timeout",
-            f"Reset what lives this long after SIGTERM.  [{drain}]",
+            f"Reset what lives this long after we stop accepting.  [{drain}]",
+            Duration(zero=True),
+        ),
+        flag(
+            "--shutdown-delay",
+            "Go on accepting this long once /readyz is red.  [0s]",
             Duration(zero=True),
         ),
         flag(
@@ -206,9 +222,18 @@ def read_settings(
     Raises:
         ConfigError: every complaint, with the file if there is one.
     """
+    from pyproxy.config import convert, expanded, read_document
+
     document = read_document(file) if file else {}
+    with named_after(file):
+        return convert(overlay(expanded(document, kind), flags), kind)
+
+
+@contextmanager
+def named_after(file: Path | None) -> Iterator[None]:
+    """Let every complaint begin with the name of the file that it is about."""
     try:
-        return convert(overlay(document, flags), kind)
+        yield
     except ConfigError as error:
         if file is None:
             raise

@@ -1,26 +1,28 @@
 """`pyproxy kubectl-proxy`: kubectl's flags, texts and exit codes, and some of ours."""
 
+import os
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.shell_completion import CompletionItem
 
-from pyproxy import logs
 from pyproxy.cli.flags import (
     Command,
     Document,
+    File,
+    Folder,
     Number,
     all_of,
     common_flags,
     flag,
     read_settings,
 )
-from pyproxy.config import parse_duration
 from pyproxy.errors import ConfigError, PyproxyError, StartError
-from pyproxy.kube.config import AccessError
-from pyproxy.modes.kubectl_proxy import MODE, KubectlProxy, run
-from pyproxy.runtime import Runtime, launch
+
+if TYPE_CHECKING:
+    from pyproxy.modes.kubectl_proxy import KubectlProxy
 
 COMMAND = f"{__name__}.command"  # where the words after `--` wait
 
@@ -61,11 +63,36 @@ class SignedDuration(click.ParamType[str]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
         """Check the value and return it."""
+        from pyproxy.config import parse_duration
+
         try:
             parse_duration(str(value).removeprefix("-").removeprefix("+"))
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return str(value).removeprefix("+")
+
+
+class Name(click.ParamType[str]):
+    """The name of something in the kubeconfig; need not be there."""
+
+    name = "name"
+
+    def __init__(self, what: Literal["contexts", "clusters", "users"]) -> None:
+        self._what = what
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the names that begin so; none if there is no kubeconfig to read."""
+        from pyproxy.kube.config.errors import AccessError
+        from pyproxy.kube.config.kubeconfig import load_files
+
+        try:
+            found, _ = load_files(ctx.params.get("kubeconfig") or "", os.environ)
+        except AccessError:
+            return []
+        names = getattr(found, self._what)
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 class ProxyCommand(Command):
@@ -96,9 +123,9 @@ PORT = Number(0, 65535)
 KUBECTL_FLAGS = [
     short("p", "--port", "Where to listen; 0 = any free one.  [8001]", PORT),
     flag("--address", "IP to listen on; 0.0.0.0 = all.  [127.0.0.1]"),
-    short("u", "--unix-socket", "Listen on this socket instead."),
+    short("u", "--unix-socket", "Listen on this socket instead.", File()),
     flag("--api-prefix", "Serve the API below this path.  [/]"),
-    short("w", "--www", "Also serve the files of this directory."),
+    short("w", "--www", "Also serve the files of this directory.", Folder()),
     short("P", "--www-prefix", "Where to serve files.  [/static/]"),
     flag("--accept-hosts", "Host headers to accept, regular expressions.  [localhost]"),
     flag("--accept-paths", "Paths to accept.  [^.*]"),
@@ -120,6 +147,7 @@ OUR_FLAGS = [
     flag(
         "--contexts",
         "Also serve this context at /contexts/NAME/; repeatable, * = all.",
+        Name("contexts"),
         multiple=True,
     ),
     flag("--www-listing", "List directories that have no index.html.", bool),
@@ -131,18 +159,26 @@ OUR_FLAGS = [
     flag("--access-log", "Log each exchange, without query and headers.", bool),
 ]
 CLIENT_FLAGS = [
-    flag("--kubeconfig", "Read this kubeconfig alone.  [$KUBECONFIG, ~/.kube/config]"),
-    flag("--context", "Context to use.  [the current one]"),
-    flag("--cluster", "Cluster to use instead of the context's."),
-    flag("--user", "User to be instead of the context's."),
+    flag(
+        "--kubeconfig",
+        "Read this kubeconfig alone.  [$KUBECONFIG, ~/.kube/config]",
+        File(),
+    ),
+    flag("--context", "Context to use.  [the current one]", Name("contexts")),
+    flag("--cluster", "Cluster to use instead of the context's.", Name("clusters")),
+    flag("--user", "User to be instead of the context's.", Name("users")),
     short("s", "--server", "URL of the apiserver."),
     flag("--token", "Bearer token."),
     flag("--username", "For basic authentication."),
     flag("--password", "For basic authentication."),
-    flag("--client-certificate", "PEM file: our client certificate."),
-    flag("--client-key", "PEM file: its key."),
-    flag("--certificate-authority", "PEM file: CAs for the server's certificate."),
-    flag("--insecure-skip-tls-verify", "Trust any server.", bool),
+    flag("--client-certificate", "PEM file: who we are.", File()),
+    flag("--client-key", "PEM file: its key.", File()),
+    flag(
+        "--certificate-authority",
+        "PEM file: who may sign the server's certificate.",
+        File(),
+    ),
+    flag("--insecure-skip-tls-verify", "Believe any server.", bool),
     flag("--tls-server-name", "Name for SNI and verification.  [the server's host]"),
     flag("--proxy-url", "Proxy on the way: http, https or socks5 URL."),
     flag("--as", "User to act as."),
@@ -218,12 +254,12 @@ CLIENT = {
     "disable_compression": "disableCompression",
     "request_timeout": "requestTimeout",
 }
-TIMEOUTS = {"drain_timeout": "drain"}
+TIMEOUTS = {"drain_timeout": "drain", "shutdown_delay": "shutdownDelay"}
 LOG = {"log_level": "level", "log_format": "format"}
 TALKATIVE, CHATTY = 1, 4  # -v from which on to say more
 
 
-@click.command(MODE, cls=ProxyCommand, epilog=EPILOG)
+@click.command("kubectl-proxy", cls=ProxyCommand, epilog=EPILOG)
 @all_of(KUBECTL_FLAGS)
 @all_of(OUR_FLAGS)
 @all_of(CLIENT_FLAGS)
@@ -240,6 +276,11 @@ def kubectl_proxy(
     watches and exec sessions through any proxy, credentials renewed without a 401,
     several contexts on one port.
     """
+    from pyproxy import logs
+    from pyproxy.cli.argv import hide_secrets
+    from pyproxy.runtime import launch
+
+    hide_secrets()
     load = partial(read_config, Path(config) if config else None, flags)
     command = ctx.meta.get(COMMAND, [])
     try:
@@ -255,8 +296,11 @@ def kubectl_proxy(
 
 
 async def _serve(
-    settings: KubectlProxy, load: "partial[KubectlProxy]", command: list[str]
+    settings: "KubectlProxy", load: "partial[KubectlProxy]", command: list[str]
 ) -> int:
+    from pyproxy.modes.kubectl_proxy import MODE, run
+    from pyproxy.runtime import Runtime
+
     runtime = Runtime(MODE, settings, load)
     await run(settings, runtime, command)
     return runtime.exit_code
@@ -264,6 +308,8 @@ async def _serve(
 
 def complaint(error: PyproxyError) -> list[str]:
     """Return what kubectl would print, and a hint if there is one."""
+    from pyproxy.kube.config import AccessError
+
     if isinstance(error, AccessError):
         return error.text.splitlines()
     if isinstance(error, StartError):
@@ -272,8 +318,10 @@ def complaint(error: PyproxyError) -> list[str]:
     return [f"error: {error}"]
 
 
-def read_config(file: Path | None, flags: Document) -> KubectlProxy:
+def read_config(file: Path | None, flags: Document) -> "KubectlProxy":
     """Read the file, lay the flags over it, and check the whole."""
+    from pyproxy.modes.kubectl_proxy import KubectlProxy
+
     return read_settings(file, flags, overlay, KubectlProxy)
 
 

@@ -3,7 +3,6 @@
 import click
 
 from pyproxy.cli.flags import Command, HostPort, flag
-from pyproxy.runtime import launch
 
 ADDRESS = HostPort(zero_port=True)
 
@@ -17,7 +16,7 @@ def sandbox(listen: str | None, admin_address: str | None) -> None:
     Three servers with the balancer in front of them, and a Kubernetes API in memory.
     Needs no root, no Kubernetes and no configuration. Ctrl-C ends and removes it all.
     """
-    # Here, because only this command needs to make certificates.
+    from pyproxy.runtime import launch
     from pyproxy.sandbox import Sandbox
 
     raise SystemExit(launch(Sandbox.run(listen, admin_address)))

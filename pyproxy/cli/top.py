@@ -1,6 +1,5 @@
 """`pyproxy top`: the table of a running mode, in the terminal, again and again."""
 
-import http.client
 import json
 import sys
 import time
@@ -9,12 +8,12 @@ from typing import Any
 import click
 
 from pyproxy.cli.flags import Command, Duration, HostPort, flag
-from pyproxy.config import format_duration, parse_address, parse_duration
 from pyproxy.errors import StartError
 
 Table = dict[str, Any]
 
 ANSWER_S = 5.0
+UNKNOWN = "-"
 CLEAR = "\033[H\033[J"  # home, and erase below: no flicker of a whole clear
 TONES = {"UP": "32", "DRAINING": "33", "DOWN": "31"}
 ROW = "{:<10} {:<24} {:>7} {:>7} {:>11} {:>7} {:>9}  {}"
@@ -27,30 +26,44 @@ HEAD = ("STATE", "SERVER", "ACTIVE", "NEW/S", "TRAFFIC/S", "FAILED", "PROBE", "W
 @flag("--once", "Print once and end.", bool)
 def top(admin_address: str | None, interval: str | None, once: bool | None) -> None:
     """Show the table of a running mode, live."""
+    from pyproxy.config import parse_address, parse_duration
+
     host, port = parse_address(admin_address or "127.0.0.1:9791")
-    before: Table | None = None
+    colour = sys.stdout.isatty()
+    shown = render(before := fetch(host, port), None, colour=colour)
+    click.echo(shown if once else f"{CLEAR}{shown}", nl=False)
     try:
-        while True:
-            now = fetch(host, port)
-            shown = render(now, before, colour=sys.stdout.isatty())
-            click.echo(shown if once else f"{CLEAR}{shown}", nl=False)
-            if once:
-                return
-            before = now
+        while not once:
             time.sleep(parse_duration(interval or "1s"))
+            try:
+                now = fetch(host, port)
+            except StartError as error:  # it may be restarting
+                lost = f"{error.failed}; still trying"
+                click.echo(f"{CLEAR}{lost}\n\n{shown}", nl=False)
+                continue
+            # Counters of another process say nothing about a rate.
+            same = now.get("startedAt") == before.get("startedAt")
+            shown = render(now, before if same else None, colour=colour)
+            click.echo(f"{CLEAR}{shown}", nl=False)
+            before = now
     except KeyboardInterrupt:
         return
 
 
 def fetch(host: str, port: int) -> Table:
-    """Ask for the table. Raise StartError without an answer."""
+    """Ask for the table. Raise StartError when nobody answers."""
+    import http.client
+
+    from pyproxy.model import format_address
+
     connection = http.client.HTTPConnection(host, port, timeout=ANSWER_S)
     try:
         connection.request("GET", "/debug/table")
         return dict(json.loads(connection.getresponse().read()))
     except (OSError, http.client.HTTPException, ValueError) as error:
         hint = "is it running, with this --admin-address?"
-        raise StartError(f"no table from {host}:{port}: {error}", hint) from error
+        where = format_address(host, port)
+        raise StartError(f"no table from {where}: {error}", hint) from error
     finally:
         connection.close()
 
@@ -63,8 +76,8 @@ def render(now: Table, before: Table | None, *, colour: bool) -> str:
     for vip in now["vips"]:
         ended = ", ".join(f"{k} {v}" for k, v in _reasons(vip).items())
         lines.append(
-            f"  {vip['address']} -> {vip['pool']}  active {vip.get('active', 0)}"
-            f"  accepted {vip.get('accepted', 0)}  {ended}".rstrip()
+            f"  {vip['address']} -> {vip['pool']}  active {_known(vip, 'active')}"
+            f"  accepted {_known(vip, 'accepted')}  {ended}".rstrip()
         )
     span_s = now["time"] - before["time"] if before else 0.0
     for pool in now["pools"]:
@@ -76,27 +89,35 @@ def render(now: Table, before: Table | None, *, colour: bool) -> str:
 
 
 def _row(now: Table, then: Table, span_s: float, *, colour: bool) -> str:
-    def rate(*fields: str) -> float:
-        if span_s <= 0 or not then:
-            return 0.0
-        grown = sum(int(now.get(each, 0)) - int(then.get(each, 0)) for each in fields)
+    def rate(*fields: str) -> float | None:
+        if span_s <= 0 or any(each not in now or each not in then for each in fields):
+            return None
+        grown = sum(int(now[each]) - int(then[each]) for each in fields)
         return max(0.0, grown / span_s)
 
-    state = now.get("state", "UNCHECKED")
-    took_s = now["lastProbe"]["tookMs"] / 1000 if "lastProbe" in now else 0.0
+    from pyproxy.config import format_duration
+
+    state = now.get("state", "-")
+    last = now.get("lastProbe")
+    fresh, moved = rate("connects"), rate("bytesUp", "bytesDown")
     text = ROW.format(
         state,
         now["address"],
-        now.get("active", 0),
-        f"{rate('connects'):.0f}",
-        _size(rate("bytesUp", "bytesDown")),
-        now.get("connectFailures", 0),
-        format_duration(took_s),
+        _known(now, "active"),
+        UNKNOWN if fresh is None else f"{fresh:.0f}",
+        UNKNOWN if moved is None else _size(moved),
+        _known(now, "connectFailures"),
+        UNKNOWN if last is None else format_duration(last["tookMs"] / 1000),
         now.get("why", ""),
     ).rstrip()
     if colour and state in TONES:
         return f"\033[{TONES[state]}m{state}\033[0m{text[len(state) :]}"
     return text
+
+
+def _known(entry: Table, field: str) -> str:
+    """What nobody counted is not 0."""
+    return str(entry.get(field, UNKNOWN))
 
 
 def _find(table: Table | None, pool: str, address: str) -> Table:

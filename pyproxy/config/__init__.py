@@ -14,6 +14,7 @@ from pyproxy.config.base import (
     read_document,
     to_yaml,
 )
+from pyproxy.config.complaints import expanded
 from pyproxy.config.duration import (
     Seconds,
     SecondsOrZero,
@@ -47,6 +48,7 @@ __all__ = [
     "Timeouts",
     "convert",
     "effective",
+    "expanded",
     "format_duration",
     "is_loopback",
     "lint",

@@ -24,6 +24,8 @@ def parse_address(text: str, *, zero_port: bool = False) -> Address:
 
     Literals come back in their canonical spelling, so that equal ones compare equal.
     """
+    if hint := _other_form(text):
+        raise ValueError(f"{_without_user(text)!r} {hint}")
     host, colon, port = text.rpartition(":")
     if not colon or not port:
         raise ValueError(f"{text!r} has no port, write HOST:PORT")
@@ -32,6 +34,34 @@ def parse_address(text: str, *, zero_port: bool = False) -> Address:
     if int(port) == 0 and not zero_port:
         raise ValueError(f"{text!r}: port 0 is not possible here")
     return Address(_parse_host(host, text), int(port))
+
+
+def _other_form(text: str) -> str:
+    """Say what a text is that people write where an address is wanted, if so."""
+    if parts := _several(text):
+        shown = " and ".join(map(_without_user, parts))
+        return f"is a list, give each by itself: {shown}"
+    scheme, is_url, rest = text.partition("://")
+    if is_url and scheme.isalnum():
+        authority = re.split(r"[/?#]", rest)[0].rpartition("@")[2]
+        has_port = re.search(r":\d+$", authority, re.ASCII)
+        return f"is a URL, write {authority if has_port else 'HOST:PORT'}"
+    if "@" in text:
+        return f"names a user, write {text.rpartition('@')[2] or 'HOST:PORT'}"
+    if "/" in text:
+        return f"has a path, write {text.partition('/')[0] or 'HOST:PORT'}"
+    return ""
+
+
+def _without_user(text: str) -> str:
+    """Return what can be shown: a password may stand before the host."""
+    return re.sub(r"(?<![^/,;\s])[^/,;\s]*@", "…@", text)
+
+
+def _several(text: str) -> list[str]:
+    is_list = re.search(r"[,;\s]", text.strip())
+    parts = [part for part in re.split(r"[,;\s]+", text) if part]
+    return parts if is_list and all(":" in part for part in parts) else []
 
 
 def _parse_host(host: str, text: str) -> str:
@@ -70,6 +100,8 @@ def _is_literal(host: str) -> bool:
 
 def parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     """Read `10.0.0.0/8`, or one address. Raise ValueError saying what is wrong."""
+    if "," in text:
+        raise ValueError(f"{text!r} is a list, give each network by itself")
     host, slash, bits = text.partition("/")
     try:
         if slash and not re.fullmatch(r"\d{1,3}", bits, re.ASCII):

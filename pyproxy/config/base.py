@@ -5,16 +5,14 @@ unknown fields, wrong types and impossible combinations are all `ConfigError`s t
 carry the JSON path of the place.
 """
 
-import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import msgspec
-import msgspec.inspect
-import yaml
 
+from pyproxy.config.complaints import complaints_about, expanded, placed
 from pyproxy.config.duration import Seconds, format_duration
 from pyproxy.errors import ConfigError
 
@@ -30,32 +28,11 @@ class Config(
 ):
     """Base of everything that can stand in a configuration file."""
 
+    # The field that a text alone stands for, where a mapping is expected.
+    short_form: ClassVar[str] = ""
+
 
 C = TypeVar("C", bound=Config)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key may stand only once: the last one winning hides mistakes."""
-
-
-def _mapping_without_twins(
-    loader: _StrictLoader, node: yaml.MappingNode
-) -> dict[object, object]:
-    seen: set[object] = set()
-    for key_node, _ in node.value:
-        key = key_node.value
-        if not isinstance(key, str):
-            continue  # a list or a mapping as key; refused below as unhashable
-        if key in seen:
-            raise yaml.constructor.ConstructorError(
-                problem=f"{key!r} stands here a second time",
-                problem_mark=key_node.start_mark,
-            )
-        seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping_without_twins)
 
 
 def read_document(path: Path) -> dict[str, object]:
@@ -67,8 +44,12 @@ def read_document(path: Path) -> dict[str, object]:
         raise ConfigError(f"{path}: {error.strerror}") from error
     if len(raw) > MAX_FILE_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES >> 20} MiB")
+    import yaml
+
+    from pyproxy.config.strict_yaml import StrictLoader
+
     try:
-        document = yaml.load(raw, _StrictLoader)  # a SafeLoader; reads JSON, too
+        document = yaml.load(raw, StrictLoader)  # a SafeLoader; reads JSON, too
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -78,29 +59,36 @@ def read_document(path: Path) -> dict[str, object]:
     if document is None:
         return {}
     if not isinstance(document, dict):
-        raise ConfigError(f"{path}: $: expected a mapping, got {_kind(document)}")
+        kind = "a list" if isinstance(document, list) else type(document).__name__
+        raise ConfigError(f"{path}: $: expected a mapping, got {kind}")
     return document
 
 
 def convert(document: Mapping[str, object], kind: type[C]) -> C:
-    """Turn plain data into `kind`. Raise ConfigError saying where it is not one."""
-    complaints = list(_complaints(document, msgspec.inspect.type_info(kind), "$"))
+    """Turn plain data into `kind`. Raise ConfigError with all that is wrong, and where.
+
+    Short forms are expanded first: see `expanded`.
+    """
+    document = expanded(document, kind)
+    complaints = list(complaints_about(document, kind, _decode))
     if complaints:
         raise ConfigError(complaints)
     try:
         return msgspec.convert(document, kind, strict=True, dec_hook=_decode)
-    except msgspec.ValidationError as error:
-        raise ConfigError(_place_first(str(error))) from error
+    except msgspec.ValidationError as error:  # never, if the walk is as strict
+        raise ConfigError(placed(str(error), "$")) from error
 
 
 def effective(config: Config) -> dict[str, object]:
     """Every field with its value as plain data, ready for YAML or JSON."""
-    plain = msgspec.to_builtins(config, enc_hook=_encode)
+    plain = msgspec.to_builtins(config, enc_hook=encode)
     return json.loads(json.dumps(plain))  # type: ignore[no-any-return]  # no tuples left
 
 
 def to_yaml(settings: dict[str, object]) -> str:
     """What `effective` returned as text, in the order of the declaration."""
+    import yaml
+
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
@@ -110,49 +98,8 @@ def _decode(kind: type, value: object) -> object:
     raise NotImplementedError(kind)
 
 
-def _encode(value: object) -> object:
+def encode(value: object) -> object:
+    """Return a value of ours as a file spells it; for msgspec."""
     if isinstance(value, Seconds):
         return format_duration(value)
     raise NotImplementedError(type(value))
-
-
-def _place_first(message: str) -> str:
-    """`Expected X - at `$.a`` -> `$.a: expected X`, as all our messages read."""
-    text, _, place = message.rpartition(" - at ")
-    place = place.strip("`") if text else "$"
-    text = (text or message).replace("`array`", "a list").replace("`object`", "mapping")
-    text = text.replace("`", "")
-    if text.startswith("."):  # from one of our own checks, which knows the field
-        return f"{place}{text}"
-    return f"{place}: {text[:1].lower()}{text[1:]}"
-
-
-def _complaints(value: object, kind: msgspec.inspect.Type, place: str) -> Iterator[str]:
-    """What msgspec would name without its place, or without what would be right."""
-    if isinstance(kind, msgspec.inspect.UnionType):
-        for choice in kind.types:
-            yield from _complaints(value, choice, place)
-    elif isinstance(kind, msgspec.inspect.VarTupleType) and isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _complaints(item, kind.item_type, f"{place}[{index}]")
-    elif isinstance(kind, msgspec.inspect.StructType) and isinstance(value, dict):
-        fields = {field.encode_name: field.type for field in kind.fields}
-        for name, item in value.items():
-            if name in fields:
-                yield from _complaints(item, fields[name], f"{place}.{name}")
-            else:
-                hint = _did_you_mean(name, list(fields))
-                yield f"{place}.{name}: unknown field{hint}"
-    elif isinstance(kind, msgspec.inspect.LiteralType) and value not in kind.values:
-        choices = ", ".join(map(str, kind.values))
-        yield f"{place}: {value!r} is none of {choices}"
-
-
-def _did_you_mean(name: object, known: list[str]) -> str:
-    lower = {field.lower(): field for field in known}
-    close = difflib.get_close_matches(str(name).lower(), lower, n=1)
-    return f", did you mean {lower[close[0]]}?" if close else ""
-
-
-def _kind(value: object) -> str:
-    return "a list" if isinstance(value, list) else type(value).__name__

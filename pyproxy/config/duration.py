@@ -50,6 +50,7 @@ class Seconds(float):
     """A positive time span; written as a Go duration, or a number of seconds."""
 
     zero_allowed: ClassVar[bool] = False
+    sign: ClassVar[str] = ""  # what may stand before it, as a regular expression
 
     @classmethod
     def parse(cls, value: object) -> "Seconds":

@@ -1,6 +1,6 @@
 """The parts that several modes' configurations are made of."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -18,8 +18,8 @@ CheckType = Literal["https", "http", "tcp"]
 class Log(Config, frozen=True, kw_only=True):
     """What is said on stderr."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"  # and what is worse
+    format: Literal["text", "json"] = "text"  # lines for people, or JSON objects
 
 
 class Timeouts(Config, frozen=True, kw_only=True):
@@ -28,16 +28,19 @@ class Timeouts(Config, frozen=True, kw_only=True):
     connect: Seconds = Seconds(5)  # per server tried, not per connection
     tcp_idle: Seconds = Seconds(3600)  # no byte either way; watches are quiet for long
     drain: SecondsOrZero = SecondsOrZero(30)  # live relays are reset after this
-    slow_start: SecondsOrZero = SecondsOrZero(30)  # a server back from the dead is cold
+    # How long to go on accepting once /readyz is red: for balancers that ask rarely.
+    shutdown_delay: SecondsOrZero = SecondsOrZero(0)
+    # How long a server that came back gets fewer clients than the others; 0 = off.
+    slow_start: SecondsOrZero = SecondsOrZero(30)
 
 
 class Limits(Config, frozen=True, kw_only=True):
     """Of one listener; 0 = no limit. What goes beyond is reset, and counted."""
 
-    max_connections: Count = 0
-    max_connections_per_source: Count = 0
-    max_new_per_second: Count = 0
-    max_new_per_second_per_source: Count = 0
+    max_connections: Count = 0  # open at a time
+    max_connections_per_source: Count = 0  # of one client address
+    max_new_per_second: Count = 0  # accepted
+    max_new_per_second_per_source: Count = 0  # of one client address
 
 
 class Check(Config, frozen=True, kw_only=True):
@@ -47,23 +50,24 @@ class Check(Config, frozen=True, kw_only=True):
     30 s in which a shutting-down apiserver must be out of rotation.
     """
 
-    type: CheckType = "https"
+    type: CheckType = "https"  # tcp takes a hung server for a ready one
     path: str = "/readyz"  # not /healthz, which fails only when it is too late to drain
+    # HTTP status codes that mean ready; any other answer means alive.
     expect: Annotated[tuple[Code, ...], Meta(min_length=1)] = (200,)
-    ca: str | None = None
+    ca: str | None = None  # PEM file: who may sign the server's certificate
     pins: tuple[str, ...] = ()  # SHA-256 of the server's certificate (DER), hexadecimal
-    insecure: bool = False
+    insecure: bool = False  # believe any certificate
     server_name: str | None = None  # SNI and the name to verify; default: the host
-    client_certificate: str | None = None
-    client_key: str | None = None
-    token_file: str | None = None
-    interval: Seconds = Seconds(2)
+    client_certificate: str | None = None  # PEM file: who we are
+    client_key: str | None = None  # PEM file: its key
+    token_file: str | None = None  # bearer token; read again at each probe
+    interval: Seconds = Seconds(2)  # between probes of a server that is as before
     fast_interval: Seconds = Seconds(0.5)  # while the results disagree with the state
-    down_interval: Seconds = Seconds(2)
-    timeout: Seconds = Seconds(2)
+    down_interval: Seconds = Seconds(2)  # between probes of a dead server
+    timeout: Seconds = Seconds(2)  # for all of one probe
     jitter: Annotated[float, Meta(ge=0, le=0.5)] = 0.1  # part of the interval
-    rise: Runs = 2
-    fall: Runs = 3
+    rise: Runs = 2  # good probes in a row until a server is ready
+    fall: Runs = 3  # bad probes in a row until it is not
 
     def __post_init__(self) -> None:
         for pin in self.pins:
@@ -114,7 +118,10 @@ class Check(Config, frozen=True, kw_only=True):
 class Server(Config, frozen=True, kw_only=True):
     """One `HOST:PORT`; a name stands for every address that it resolves to."""
 
-    address: str
+    short_form: ClassVar[str] = "address"
+
+    address: str  # HOST:PORT, IPv6 in brackets
+    # Its share of new clients; 0 = none.
     weight: Annotated[int, Meta(ge=0, le=1000)] = 1
     tier: Annotated[int, Meta(ge=0, le=7)] = 0  # the lowest that is up serves
 
@@ -127,12 +134,12 @@ class Server(Config, frozen=True, kw_only=True):
 class Pool(Config, frozen=True, kw_only=True):
     """Servers that can stand in for each other, and how to choose among them."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=63)] = "default"
-    servers: tuple[Server, ...]
-    balance: Balance = "least"
-    ring_key: RingKey = "source"
-    on_all_down: OnAllDown = "try"  # wrong probes must not cut off all clients
-    check: Check
+    name: Annotated[str, Meta(min_length=1, max_length=63)] = "default"  # for listeners
+    servers: tuple[Server, ...]  # each a mapping, or HOST:PORT alone
+    balance: Balance = "least"  # ring: one client address means one server
+    ring_key: RingKey = "source"  # what the ring goes by; 5-tuple: each connection
+    on_all_down: OnAllDown = "try"  # a wrong opinion must not cut everybody
+    check: Check  # how to learn whether a server is ready
 
     def __post_init__(self) -> None:
         if not self.servers:
@@ -148,14 +155,12 @@ class Pool(Config, frozen=True, kw_only=True):
 class Listener(Config, frozen=True, kw_only=True):
     """An address that clients dial."""
 
-    address: str
+    short_form: ClassVar[str] = "address"
+
+    address: str  # HOST:PORT, IPv6 in brackets; port 0 = any free one
     pool: str | None = None  # may be left out when there is one pool
-    limits: Limits = Limits()
-    # Whether the client speaks before the server does, as in TLS and HTTP: a server is
-    # dialled with the client's first bytes then, which saves packets. "auto": yes,
-    # unless the pool is only checked by connecting (type tcp).
-    client_first: Literal["auto"] | bool = "auto"
-    # Connections from these networks begin with a PROXY header, which names the client.
+    limits: Limits = Limits()  # of this listener
+    # Peers in these networks begin with a PROXY header, and are the clients it names.
     proxy_protocol_from: Annotated[tuple[str, ...], Meta(max_length=256)] = ()
 
     def __post_init__(self) -> None:
@@ -170,10 +175,12 @@ class Listener(Config, frozen=True, kw_only=True):
 class ModeConfig(Config, frozen=True, kw_only=True):
     """What every mode has."""
 
-    workers: Annotated[int, Meta(ge=1, le=64)] | None = None  # None: one per CPU
-    admin_address: str = ""  # empty: off
-    timeouts: Timeouts = Timeouts()
-    log: Log = Log()
+    # Threads that forward; null = one per CPU. A change needs a restart.
+    workers: Annotated[int, Meta(ge=1, le=64)] | None = None
+    # HOST:PORT of health, metrics and the live page; "" = off. Needs a restart, too.
+    admin_address: str = ""
+    timeouts: Timeouts = Timeouts()  # how long things may take
+    log: Log = Log()  # what is said on stderr
 
     def __post_init__(self) -> None:
         if self.admin_address:

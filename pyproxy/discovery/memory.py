@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -165,9 +166,15 @@ def obstacles(path: str) -> list[str]:
         return [f"{path} is a directory"]
     if not os.path.isdir(folder):
         return [f"there is no directory {folder}"]
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return [f"this user cannot write in {folder}"]
-    return []
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                return [f"{path} is no regular file"]  # it would be replaced
+        # No question of rights alone: what is mounted there may be read-only.
+        with tempfile.TemporaryFile(dir=folder):
+            return []
+    except OSError as error:
+        return [f"{path} cannot be written by this user: {error.strerror}"]
 
 
 def _read(path: str) -> bytes:

@@ -1,12 +1,14 @@
 """Which file a path means, and whether it may be shown: no socket, no HTTP.
 
 As Go's file server, less three habits: nothing outside of the directory is reached
-through a symbolic link, directories are listed only where that is wanted, and what is
-neither file nor directory does not exist.
+through a symbolic link, not even one that is put there meanwhile (see `beneath`);
+directories are listed only where that is wanted; and what is neither file nor directory
+does not exist.
 """
 
 import contextlib
 import html
+import io
 import mimetypes
 import os
 import posixpath
@@ -14,6 +16,8 @@ import re
 import stat
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
+
+from pyproxy.http import beneath
 
 INDEX = "index.html"
 SNIFF_BYTES = 512
@@ -24,9 +28,9 @@ _UNKNOWN = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """To be sent."""
+    """To be sent: an open file, to be closed by whoever gets it, and its type."""
 
-    path: str
+    file: io.FileIO
     type: str
 
 
@@ -72,55 +76,67 @@ class Directory:
         if path.endswith(f"/{INDEX}"):
             return Moved("./")
         try:
-            real, mode = self._look(posixpath.normpath(f"/{path}"))
-            name = quote(posixpath.basename(path.rstrip("/")))
-            if stat.S_ISDIR(mode):
-                return (
-                    self._directory(real) if path.endswith("/") else Moved(f"{name}/")
-                )
-            return Moved(f"../{name}") if path.endswith("/") else self._file(real, mode)
+            with beneath.directory(self._root) as root:
+                return self._find(root, path)
         except PermissionError:
             return Nothing(403)
         except (OSError, ValueError):
             return Nothing()
 
-    def _look(self, path: str) -> tuple[str, int]:
-        """Return where a path really is, and the mode of that. Raise OSError."""
-        root = os.path.realpath(self._root)
-        real = os.path.realpath(f"{root}{path}")
-        if real != root and not real.startswith(posixpath.join(root, "")):
-            raise FileNotFoundError(path)
-        return real, os.stat(real).st_mode
+    def _find(self, root: int, path: str) -> Found:
+        name = quote(posixpath.basename(path.rstrip("/")))
+        number = _open(root, path)
+        mode = os.fstat(number).st_mode
+        if stat.S_ISREG(mode) and not path.endswith("/"):
+            return self._file(number, path)
+        try:
+            if not path.endswith("/"):
+                return Moved(f"{name}/") if stat.S_ISDIR(mode) else Nothing()
+            if not stat.S_ISDIR(mode):
+                return Moved(f"../{name}")
+            with contextlib.suppress(FileNotFoundError):
+                index = _open(root, f"{path}{INDEX}")
+                return self._file(index, INDEX)
+            return Listing(_page(number)) if self._listing else Nothing()
+        finally:
+            os.close(number)
 
-    def _directory(self, real: str) -> Found:
-        with contextlib.suppress(FileNotFoundError):
-            inside = real.removeprefix(os.path.realpath(self._root))
-            return self._file(*self._look(f"{inside}/{INDEX}"))
-        return Listing(self._page(real)) if self._listing else Nothing()
-
-    def _file(self, real: str, mode: int) -> Found:
-        if not stat.S_ISREG(mode):
+    def _file(self, number: int, name: str) -> Found:
+        """Return what may be sent of an open file, which is ours from here on."""
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            os.close(number)
             return Nothing()
-        return File(real, self._type_of(real))
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(io.FileIO(number))
+            kind = self._type_of(number, name)
+            stack.pop_all()
+            return File(file, kind)
 
-    def _type_of(self, real: str) -> str:
-        kind = self._types.guess_type(real)[0]
+    def _type_of(self, number: int, name: str) -> str:
+        kind = self._types.guess_type(name)[0]
         if kind is not None:
             return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
-        with open(real, "rb") as file:
-            return _UNKNOWN if _BINARY.search(file.read(SNIFF_BYTES)) else _TEXT
+        start = os.pread(number, SNIFF_BYTES, 0)
+        return _UNKNOWN if _BINARY.search(start) else _TEXT
 
-    def _page(self, real: str) -> str:
-        lines = [
-            "<!doctype html>",
-            '<meta name="viewport" content="width=device-width">',
-        ]
-        lines.append("<pre>")
-        with os.scandir(real) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                name = entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
-                # A colon in it would make the first segment a scheme.
-                link = ("./" if ":" in name else "") + quote(os.fsencode(name))
-                shown = os.fsencode(name).decode("utf-8", "replace")
-                lines.append(f'<a href="{link}">{html.escape(shown)}</a>')
-        return "\n".join([*lines, "</pre>", ""])
+
+def _open(root: int, path: str) -> int:
+    # Not blocking: opening a named pipe would wait for whoever writes to it.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+    return beneath.open_beneath(root, posixpath.normpath(path), flags)
+
+
+def _page(number: int) -> str:
+    lines = [
+        "<!doctype html>",
+        '<meta name="viewport" content="width=device-width">',
+    ]
+    lines.append("<pre>")
+    with os.scandir(number) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            name = entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
+            # A colon in it would make the first segment a scheme.
+            link = ("./" if ":" in name else "") + quote(os.fsencode(name))
+            shown = os.fsencode(name).decode("utf-8", "replace")
+            lines.append(f'<a href="{link}">{html.escape(shown)}</a>')
+    return "\n".join([*lines, "</pre>", ""])

@@ -11,7 +11,9 @@ _HTML = ("Content-Type", "text/html; charset=utf-8")
 _ESCAPES = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;"}
 )
-_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+# What may stand in a Location as it came. Not the backslash: browsers read it as a
+# slash, and `/\\evil.example/` as another host.
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F))).replace("\\", "")
 
 
 def plain(status: int, text: str) -> Reply:

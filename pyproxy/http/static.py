@@ -11,6 +11,7 @@ from functools import partial
 from urllib.parse import quote
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from pyproxy.http.files import Directory, File, Listing, Moved
 
@@ -18,6 +19,20 @@ from pyproxy.http.files import Directory, File, Listing, Moved
 KEEPALIVE_S = 300.0
 
 _TEXTS = {403: "403 Forbidden\n", 404: "404 page not found\n"}
+
+
+class _Opened(web.FileResponse):
+    """The file that was found, not what its name means by now. Closes it."""
+
+    def __init__(self, found: File) -> None:
+        super().__init__(f"/proc/self/fd/{found.file.fileno()}")
+        self._found = found
+        self.headers["Content-Type"] = found.type
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send it, or as much of it as is wanted."""
+        with self._found.file:
+            return await super().prepare(request)
 
 
 class _Request(web.BaseRequest):
@@ -75,8 +90,7 @@ class StaticFiles:
         response: web.StreamResponse
         match found:
             case File():
-                response = web.FileResponse(found.path)
-                response.headers["Content-Type"] = found.type
+                response = _Opened(found)
             case Moved():
                 asked = f"?{quote(query, safe='%/?&=+;:@,!$*()~.-_')}" if query else ""
                 headers = {"Location": found.location + asked}

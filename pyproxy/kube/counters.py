@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from prometheus_client.registry import Collector
+from pyproxy.metrics import counter
 
-from pyproxy.metrics import Family, counter
+if TYPE_CHECKING:
+    from pyproxy.metrics import Family
 
 
-class KubeCounters(Collector):
+class KubeCounters:
     """Restarts of watches by kind; Events that were dropped, by reason."""
 
     def __init__(
@@ -22,7 +24,7 @@ class KubeCounters(Collector):
         """Count one; for `Reflector(on_restart=...)`."""
         self._restarts[kind] += 1
 
-    def collect(self) -> Iterator[Family]:
+    def collect(self) -> "Iterator[Family]":
         """Return both."""
         restarts = counter(
             *("watch_restarts", "Watches that were begun anew, for whatever reason."),

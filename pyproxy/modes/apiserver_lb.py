@@ -56,11 +56,13 @@ StateFilePath = Annotated[str, Meta(min_length=1)]
 class ApiserverLb(ModeConfig, frozen=True, kw_only=True):
     """Listeners in front of pools of servers."""
 
-    listeners: tuple[Listener, ...] = ()
-    pools: tuple[Pool, ...] = ()
+    listeners: tuple[Listener, ...] = ()  # each a mapping, or HOST:PORT alone
+    pools: tuple[Pool, ...] = ()  # at least one
+    # HOST:PORT of health, metrics and the live page; "" = off. Needs a restart.
     admin_address: str = "127.0.0.1:9791"
     resolve_interval: Seconds = Seconds(30)  # how often names are looked up again
-    state_file: StateFilePath | None = None  # what a restart should know of servers
+    # File that tells a restart which servers are ready; null = none.
+    state_file: StateFilePath | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,9 +129,19 @@ class Planner:
 
 async def check(config: ApiserverLb) -> list[str]:
     """Find out whether `run` could begin; return warnings. Raise ConfigError."""
+    refuse_obstacles(config)
     await Planner().plan(config)
+    return warnings(config)
+
+
+def refuse_obstacles(config: ApiserverLb) -> None:
+    """Raise ConfigError if the state file could never be written.
+
+    Later troubles with it, as a full disk, are a line of the log.
+    """
     found = obstacles(config.state_file) if config.state_file is not None else []
-    return [*warnings(config), *(f"$.stateFile: {why}" for why in found)]
+    if found:
+        raise ConfigError([f"$.stateFile: {why}" for why in found])
 
 
 def warnings(config: ApiserverLb) -> list[str]:
@@ -144,6 +156,7 @@ def warnings(config: ApiserverLb) -> list[str]:
 
 async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
     """Serve until a signal, then drain. Raise ConfigError before anything started."""
+    refuse_obstacles(config)
     planner = Planner()
     plan = await planner.plan(config)
     collector = Collector(MODE, lambda: runtime.dataplane)
@@ -155,6 +168,7 @@ async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
 
     async def reload(new: ApiserverLb) -> None:
         async with one_at_a_time:
+            refuse_obstacles(new)
             await sync.apply(await planner.plan(new))
             state_file.path = new.state_file
             _speak_of(new, runtime, sync, collector)
@@ -165,7 +179,7 @@ async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
             await follow_names(runtime.config, planner, sync)
 
     async with runtime.started(_sources(runtime, sync)):
-        runtime.registry.register(collector)
+        runtime.collectors.append(collector)
         try:
             sync.on_lost = planner.due.hurry
             runtime.dataplane.watch(sync.on_notice)
@@ -187,9 +201,10 @@ def _sources(runtime: Runtime[ApiserverLb], sync: Sync) -> Sources:
     """What the admin address shows."""
     return Sources(
         health=runtime.health,
-        registry=runtime.registry,
+        collectors=runtime.collectors,
         table=lambda: describe(MODE, runtime.dataplane, sync.watched),
         config=lambda: effective(runtime.config),
+        history=runtime.history,
     )
 
 

@@ -62,8 +62,17 @@ class Watched:
     last_at_s: float = 0.0  # time.time() of `last`, for people
     since_s: float = field(default_factory=time.time)  # of the present state
     known_s: float = 0.0  # time.time() when a probe last said something about it
+    downs: int = 0  # times that it was found dead, in the life of this process
+    was_down_s: float = 0.0  # how long it was so, the present time apart
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     task: "asyncio.Task[None] | None" = None
+
+
+def down_for_s(watched: Watched, now_s: float) -> float:
+    """Return how long a backend was dead, up to now."""
+    is_down = watched.state.state is State.DOWN
+    present_s = max(0.0, now_s - watched.since_s) if is_down else 0.0
+    return watched.was_down_s + present_s
 
 
 OnChange = Callable[[Watched, State], None]  # the second one is the state before
@@ -210,6 +219,9 @@ class Checker:
         self._news.set()
         if after is before:
             return
+        if before is State.DOWN:
+            watched.was_down_s += max(0.0, watched.last_at_s - watched.since_s)
+        watched.downs += after is State.DOWN
         watched.since_s = watched.last_at_s
         level = logging.INFO if after is State.UP else logging.WARNING
         extra = _who(watched, was=str(before), now=str(after), why=finding.why)

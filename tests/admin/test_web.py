@@ -9,7 +9,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pyproxy.admin import Collector
-from pyproxy.dataplane import Dataplane, Http, Question, Reply
+from pyproxy.dataplane import Dataplane, Http, Question, Reply, upstream_of
 from pyproxy.metrics import new_registry
 from pyproxy.model import Pool, Vip
 from tests.support.waiting import scaled, wait_until
@@ -27,8 +27,7 @@ def dataplane() -> Iterator[Dataplane]:
 
 def scrape(dataplane: Dataplane) -> dict[tuple[str, tuple[str, ...]], float]:
     """All samples, by name and values of labels."""
-    registry = new_registry()
-    registry.register(Collector("kubectl-proxy", lambda: dataplane))
+    registry = new_registry([Collector("kubectl-proxy", lambda: dataplane)])
     text = generate_latest(registry).decode()
     return {
         (sample.name, tuple(sample.labels.values())): sample.value
@@ -69,6 +68,23 @@ async def test_requests_are_counted_by_code_and_verb(dataplane: Dataplane) -> No
     assert samples["pyproxy_verdicts_total", ("asked",)] == 2
     assert samples["pyproxy_verdicts_total", ("remembered",)] == 2
     assert samples["pyproxy_verdicts_total", ("unanswered",)] == 0
+    assert samples["pyproxy_verdict_entries", ()] == 2
+    assert samples["pyproxy_verdict_bytes", ()] > 0
+    for name in ("verdicts_evicted", "verdicts_unkept", "http_records_lost"):
+        assert samples[f"pyproxy_{name}_total", ()] == 0
+    assert samples["pyproxy_http_body_bytes_total", ("up",)] == 0
+
+
+def test_dials_to_addresses_of_verdicts_that_failed_are_counted(
+    dataplane: Dataplane,
+) -> None:
+    dataplane.apply([], [upstream_of(Pool("place", ()), None)])
+    assert "upstream_unreached" not in str(scrape(dataplane))  # nobody speaks HTTP
+    dataplane.apply(
+        [Vip("127.0.0.1", 0, NOBODY, http=Http())],
+        [upstream_of(Pool("place", ()), None)],
+    )
+    assert scrape(dataplane)["pyproxy_upstream_unreached_total", ("place",)] == 0
 
 
 def test_listeners_without_http_have_no_such_family(dataplane: Dataplane) -> None:

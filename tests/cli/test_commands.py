@@ -4,12 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from pyproxy import __version__
 from pyproxy.cli import program
+from pyproxy.cli.group import Group
 from pyproxy.config import convert
 from pyproxy.modes.apiserver_lb import ApiserverLb
 from tests.fakes.apiserver import authority
@@ -79,6 +81,25 @@ def test_help_lists_every_command_in_whole_words() -> None:
     commands = result.output.partition("Commands:\n")[2].partition("\n\n")[0]
     assert commands.count("\n") == 6
     assert "..." not in commands
+
+
+@pytest.mark.parametrize("name", program.entries)
+def test_help_says_of_a_command_what_the_command_says_of_itself(name: str) -> None:
+    # It is listed without being imported, so the text stands twice.
+    assert isinstance(program, Group)
+    command = program.get_command(click.Context(program), name)
+    assert command is not None
+    assert command.name == name
+    said = (command.help or "").partition("\n")[0]
+    assert program.entries[name].text == said
+
+
+def test_command_that_is_none_is_answered_with_one_that_is_near() -> None:
+    result = CliRunner().invoke(program, ["apiserver-bl"])
+    assert result.exit_code == 2
+    assert "No such command 'apiserver-bl'. Did you mean 'apiserver-lb'?" in (
+        result.stderr
+    )
 
 
 MISTAKES = [

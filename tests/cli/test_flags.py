@@ -76,6 +76,11 @@ BAD = [
     (["--listen=:6443"], "'--listen': ':6443' has no host, write 0.0.0.0:6443"),
     (["--listen=::1:6443"], "write an IPv6 address in brackets"),
     (["--server=10.0.0.1"], "'--server': '10.0.0.1' has no port"),
+    (["--server=https://10.0.0.1:6443"], "is a URL, write 10.0.0.1:6443"),
+    (["--server=a:1,b:2"], "is a list, give each by itself: a:1 and b:2"),
+    (["--listen=http://[::1]:1"], "is a URL, write [::1]:1"),
+    (["--admin-address=http://127.0.0.1:1/"], "is a URL, write 127.0.0.1:1"),
+    (["--proxy-protocol-from=::1,::2"], "is a list, give each network by itself"),
     (["--server=a:0"], "port 0 is not possible here"),
     (["--balance=best"], "'--balance': 'best' is not one of"),
     (["--check=ping"], "'--check': 'ping' is not one of"),
@@ -151,6 +156,7 @@ EVERY_FLAG = (
     "--workers=2",
     "--admin-address=",
     "--drain-timeout=0s",
+    "--shutdown-delay=3s",
     "--log-level=debug",
     "--log-format=json",
 )
@@ -178,7 +184,7 @@ def test_all_flags_reach_their_fields() -> None:
         rise=4,
         fall=5,
     )
-    assert [*msgspec.structs.astuple(made.timeouts)] == [6, 7200, 0, 0]
+    assert [*msgspec.structs.astuple(made.timeouts)] == [6, 7200, 0, 3, 0]
     for listener in made.listeners:
         assert [*msgspec.structs.astuple(listener.limits)] == [7, 8, 9, 10]
         assert listener.proxy_protocol_from == ("10.0.0.0/8", "fd00::/8")
@@ -194,6 +200,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (check.interval, check.timeout, check.rise, check.fall) == (2.0, 2.0, 2, 3)
     assert (made.timeouts.connect, made.timeouts.tcp_idle) == (5.0, 3600.0)
     assert (made.timeouts.drain, made.pools[0].on_all_down) == (30.0, "try")
+    assert made.timeouts.shutdown_delay == 0.0
 
 
 FILE = """
@@ -242,6 +249,57 @@ def test_networks_of_flags_replace_those_of_each_listener(tmp_path: Path) -> Non
     assert replaced.limits.max_connections == 5
 
 
+def test_servers_and_listeners_may_be_texts_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "lb.yaml"
+    file.write_text("""
+listeners: [127.0.0.1:1, "[::1]:1"]
+pools: [{servers: [127.0.0.1:1, {address: "10.0.0.1:1", weight: 2}]}]
+""")
+    made = config("--check-insecure", "--max-connections=5", file=file)
+    servers = made.pools[0].servers
+    assert [(s.address, s.weight) for s in servers] == [
+        ("127.0.0.1:1", 1),
+        ("10.0.0.1:1", 2),
+    ]
+    assert [each.limits.max_connections for each in made.listeners] == [5, 5]
+
+
+def test_every_mistake_is_named_at_once_with_the_name_of_the_file(
+    tmp_path: Path,
+) -> None:
+    # Symptom: mend, start, read the next one, mend, start...
+    file = tmp_path / "lb.yaml"
+    file.write_text("""
+listeners: [{address: 1}, "https://a:1", "127.0.0.1:1"]
+pools:
+- {servers: [a:1, b, {address: "c:1", weight: heavy}], check: {ca: x, rise: none}}
+- {name: 7, servers: 1, check: {typ: tcp}}
+timeouts: {connect: soon, drain: -1}
+workers: many
+log: {level: loud, format: xml}
+""")
+    with pytest.raises(ConfigError) as caught:
+        config(file=file)
+    assert list(caught.value.complaints) == [
+        f"{file}: {line}"
+        for line in (
+            "$.listeners[0].address: expected str, got int",
+            "$.listeners[1].address: 'https://a:1' is a URL, write a:1",
+            "$.pools[0].servers[1].address: 'b' has no port, write HOST:PORT",
+            "$.pools[0].servers[2].weight: expected int, got str",
+            "$.pools[0].check.rise: expected int, got str",
+            "$.pools[1].name: expected str, got int",
+            "$.pools[1].servers: expected a list, got int",
+            "$.pools[1].check.typ: unknown field, did you mean type?",
+            "$.timeouts.connect: 'soon' is not a duration such as 30s, 1m30s or 500ms",
+            "$.timeouts.drain: must be between 0 and 480h",
+            "$.workers: expected int | null, got str",
+            "$.log.level: 'loud' is none of debug, error, info, warning",
+            "$.log.format: 'xml' is none of json, text",
+        )
+    ]
+
+
 def test_server_flag_with_several_pools_is_refused() -> None:
     with pytest.raises(ConfigError, match="--server: the file has several pools"):
         overlay({"pools": [{}, {}]}, parse("--server=a:1"))
@@ -263,3 +321,9 @@ def test_malformed_file_under_flags_is_still_a_config_error(
     flags = (*GOOD, "--idle-timeout=1s", "--log-level=info", "--max-connections=1")
     with pytest.raises(ConfigError, match=rf"^{file}: \$"):
         config(*flags, file=file)
+
+
+def test_help_says_what_a_ring_means_for_one_client() -> None:
+    # Symptom: one client behind `--balance ring`, and one of three servers at work.
+    words = " ".join(run("apiserver-lb", "--help").stdout.split())
+    assert "ring: one client address means one server" in words

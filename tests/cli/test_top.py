@@ -1,5 +1,14 @@
 """`pyproxy top`, over a table as `/debug/table` gives it."""
 
+import contextlib
+import http.server
+import itertools
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +37,8 @@ def table(seconds: float, connects: int, traffic: int) -> dict[str, Any]:
         "why": "HTTP 200",
     }
     unseen = {"address": "10.0.0.2:6443"}
-    vip = {"address": "[::1]:6443", "pool": "p", "closed": {"idle_timeout": 2}}
+    closed = {"idle_timeout": 2}
+    vip = {"address": "[::1]:6443", "pool": "p", "active": 5, "closed": closed}
     return {
         "mode": "apiserver-lb",
         "ready": True,
@@ -45,13 +55,15 @@ def test_rates_are_what_grew_between_two_looks() -> None:
     shown = render(table(12, 120, 3 << 20), table(10, 100, 1 << 20), colour=False)
     row = next(line for line in shown.splitlines() if "10.0.0.1" in line)
     assert row.split() == "UP 10.0.0.1:6443 5 10 2 MiB 1 3ms HTTP 200".split()
-    assert "[::1]:6443 -> p  active 0  accepted 0  idle_timeout 2" in shown
+    assert "[::1]:6443 -> p  active 5  accepted -  idle_timeout 2" in shown
 
 
-def test_first_look_and_unseen_server_have_no_rates() -> None:
+def test_what_nobody_knows_is_no_zero() -> None:
     shown = render(table(10, 100, 1 << 20), None, colour=False)
     row = next(line for line in shown.splitlines() if "10.0.0.2" in line)
-    assert row.split() == "UNCHECKED 10.0.0.2:6443 0 0 0 B 0 0s".split()
+    assert row.split() == "- 10.0.0.2:6443 - - - - -".split()
+    row = next(line for line in shown.splitlines() if "10.0.0.1" in line)
+    assert row.split() == "UP 10.0.0.1:6443 5 - - 1 3ms HTTP 200".split()
 
 
 def test_restart_in_between_gives_no_negative_rate() -> None:
@@ -66,6 +78,60 @@ def test_nobody_there_is_one_message() -> None:
     result = CliRunner().invoke(program, ["top", "--once", address])
     assert result.exit_code == 1
     assert "is it running, with this --admin-address?" in result.stderr
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """An admin address with a table."""
+
+    def do_GET(self) -> None:
+        """Answer with a table of a moment."""
+        body = json.dumps({**table(time.time(), 1, 1), "startedAt": id(self.server)})
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def admin(port: int) -> Iterator[None]:
+    """A server of tables for the time of the body."""
+    with http.server.HTTPServer(("127.0.0.1", port), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_restart_of_the_server_is_waited_for() -> None:
+    # Symptom: `no table from 127.0.0.1:9791: Connection refused`, and the end.
+    port = free_port()
+    words = ["top", f"--admin-address=127.0.0.1:{port}", "--interval=20ms"]
+    with contextlib.ExitStack() as stack, contextlib.ExitStack() as first:
+        first.enter_context(admin(port))
+        shown = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-m", "pyproxy", *words],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+        stack.callback(shown.terminate)
+        assert shown.stdout is not None
+        lines = iter(shown.stdout)
+        assert any("pyproxy apiserver-lb  ready" in line for line in lines)
+        first.close()
+        assert any("; still trying" in line for line in lines)
+        stack.enter_context(admin(port))
+        # A frame that follows a frame: no line about a server that is away between.
+        pairs = itertools.pairwise(lines)
+        assert any(
+            after[:7] == "pyproxy" and before[0] == "-" for before, after in pairs
+        )
 
 
 @pytest.mark.slow

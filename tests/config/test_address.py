@@ -40,7 +40,17 @@ def test_parse_returns_host_and_port(text: str, address: Address) -> None:
         ("a b:1", "not a host name"),
         ("-a:1", "not a host name"),
         ("a..b:1", "not a host name"),
-        ("https://a:1", "in brackets|not a host name"),
+        ("https://a:1", r"'https://a:1' is a URL, write a:1$"),
+        ("https://a", "is a URL, write HOST:PORT$"),
+        ("tcp://[::1]:1/x?y", r"is a URL, write \[::1\]:1$"),
+        ("a:1/readyz", "has a path, write a:1$"),
+        ("a:1,b:2", "'a:1,b:2' is a list, give each by itself: a:1 and b:2$"),
+        ("a:1 b:2", "is a list, give each by itself: a:1 and b:2$"),
+        ("a:1;b:2,", "is a list, give each by itself: a:1 and b:2$"),
+        ("https://a:1,https://b:2", "is a list, .*: https://a:1 and https://b:2$"),
+        ("u:p@a:1", r"^'…@a:1' names a user, write a:1$"),
+        ("https://u:p@a:1", "^'https://…@a:1' is a URL, write a:1$"),
+        ("u:p@a:1,u:p@b:2", "^'…@a:1,…@b:2' is a list, .*: …@a:1 and …@b:2$"),
     ],
 )
 def test_parse_of_anything_else_says_what_is_wrong(text: str, complaint: str) -> None:

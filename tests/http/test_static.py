@@ -96,9 +96,14 @@ TEXT = "text/plain; charset=utf-8"
 def test_find_names_what_may_be_shown(
     root: Path, path: str, found: Found | tuple[str, str]
 ) -> None:
-    if isinstance(found, tuple):
-        found = File(str(root / found[0]), found[1])
-    assert Directory(str(root)).find(path) == found
+    got = Directory(str(root)).find(path)
+    if not isinstance(found, tuple):
+        assert got == found
+        return
+    assert isinstance(got, File)
+    with got.file as file:
+        assert os.path.samestat(os.fstat(file.fileno()), os.stat(root / found[0]))
+    assert got.type == found[1]
 
 
 def test_find_in_listed_directory_escapes_names(root: Path) -> None:
@@ -114,7 +119,9 @@ def test_find_without_directory_finds_nothing(tmp_path: Path) -> None:
     assert directory.find("/x") == Nothing()
     (tmp_path / "later").mkdir()
     (tmp_path / "later" / "x.json").write_text("{}")
-    assert isinstance(directory.find("/x.json"), File)
+    found = directory.find("/x.json")
+    assert isinstance(found, File)
+    found.file.close()
 
 
 def test_find_in_what_is_a_file_finds_nothing(root: Path) -> None:

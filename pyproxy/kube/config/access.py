@@ -18,7 +18,14 @@ from pyproxy.kube.config.credentials import Credentials
 from pyproxy.kube.config.flags import ClientFlags
 from pyproxy.kube.config.headers import Pairs, impersonation
 from pyproxy.kube.config.kinds import credentials_of
-from pyproxy.kube.config.kubeconfig import Cluster, Loaded, User, candidates, load_files
+from pyproxy.kube.config.kubeconfig import (
+    Cluster,
+    Kubeconfig,
+    Loaded,
+    User,
+    candidates,
+    load_files,
+)
 from pyproxy.kube.config.proxies import proxy_for
 from pyproxy.kube.config.rewrite import save_auth_provider
 from pyproxy.kube.config.server import Server, parse_server
@@ -118,6 +125,12 @@ def load(
         credentials = credentials_of(
             cluster, user, env, clock or Clock(), save, secure=secure
         )
+    if cluster is choice.cluster and _is_unnamed(config, choice, flags, env):
+        looked = " or ".join(filter(None, files)) or "a kubeconfig"
+        warnings.append(
+            f"no server is named by --server, $KUBERNETES_MASTER or {looked}: using"
+            f" {server.url}"
+        )
     if server.scheme == "https" and credentials.are_none:
         who = f'user "{choice.user_name}" has' if choice.user_name else "there are"
         warnings.append(f"{who} no credentials: requests go out as nobody")
@@ -171,6 +184,14 @@ def _is_default(choice: Choice, env: Mapping[str, str]) -> bool:
         or choice.user != User()
     )
     return cluster.server.startswith("http://") or not said
+
+
+def _is_unnamed(
+    config: Kubeconfig, choice: Choice, flags: ClientFlags, env: Mapping[str, str]
+) -> bool:
+    """Whether the server is the one of those who name none."""
+    named = config.clusters.get(choice.cluster_name, Cluster()).server
+    return not (flags.server or named or env.get("KUBERNETES_MASTER"))
 
 
 def _in_pod(

@@ -13,26 +13,26 @@ class ClientFlags(
     """What was said on the command line. Empty = not said, and the files decide."""
 
     kubeconfig: str = ""  # read this file alone
-    context: str = ""
-    cluster: str = ""
-    user: str = ""
-    namespace: str = ""
-    server: str = ""
-    token: str = ""
-    client_certificate: str = ""
-    client_key: str = ""
-    certificate_authority: str = ""
-    insecure_skip_tls_verify: bool = False
-    tls_server_name: str = ""
-    proxy_url: str = ""
-    as_: str = msgspec.field(default="", name="as")
-    as_uid: str = ""
-    as_groups: tuple[str, ...] = ()
+    context: str = ""  # to use instead of the current one
+    cluster: str = ""  # to use instead of the context's
+    user: str = ""  # to be instead of the context's
+    namespace: str = ""  # accepted, as kubectl does; changes nothing
+    server: str = ""  # URL of the apiserver
+    token: str = ""  # bearer token; shown nowhere
+    client_certificate: str = ""  # PEM file: who we are
+    client_key: str = ""  # PEM file: its key
+    certificate_authority: str = ""  # PEM file: who may sign the server's certificate
+    insecure_skip_tls_verify: bool = False  # believe any server
+    tls_server_name: str = ""  # for SNI and verification; empty = the server's host
+    proxy_url: str = ""  # proxy on the way: http, https or socks5 URL
+    as_: str = msgspec.field(default="", name="as")  # user to act as
+    as_uid: str = ""  # UID to act as
+    as_groups: tuple[str, ...] = ()  # groups to act as
     as_user_extra: tuple[str, ...] = ()  # each KEY=VALUE
-    username: str = ""
-    password: str = ""
-    disable_compression: bool = False
-    request_timeout: str = "0"
+    username: str = ""  # for basic authentication
+    password: str = ""  # likewise; shown nowhere
+    disable_compression: bool = False  # accepted, as kubectl does; changes nothing
+    request_timeout: str = "0"  # likewise
 
     def __repr__(self) -> str:
         """Name what was said, and no value: some are secret."""

@@ -1,9 +1,10 @@
 """Settings of kubectl-proxy: kubectl's names and defaults, and what we add."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -27,11 +28,16 @@ PORT = 8001
 
 _MASK = "***"
 _SECRETS = ("token", "password", "proxyUrl")
+# Of a URL, a scheme being optional: user and password, which may hold anything.
+_USER = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL)
 _NOBODYS_HOST = "pyproxy.invalid"  # that only a list for everybody accepts
 
 
 class Keepalive(Seconds):
     """A time span of any sign: 0 = the default, below it = none, as in Go."""
+
+    zero_allowed: ClassVar[bool] = True
+    sign: ClassVar[str] = "-?"
 
     @classmethod
     def parse(cls, value: object) -> "Keepalive":
@@ -45,40 +51,42 @@ class Keepalive(Seconds):
 class ProxyTimeouts(Timeouts, frozen=True, kw_only=True):
     """How long things may take; kubectl's, where it has a limit at all."""
 
-    connect: Seconds = Seconds(30)
-    tcp_idle: Seconds = Seconds(LONGEST_S)  # an exec session may be quiet for hours
+    connect: Seconds = Seconds(30)  # per address of the apiserver that is tried
+    tcp_idle: Seconds = Seconds(LONGEST_S)  # a quiet exec session is nobody's mistake
     drain: SecondsOrZero = SecondsOrZero(1)  # watches never finish by themselves
 
 
 class QuietLog(Log, frozen=True, kw_only=True):
     """What is said on stderr: as little as kubectl says."""
 
-    level: Literal["debug", "info", "warning", "error"] = "warning"
+    level: Literal["debug", "info", "warning", "error"] = "warning"  # and worse
 
 
 class KubectlProxy(ModeConfig, frozen=True, kw_only=True):
     """A local address in front of one apiserver, or of those of several contexts."""
 
-    address: str = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535)] = PORT
-    unix_socket: str = ""  # instead of address and port
-    api_prefix: str = "/"
+    address: str = "127.0.0.1"  # IP to listen on; 0.0.0.0 = all
+    port: Annotated[int, Meta(ge=0, le=65535)] = PORT  # 0 = any free one
+    unix_socket: str = ""  # path to listen on instead of address and port
+    api_prefix: str = "/"  # serve the API below this path
     www: str = ""  # directory of static files; empty = none
-    www_prefix: str = "/static/"
-    www_listing: bool = False
+    www_prefix: str = "/static/"  # where to serve them
+    www_listing: bool = False  # list directories that have no index.html
+    # Host headers to accept; lists of regular expressions, split at every comma.
     accept_hosts: str = filters.ACCEPT_HOSTS
-    accept_paths: str = filters.ACCEPT_PATHS
-    reject_paths: str = filters.REJECT_PATHS
-    reject_methods: str = filters.REJECT_METHODS
-    disable_filter: bool = False
+    accept_paths: str = filters.ACCEPT_PATHS  # likewise
+    reject_paths: str = filters.REJECT_PATHS  # likewise
+    reject_methods: str = filters.REJECT_METHODS  # likewise
+    disable_filter: bool = False  # refuse nothing by host, path or method
+    # Let pages of other origins change things and open WebSockets.
     allow_cross_site: bool = False
-    append_server_path: bool = False
-    keepalive: Keepalive = Keepalive(0)
+    append_server_path: bool = False  # put the server's path before each request's
+    keepalive: Keepalive = Keepalive(0)  # first TCP probe; 0 = 30s, below 0 = none
     contexts: tuple[str, ...] = ()  # also served, below /contexts/NAME/; "*" = all
-    access_log: bool = False
-    client: ClientFlags = ClientFlags()
-    timeouts: ProxyTimeouts = ProxyTimeouts()
-    log: QuietLog = QuietLog()
+    access_log: bool = False  # log each exchange, without query and headers
+    client: ClientFlags = ClientFlags()  # which apiserver, and as whom
+    timeouts: ProxyTimeouts = ProxyTimeouts()  # how long things may take
+    log: QuietLog = QuietLog()  # what is said on stderr
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -120,7 +128,8 @@ def masked(config: Config) -> dict[str, object]:
     client = plain.get("client")
     if isinstance(client, dict):
         said = {name: _MASK for name in _SECRETS if client.get(name)}
-        plain["client"] = {**client, **said}
+        server = _USER.sub(r"\1…@", client.get("server", ""))
+        plain["client"] = {**client, **said, "server": server}
     return plain
 
 

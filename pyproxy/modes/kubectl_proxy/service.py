@@ -26,6 +26,7 @@ from pyproxy.http.policy import STATIC, Credential, Settings, parts_of
 from pyproxy.http.route import Router, with_slash
 from pyproxy.http.static import StaticFiles
 from pyproxy.kube.config import user_agent
+from pyproxy.logs import ACCESS
 from pyproxy.model import Backend, Key, Pool, Vip
 from pyproxy.modes.kubectl_proxy import place
 from pyproxy.modes.kubectl_proxy.command import run_command
@@ -40,7 +41,7 @@ from pyproxy.modes.kubectl_proxy.reach import Reach
 from pyproxy.runtime import Runtime
 
 logger = logging.getLogger(__name__)
-access = logging.getLogger("pyproxy.access")
+access = logging.getLogger(ACCESS)
 
 POLL_S = 2.0  # how often files are looked at
 WRITE_S = 0.2  # how often the access log is written
@@ -56,7 +57,6 @@ async def run(
 ) -> None:
     """Serve until a signal or the end of the command. Raise before anything started."""
     proxy = Proxy(config, runtime)
-    access.setLevel(logging.INFO)  # asked for by a flag: at any level
     async with runtime.started(proxy.sources()):
         try:
             shown = await proxy.open()
@@ -221,15 +221,16 @@ class Proxy:
 
     def sources(self) -> Sources:
         """Tell the admin address where to look."""
-        self._runtime.registry.register(
+        self._runtime.collectors.append(
             Collector(MODE, lambda: self._runtime.dataplane)
         )
         self._runtime.health.require("apiserver", self._why_not_reached)
         return Sources(
             health=self._runtime.health,
-            registry=self._runtime.registry,
+            collectors=self._runtime.collectors,
             table=lambda: describe(MODE, self._runtime.dataplane, {}),
             config=lambda: masked(self._runtime.config),
+            history=self._runtime.history,
         )
 
     async def open(self) -> str:

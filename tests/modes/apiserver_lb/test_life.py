@@ -105,6 +105,10 @@ def test_bad_file_is_reported_and_the_running_one_stays(
             balancer.send(signal.SIGHUP)
             event = balancer.wait_for_event("reload refused, nothing changed")
             assert complaint in event["why"]
+            status, said = balancer.get("/readyz?verbose")
+            assert (status, "[!]reload: refused at " in said) == (200, True)
+            assert complaint in said
+            assert "reload_successful 0.0" in balancer.get("/metrics")[1]
             assert cluster.who(address) == "a"
             assert balancer.table()["generation"] == 1
 

@@ -158,32 +158,57 @@ def test_balancer_that_could_not_start_leaves_the_file_alone(
         assert state.read_bytes() == before
 
 
-BAD = ["garbage", "directory", "nowhere"]
-
-
 @pytest.mark.adversity
-@pytest.mark.parametrize("kind", BAD)
 def test_bad_file_is_said_and_the_balancer_serves(
-    cluster: Cluster, tmp_path: Path, kind: str
+    cluster: Cluster, tmp_path: Path
 ) -> None:
     state = tmp_path / "state.json"
-    if kind == "garbage":
-        state.write_bytes(os.urandom(100))
-    elif kind == "directory":
-        state.mkdir()
-    else:
-        state = tmp_path / "nowhere" / "state.json"
-    event = "state file not written" if kind == "nowhere" else "state file not used"
+    state.write_bytes(os.urandom(100))
     with cluster.fake("a") as a:
         flags = (f"--state-file={state}",)
         with cluster.balancer(*flags, servers=[address_of(a)]) as balancer:
             assert cluster.who(balancer.serving()) == "a"
-            assert balancer.wait_for_event(event)["file"] == str(state)
-            if kind == "garbage":
-                with contextlib.suppress(ValueError):
-                    wait_until(lambda: states_in(state) == {address_of(a): "UP"}, 10)
+            said = balancer.wait_for_event("state file not used")
+            assert said["file"] == str(state)
+            with contextlib.suppress(ValueError):
+                wait_until(lambda: states_in(state) == {address_of(a): "UP"}, 10)
             balancer.send(signal.SIGTERM)
             assert balancer.wait() == 0
+
+
+UNWRITABLE = {
+    "directory": ("{dir}", "is a directory"),
+    "nowhere": ("{dir}/no/state.json", "there is no directory {dir}/no"),
+    "device": ("/dev/null", "is no regular file"),
+    "kernel's": ("/proc/state.json", "cannot be written by this user: "),
+}
+
+
+@pytest.mark.parametrize("kind", UNWRITABLE)
+def test_file_that_can_never_be_written_refuses_the_start(
+    cluster: Cluster, tmp_path: Path, kind: str
+) -> None:
+    path, why = (text.format(dir=tmp_path) for text in UNWRITABLE[kind])
+    flags = (f"--state-file={path}",)
+    with cluster.balancer(*flags, servers=["127.0.0.1:1"]) as balancer:
+        assert balancer.wait() == 2
+        assert "pyproxy: $.stateFile: " in balancer.stderr
+        assert why in balancer.stderr
+
+
+def test_file_that_can_never_be_written_refuses_a_reload(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    file = tmp_path / "lb.json"
+    file.write_text("{}")
+    with cluster.fake("a") as a:
+        flags = (f"--config={file}",)
+        with cluster.balancer(*flags, servers=[address_of(a)]) as balancer:
+            balancer.serving()
+            file.write_text(json.dumps({"stateFile": str(tmp_path / "no" / "x")}))
+            balancer.send(signal.SIGHUP)
+            event = balancer.wait_for_event("reload refused, nothing changed")
+            assert "$.stateFile: there is no directory" in event["why"]
 
 
 def test_reload_changes_where_it_is_written(cluster: Cluster, tmp_path: Path) -> None:
@@ -215,7 +240,7 @@ def test_reload_changes_where_it_is_written(cluster: Cluster, tmp_path: Path) ->
         assert not new.exists()
 
 
-def test_check_prints_the_file_and_says_what_is_in_the_way(
+def test_check_says_what_is_in_the_way_of_the_file(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     file = tmp_path / "lb.json"
@@ -230,6 +255,7 @@ def test_check_prints_the_file_and_says_what_is_in_the_way(
         timeout=scaled(30),
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert f"stateFile: {state}" in done.stdout
-    assert f"$.stateFile: there is no directory {tmp_path}/nowhere" in done.stderr
+    assert done.returncode == 2, done.stderr
+    assert (
+        f"{file}: $.stateFile: there is no directory {tmp_path}/nowhere" in done.stderr
+    )

@@ -114,6 +114,11 @@ def test_client_flag_sets_its_field(
     assert getattr(config(*arguments).client, field) == value
 
 
+def test_shutdown_delay_and_drain_are_set() -> None:
+    made = config("--shutdown-delay=2s", "--drain-timeout=3s").timeouts
+    assert (made.shutdown_delay, made.drain) == (2.0, 3.0)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

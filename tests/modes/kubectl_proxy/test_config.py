@@ -145,6 +145,16 @@ def test_effective_configuration_shows_no_secret() -> None:
     shown = masked(KubectlProxy(client=client))
     assert "sesame" not in str(shown)
     assert shown["client"]["token"] == "***"  # type: ignore[index]
+    for url, told in (
+        ("https://u:sesame@h:1/x", "https://…@h:1/x"),
+        ("https://sesame@h", "https://…@h"),
+        ("u:sesame@h:1", "…@h:1"),
+        ("https://u:se/sa@me@h", "https://…@h"),
+        ("https://h:1/x", "https://h:1/x"),
+        ("", ""),
+    ):
+        found = masked(KubectlProxy(client=ClientFlags(server=url)))["client"]
+        assert found["server"] == told  # type: ignore[index]
     assert masked(KubectlProxy())["client"]["token"] == ""  # type: ignore[index]
 
 

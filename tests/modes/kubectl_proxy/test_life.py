@@ -5,6 +5,7 @@ import json
 import signal
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -162,12 +163,44 @@ def test_admin_address_tells_how_we_are(office: Office) -> None:
         assert b"pyproxy_build_info" in get("/metrics")
 
 
+def test_secrets_of_flags_are_told_nowhere(office: Office) -> None:
+    # Symptom: the password of `--server https://user:PASS@...` in /debug/config.
+    where = f"127.0.0.1:{office.upstream.address.port}"
+    flags = [
+        "--admin-address=127.0.0.1:0",
+        "--log-level=debug",
+        *("--token", "sesame1"),
+        f"--server=https://me:sesame3@{where}",
+        "--proxy-url=http://me:sesame4@127.0.0.1:1",
+    ]
+    with office.proxy(Desk, *flags) as proxy:
+        proxy.ask("/a")
+        get = functools.partial(ask_admin, proxy)
+        places = ("/debug/config", "/debug/table", "/debug/events", "/metrics")
+        for path in places:
+            assert b"sesame" not in get(path)
+        arguments = Path(f"/proc/{proxy.pid}/cmdline").read_bytes()
+        assert b"sesame" not in arguments
+        assert b"--token\0*******\0--server=https://" in arguments
+        assert "sesame" not in proxy.stderr
+
+
 @either
 def test_server_without_an_address_is_named(office: Office, kind: type[Desk]) -> None:
     with office.proxy(kind, "--server=https://nosuch.invalid") as proxy:
         answer = proxy.ask("/a")
         assert answer.status == 500
         assert answer.body.startswith(b"dial tcp: lookup nosuch.invalid")
+
+
+def test_request_that_cannot_be_passed_on_is_told_on_stderr(
+    office: Office, free_port: int
+) -> None:
+    # At the default level: kubectl prints `Error while proxying request: dial tcp ...`.
+    with office.proxy(Desk, f"--server=http://127.0.0.1:{free_port}") as proxy:
+        assert proxy.ask("/a").status == 500
+        said = f"apiserver not reached address=127.0.0.1:{free_port}"
+        wait_until(lambda: said in proxy.stderr, 10.0)
 
 
 def test_apiserver_that_is_away_is_said(office: Office, free_port: int) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyproxy.modes.kubectl_proxy.reach import BELIEVED_S, Reach
+from pyproxy.modes.kubectl_proxy.reach import BELIEVED_S, SPACED_S, Reach
 from tests.fakes.clock import FakeClock
 
 pytestmark = pytest.mark.live
@@ -23,9 +23,30 @@ def reach(clock: FakeClock) -> Reach:
     return Reach(clock.monotonic)
 
 
-def test_single_failure_is_no_news(reach: Reach) -> None:
+def test_single_failure_is_no_reason_to_be_red(reach: Reach) -> None:
     reach.on_notice("connect-failed", ONE)
     assert reach.complaints() == []
+
+
+def test_each_failure_is_told_but_not_by_a_line_of_its_own(
+    reach: Reach, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Symptom: only the client's 500 said so; kubectl prints to stderr.
+    def told() -> list[int]:
+        return [vars(each)["failures"] for each in caplog.records]
+
+    reach.on_notice("connect-failed", ONE)
+    assert told() == [1]
+    for _ in range(500):
+        reach.on_notice("connect-failed", ONE)
+    assert told() == [1]
+    clock.now += SPACED_S
+    reach.on_notice("connect-failed", ONE)
+    assert told() == [1, 501]
+    reach.on_notice("connect-failed", ("10.0.0.2", 6443))
+    assert told() == [1, 501, 1]
+    reach.on_notice("connect-failed", ("unix:/tmp/way", 1))
+    assert told() == [1, 501, 1]
 
 
 def test_outage_is_said_once(reach: Reach, caplog: pytest.LogCaptureFixture) -> None:

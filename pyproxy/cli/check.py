@@ -1,0 +1,107 @@
+"""`pyproxy check`: is a configuration right, and what does it amount to?"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pyproxy.cli.flags import Command, File, flag, named_after
+
+if TYPE_CHECKING:
+    from pyproxy.config import Config
+
+LB, KUBECTL = "apiserver-lb", "kubectl-proxy"
+MODES = click.Choice([LB, KUBECTL])
+
+HEADING = [
+    "# For `pyproxy MODE --config FILE`; `pyproxy check FILE` says what is wrong.",
+    "# A name right behind a # is a default: to change it, take the # away.",
+]
+NOTE = ["# Name your servers, and instead of `insecure` the `ca` that signs for them."]
+# What no default can know; the rest of the example is defaults.
+NEEDED: dict[str, Any] = {
+    "listeners": [{"address": "127.0.0.1:6443"}],
+    "pools": [
+        {
+            "servers": ["10.0.0.11:6443", "10.0.0.12:6443", "10.0.0.13:6443"],
+            "check": {"insecure": True},
+        }
+    ],
+}
+
+
+@click.command(cls=Command)
+@click.argument("file", type=File(), required=False)
+@flag("--mode", f"Whose file it is.  [{LB}]", MODES)
+@flag("--example", "Print a file to start from, with every default.", MODES)
+@flag("--schema", "Print the JSON Schema of this mode's files.", MODES)
+def check(
+    file: str | None, mode: str | None, example: str | None, schema: str | None
+) -> None:
+    """Validate a configuration and print the effective one.
+
+    For the balancer, names are resolved and certificates are read, as at a start.
+    Warnings go to stderr.
+    """
+    asked = [what for what in (file, example, schema) if what is not None]
+    if len(asked) != 1:
+        raise click.UsageError("give one of FILE, --example MODE and --schema MODE")
+    if example is not None:
+        click.echo(_example(example), nl=False)
+    elif schema is not None:
+        click.echo(_schema(schema))
+    else:
+        _check(str(file), mode)
+
+
+def _check(file: str, mode: str | None) -> None:
+    from pyproxy.config import to_yaml
+
+    settings = _kubectl(Path(file)) if mode == KUBECTL else _balancer(Path(file))
+    click.echo(to_yaml(settings), nl=False)
+
+
+def _example(mode: str) -> str:
+    from pyproxy.config.example import example_of
+
+    needed = NEEDED if mode == LB else {}
+    return example_of(_struct_of(mode), needed, HEADING + (NOTE if needed else []))
+
+
+def _schema(mode: str) -> str:
+    from pyproxy.config.schema import schema_of
+
+    return json.dumps(schema_of(_struct_of(mode), f"pyproxy {mode}"), indent=2)
+
+
+def _struct_of(mode: str) -> "type[Config]":
+    from pyproxy.modes import apiserver_lb, kubectl_proxy
+
+    return apiserver_lb.ApiserverLb if mode == LB else kubectl_proxy.KubectlProxy
+
+
+def _kubectl(file: Path) -> dict[str, object]:
+    from pyproxy.cli.kubectl_proxy import read_config
+    from pyproxy.modes.kubectl_proxy import masked
+
+    return masked(read_config(file, {}))
+
+
+def _balancer(file: Path) -> dict[str, object]:
+    """Return the balancer's settings, having said what is odd about them."""
+    from pyproxy.cli.apiserver_lb import read_config
+    from pyproxy.config import effective, format_duration
+    from pyproxy.modes import apiserver_lb
+    from pyproxy.runtime import launch
+
+    config = read_config(file, {})
+    with named_after(file):
+        found = launch(apiserver_lb.check(config))
+    for warning in found:
+        click.echo(f"pyproxy: warning: {warning}", err=True)
+    for pool in config.pools:
+        worst = format_duration(pool.check.worst_detection_s)
+        note = f"pool {pool.name}: a hung server is noticed within {worst}"
+        click.echo(f"pyproxy: {note}", err=True)
+    return effective(config)

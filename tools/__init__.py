@@ -1,0 +1,1 @@
+"""Programs of the house: builds, measurements, pages that are made from code."""
