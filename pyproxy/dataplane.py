@@ -249,8 +249,16 @@ class Dataplane:
         """Return those that cost no time in proportion to the table."""
         return self._engine.stats(vips=(), backends=())
 
-    def watch(self, on_notice: OnNotice, on_question: OnQuestion | None = None) -> None:
-        """Call back in the running loop for what the workers saw happen, and ask."""
+    def watch(
+        self,
+        on_notice: OnNotice,
+        on_question: OnQuestion | None = None,
+        on_withdrawn: OnQuestion = lambda question: None,
+    ) -> None:
+        """Call back in the running loop for what the workers saw happen, and ask.
+
+        Of a question that nobody waits for any more, `on_withdrawn` is told.
+        """
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._engine.fileno(), self._pass_on, on_notice)
         self._watched.append(self._engine.fileno())

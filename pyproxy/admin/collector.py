@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from pyproxy.admin.web import web_families
+from pyproxy.admin.http import http_families
 from pyproxy.dataplane import (
     BackendStats,
     Dataplane,
@@ -90,7 +90,7 @@ class Collector:
         yield from _settings({address(vip.key): vip for vip in dataplane.vips})
         yield from _backends(stats.backends, pools)
         yield from _workers(stats)
-        yield from web_families(stats, _add)
+        yield from http_families(stats, _add)
         yield from self._probes(pools)
         yield self._single("table_apply_seconds", "Publish a table.", self._apply_time)
         yield self._single("sync_seconds", "From change to table.", self._sync_time)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from pyproxy.dataplane import Histogram, Stats, VerdictStats, WebStats
+from pyproxy.dataplane import Histogram, HttpStats, Stats, VerdictStats
 from pyproxy.metrics import counter, gauge, histogram
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Add = Callable[[HistogramMetricFamily, list[str], Histogram], None]
 
 
-def web_families(stats: Stats, add: "Add") -> "Iterator[Family]":
+def http_families(stats: Stats, add: "Add") -> "Iterator[Family]":
     """Yield the families of listeners that speak HTTP; none if there are none."""
     listeners = list(stats.http.values())
     if not listeners:
@@ -34,18 +34,18 @@ def web_families(stats: Stats, add: "Add") -> "Iterator[Family]":
     took = histogram("http_request_seconds", "From a whole head to the last byte.")
     add(took, [], _sum(one.took for one in listeners))
     yield took
-    yield from _decisions(webs)
+    yield from _decisions(listeners)
     yield from _remembered(stats.verdicts)
     moved = counter(
         "http_body_bytes", "Bytes of bodies; counted at the end.", "direction"
     )
-    moved.add_metric(["up"], sum(web.bytes_up for web in webs))
-    moved.add_metric(["down"], sum(web.bytes_down for web in webs))
+    moved.add_metric(["up"], sum(one.bytes_up for one in listeners))
+    moved.add_metric(["down"], sum(one.bytes_down for one in listeners))
     yield moved
     yield from _upstreams(stats.upstreams)
 
 
-def _decisions(webs: Iterable[WebStats]) -> "Iterator[Family]":
+def _decisions(listeners: Iterable[HttpStats]) -> "Iterator[Family]":
     verdicts = counter("verdicts", "Requests by how they were decided.", "outcome")
     for outcome, count in _outcomes(listeners):
         verdicts.add_metric([outcome], count)
@@ -54,11 +54,11 @@ def _decisions(webs: Iterable[WebStats]) -> "Iterator[Family]":
     replays.add_metric([], sum(one.replayed for one in listeners))
     yield replays
     lost = counter("http_records_lost", "Lines of the access log without room.")
-    lost.add_metric([], sum(web.unrecorded for web in webs))
+    lost.add_metric([], sum(one.unrecorded for one in listeners))
     yield lost
 
 
-def _upstreams(upstreams: Mapping[str, WebStats]) -> "Iterator[Family]":
+def _upstreams(upstreams: Mapping[str, HttpStats]) -> "Iterator[Family]":
     reused = counter("upstream_reused", "Kept connections used again.", "upstream")
     resumed = counter("upstream_tls_resumed", "TLS sessions resumed.", "upstream")
     unreached = counter(

@@ -51,7 +51,7 @@ def top(admin_address: str | None, interval: str | None, once: bool | None) -> N
 
 
 def fetch(host: str, port: int) -> Table:
-    """Ask for the table. Raise StartError when nobody answers."""
+    """Ask for the table. Raise StartError without an answer."""
     import http.client
 
     from pyproxy.model import format_address

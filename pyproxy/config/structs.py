@@ -138,7 +138,7 @@ class Pool(Config, frozen=True, kw_only=True):
     servers: tuple[Server, ...]  # each a mapping, or HOST:PORT alone
     balance: Balance = "least"  # ring: one client address means one server
     ring_key: RingKey = "source"  # what the ring goes by; 5-tuple: each connection
-    on_all_down: OnAllDown = "try"  # a wrong opinion must not cut everybody
+    on_all_down: OnAllDown = "try"  # wrong probes must not cut off all clients
     check: Check  # how to learn whether a server is ready
 
     def __post_init__(self) -> None:
@@ -160,7 +160,11 @@ class Listener(Config, frozen=True, kw_only=True):
     address: str  # HOST:PORT, IPv6 in brackets; port 0 = any free one
     pool: str | None = None  # may be left out when there is one pool
     limits: Limits = Limits()  # of this listener
-    # Peers in these networks begin with a PROXY header, and are the clients it names.
+    # Whether the client speaks before the server does, as in TLS and HTTP: a server is
+    # dialled with the client's first bytes then, which saves packets. "auto": yes,
+    # unless the pool is only checked by connecting (type tcp).
+    client_first: Literal["auto"] | bool = "auto"
+    # Connections from these networks begin with a PROXY header, which names the client.
     proxy_protocol_from: Annotated[tuple[str, ...], Meta(max_length=256)] = ()
 
     def __post_init__(self) -> None:

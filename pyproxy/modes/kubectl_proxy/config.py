@@ -52,7 +52,7 @@ class ProxyTimeouts(Timeouts, frozen=True, kw_only=True):
     """How long things may take; kubectl's, where it has a limit at all."""
 
     connect: Seconds = Seconds(30)  # per address of the apiserver that is tried
-    tcp_idle: Seconds = Seconds(LONGEST_S)  # a quiet exec session is nobody's mistake
+    tcp_idle: Seconds = Seconds(LONGEST_S)  # an exec session may be quiet for hours
     drain: SecondsOrZero = SecondsOrZero(1)  # watches never finish by themselves
 
 

@@ -1,7 +1,7 @@
 """Which apiservers do not take connections, as far as requests have told.
 
-Nobody probes them. So what was noticed holds for a while only: whoever stops asking us
-because we are not ready must not keep us from finding out that all is well again.
+They are not probed. So what was noticed holds for a while only: a balancer that sends
+no requests because we are not ready must not keep us from finding out that all is well.
 
 kubectl writes a line for each request that it cannot pass on. Here the client's answer
 says why, and the log that it happened: at once, then now and then with a count.
