@@ -199,7 +199,8 @@ class Apiservers:
             return [(f"unix:{self._tunnels[_route(access)][1]}", 1)]
         host, port = access.server.host, access.server.port
         if not Address(host, port).is_name:
-            return [(host, port)]
+            # A zone matters to link-local addresses alone, which `_check` refuses.
+            return [(host.partition("%")[0], port)]
         return [(address, port) for address in self._names.known.get(host, ())]
 
 
@@ -218,6 +219,10 @@ async def obtain(credentials: Credentials, *, rejected: bool) -> Credential:
 def _check(access: Access) -> None:
     """Raise AccessError for what the core could not take: it is one of many there."""
     server = access.server
+    if server.needs_zone and not access.proxy_url:
+        raise AccessError(
+            f"server {server.url}: link-local addresses cannot be dialed (a zone)"
+        )
     try:
         pool = Pool(_label("", server), (Backend("127.0.0.1", server.port),))
         upstream_of(pool, _tls(access))

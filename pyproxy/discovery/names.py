@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 from collections.abc import Iterable, Mapping
 
@@ -84,8 +85,14 @@ async def _try_to_resolve(host: str) -> tuple[tuple[str, ...], str]:
         return (), str(error)
 
 
+# What libc takes for an address, as 0x7f.1 or 2130706433, and Go for a name of nobody.
+_NUMBER = re.compile(r"(?:.*\.)?(?:0[xX][0-9a-fA-F]*|[0-9]+)\.?", re.ASCII)
+
+
 async def resolve(host: str) -> tuple[str, ...]:
     """Return every address of a name. Raise ConfigError saying why there is none."""
+    if _NUMBER.fullmatch(host):
+        raise ConfigError(f"cannot resolve {host}: Name or service not known")
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(RESOLVE_TIMEOUT_S):

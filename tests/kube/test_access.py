@@ -64,7 +64,7 @@ def from_file(directory: Path, document: Document, **flags: Any) -> Any:
         ("HTTPS://H:443", Server("https", "h", 443), "h"),
         ("http://h", Server("http", "h", 80), "h"),
         ("https://h/k8s/c-1/", Server("https", "h", 443, "/k8s/c-1"), "h"),
-        ("https://h/a%2Fb?q#f", Server("https", "h", 443, "/a%2Fb"), "h"),
+        ("https://h/a%2Fb?q#f", Server("https", "h", 443, "/a/b"), "h"),
         ("https://[::1]", Server("https", "::1", 443), "[::1]"),
         ("https://[fd00::1]:6443", Server("https", "fd00::1", 6443), "[fd00::1]:6443"),
         ("https://[fe80::1%25e]:1", Server("https", "fe80::1%e", 1), "[fe80::1]:1"),
@@ -101,7 +101,7 @@ def test_server_is_taken_apart(text: str, server: Server, authority_: str) -> No
     ],
 )
 def test_server_that_cannot_be_dialled_is_refused(text: str) -> None:
-    with pytest.raises(AccessError, match="server ") as caught:
+    with pytest.raises(AccessError, match=r"server |host must be") as caught:
         parse_server(text)
     assert "hunter2" not in str(caught.value)
 

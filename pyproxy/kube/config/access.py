@@ -69,7 +69,8 @@ class Access:
             ca=self.credentials.authority(),
             certificate=certificate,
             key=key,
-            server_name=cluster.tls_server_name or self.server.host,
+            # No certificate is for an address in a zone.
+            server_name=cluster.tls_server_name or self.server.host.partition("%")[0],
             verify=not cluster.insecure_skip_tls_verify,
         )
 

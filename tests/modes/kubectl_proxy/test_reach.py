@@ -23,6 +23,14 @@ def reach(clock: FakeClock) -> Reach:
     return Reach(clock.monotonic)
 
 
+def test_address_that_is_dialed_no_more_is_forgotten(reach: Reach) -> None:
+    reach.on_notice("ejected", ONE)
+    reach.keep({ONE})
+    assert reach.complaints() == LOST
+    reach.keep({("10.0.0.2", 6443)})
+    assert reach.complaints() == []
+
+
 def test_single_failure_is_no_reason_to_be_red(reach: Reach) -> None:
     reach.on_notice("connect-failed", ONE)
     assert reach.complaints() == []
