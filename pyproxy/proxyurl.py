@@ -209,6 +209,24 @@ class ProxyUrl:
         return f"proxyconnect tcp: {why}"
 
 
+class Direct:
+    """No proxy: for addresses in a zone, which the core cannot dial."""
+
+    shown = "none"
+
+    async def open_streams(self, host: str, port: int) -> Streams:
+        """Return a connection to `host:port`. Raise ProxyError."""
+        at = format_address(host, port)
+        try:
+            async with asyncio.timeout(DIAL_TIMEOUT_S):
+                return await asyncio.open_connection(host, port)
+        except TimeoutError:
+            raise ProxyError(f"dial tcp {at}: i/o timeout") from None
+        except OSError as error:
+            why = f"dial tcp {at}: connect: {_words(error)}"
+            raise ProxyError(why) from error
+
+
 class _DialError(OSError):
     """No connection to one address, which is its text."""
 

@@ -99,11 +99,11 @@ class Apiservers:
     async def prepare(self) -> None:
         """Resolve names and open tunnels; then `upstreams` is up to date."""
         accesses = [each.access for each in self._current.values()]
-        direct = [access.server.host for access in accesses if not access.proxy_url]
+        direct = [access.server.host for access in accesses if not _tunnels(access)]
         await self._names.refresh(host for host in direct if Address(host, 1).is_name)
         for access in accesses:
             route = _route(access)
-            if access.proxy_url and route not in self._tunnels:
+            if _tunnels(access) and route not in self._tunnels:
                 tunnel = Tunnel(*route)
                 self._tunnels[route] = (tunnel, await tunnel.open())
 
@@ -195,11 +195,11 @@ class Apiservers:
         return f"dial tcp: lookup {host}: no such host"
 
     def _dials(self, access: Access) -> Iterable[Dial]:
-        if access.proxy_url:
+        if _tunnels(access):
             return [(f"unix:{self._tunnels[_route(access)][1]}", 1)]
         host, port = access.server.host, access.server.port
         if not Address(host, port).is_name:
-            # A zone matters to link-local addresses alone, which `_check` refuses.
+            # A zone matters to link-local addresses alone.
             return [(host.partition("%")[0], port)]
         return [(address, port) for address in self._names.known.get(host, ())]
 
@@ -219,10 +219,6 @@ async def obtain(credentials: Credentials, *, rejected: bool) -> Credential:
 def _check(access: Access) -> None:
     """Raise AccessError for what the core could not take: it is one of many there."""
     server = access.server
-    if server.needs_zone and not access.proxy_url:
-        raise AccessError(
-            f"server {server.url}: link-local addresses cannot be dialed (a zone)"
-        )
     try:
         pool = Pool(_label("", server), (Backend("127.0.0.1", server.port),))
         upstream_of(pool, _tls(access))
@@ -238,6 +234,11 @@ def _check(access: Access) -> None:
 
 def _route(access: Access) -> tuple[str, str, int]:
     return (access.proxy_url, access.server.host, access.server.port)
+
+
+def _tunnels(access: Access) -> bool:
+    """Whether the core dials a socket of ours, since it cannot dial the server."""
+    return bool(access.proxy_url) or access.server.needs_zone
 
 
 def _label(context: str, server: Server) -> str:

@@ -11,7 +11,7 @@ import logging
 import os
 import tempfile
 
-from pyproxy.proxyurl import ProxyError, ProxyUrl, Streams
+from pyproxy.proxyurl import Direct, ProxyError, ProxyUrl, Streams
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +23,8 @@ class Tunnel:
     """A unix socket that leads to `host:port` through a proxy."""
 
     def __init__(self, proxy_url: str, host: str, port: int) -> None:
-        """`proxy_url` was checked; it may hold a user and a password."""
-        self._proxy = ProxyUrl(proxy_url)
+        """`proxy_url` was checked; it may hold a user and a password. Empty = none."""
+        self._proxy = ProxyUrl(proxy_url) if proxy_url else Direct()
         self._to = (host, port)
         self._server: asyncio.Server | None = None
         self._place = ""

@@ -52,6 +52,21 @@ async def test_tunnel_passes_bytes_and_half_close(echo: EchoServer, kind: str) -
         assert not Path(path).parent.exists()
 
 
+async def test_tunnel_without_a_proxy_dials_by_itself(
+    echo: EchoServer, free_port: int
+) -> None:
+    # For addresses in a zone, which the core cannot dial.
+    tunnel = Tunnel("", *echo.address)
+    text = os.urandom(300_000)
+    assert await say(await tunnel.open(), text) == text
+    await tunnel.close()
+    tunnel = Tunnel("", "127.0.0.1", free_port)
+    told = await say(await tunnel.open(), b"\x16 and so on")
+    at = f"127.0.0.1:{free_port}"
+    assert told.decode() == f"dial tcp {at}: connect: connection refused"
+    await tunnel.close()
+
+
 @pytest.mark.parametrize("kind", ["http", "socks5"])
 async def test_tunnel_lets_the_proxy_resolve_names_and_shows_who_we_are(
     echo: EchoServer, kind: str

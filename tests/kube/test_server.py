@@ -3,6 +3,7 @@
 Expectations: kubectl 1.37.1; what it dials is put to it again where it is installed.
 """
 
+import ipaddress
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,6 +29,7 @@ DIALED = {
     "https://[::1]:6443": ("https", "::1", 6443, ""),
     "https://[::1%25lo]:6443": ("https", "::1%lo", 6443, ""),
     "https://[::1%25l%6f]:6443": ("https", "::1%lo", 6443, ""),
+    "https://[fe80::1%25lo]:6443": ("https", "fe80::1%lo", 6443, ""),
     "https://[::ffff:127.0.0.1]:6443": ("https", "::ffff:127.0.0.1", 6443, ""),
     "https://[::FFFF:7f00:1]:6443": ("https", "::ffff:7f00:1", 6443, ""),
     "https://LOCALHOST:6443": ("https", "localhost", 6443, ""),
@@ -100,7 +102,6 @@ REFUSED = [
     "https://127.0.0.1.",
     "https://2130706433",
     "https://0",
-    "https://[fe80::1%25lo]",  # kubectl dials it: the core knows no zones yet
 ]
 
 
@@ -173,6 +174,33 @@ def test_form_leads_there(
     write_kubeconfig(file, {"main": (cluster, {"token": "t"})})
     with kind(tmp_path / "proxy", f"--kubeconfig={file}") as proxy:
         assert proxy.ask("/a").status == 200
+
+
+def link_local() -> str:
+    """Return an address of this machine that needs its zone, "" = there is none."""
+    for line in Path("/proc/net/if_inet6").read_text().splitlines():
+        digits, _, _, _, _, name = line.split()
+        if digits.startswith("fe80"):
+            return f"{ipaddress.IPv6Address(bytes.fromhex(digits))}%{name}"
+    return ""
+
+
+@either
+@pytest.mark.slow
+@pytest.mark.skipif(not link_local(), reason="no link-local address here")
+def test_link_local_address_is_dialed_in_its_zone(
+    tmp_path: Path, kind: type[Desk]
+) -> None:
+    with Recorder(pair_for(authority(tmp_path / "pki")), host=link_local()) as upstream:
+        host = link_local().replace("%", "%25")
+        server = f"https://[{host}]:{upstream.address.port}"
+        cluster = {"server": server, "insecure-skip-tls-verify": True}
+        file = tmp_path / "config"
+        write_kubeconfig(file, {"main": (cluster, {"token": "t"})})
+        with kind(tmp_path / "proxy", f"--kubeconfig={file}") as proxy:
+            assert proxy.ask("/a").status == 200
+        told = f"[{link_local().partition('%')[0]}]:{upstream.address.port}"
+        assert upstream.seen[-1].get("host") == told
 
 
 @either

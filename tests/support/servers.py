@@ -72,7 +72,8 @@ class Server(abc.ABC):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.socket(family, socket.SOCK_STREAM)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind((host, port))
+        # A zone becomes a number.
+        self._listener.bind(socket.getaddrinfo(host, port, family)[0][4])
         self._listener.listen(1024)
         bound = self._listener.getsockname()
         self.address = Address(bound[0], bound[1])
