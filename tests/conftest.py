@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import logging
 import os
 import resource
 import signal
@@ -54,6 +55,17 @@ def pytest_collection_modifyitems(
         if item.get_closest_marker("crowd") and hard < CROWD:
             why = f"needs {CROWD} descriptors (ulimit -Hn)"
             item.add_marker(pytest.mark.skip(reason=why))
+
+
+@pytest.fixture(autouse=True)
+def levels_of_loggers_stay() -> Iterator[None]:
+    """A command that runs in this process sets levels; the next test has its own."""
+    names = ("", "pyproxy", "pyproxy.access", "aiohttp.access", "asyncio")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ import contextlib
 import gc
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -13,11 +15,35 @@ from fastpath import Backend, Delta, Engine, Http, Listener, Pool, Table, Upstre
 from fastpath.api.tlsspec import ClientTls, ServerTls
 from fastpath.table.delta import State
 from tests.support.relay_tools import echoes
-from tests.support.servers import EchoServer
 from tests.support.waiting import scaled, wait_until
 
 WORKERS = 2
 KEPT = [Vip(f"127.0.0.{n}", 0, "tcp", "p") for n in (1, 2)]
+
+
+# One client at a time, each echoed to its end.
+ECHO = """
+import socket
+with socket.create_server(("127.0.0.1", 0)) as server:
+    print(server.getsockname()[1], flush=True)
+    while True:
+        client, _ = server.accept()
+        with client:
+            while data := client.recv(65536):
+                client.sendall(data)
+"""
+
+
+@contextlib.contextmanager
+def echo_elsewhere() -> Iterator[tuple[str, int]]:
+    """A server in a process of its own: a thread of ours would meet faults, too."""
+    command = [sys.executable, "-c", ECHO]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield "127.0.0.1", int(server.stdout.readline())
+        finally:
+            server.kill()
 
 
 class Ground:
@@ -29,10 +55,10 @@ class Ground:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self.server = stack.enter_context(EchoServer())
+            address = stack.enter_context(echo_elsewhere())
             self.given = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             self.engine = stack.enter_context(Engine(workers=WORKERS))
-            both = [Backend(*self.server.address), Backend("10.9.0.1", 1)]
+            both = [Backend(*address), Backend("10.9.0.1", 1)]
             self.whole = Table(KEPT, pools={"p": Pool(both[:1]), "r": Pool(both)})
             self.engine.apply(self.whole, wait_s=scaled(5))
             self.state = state_of(self.engine)

@@ -209,7 +209,8 @@ def test_counters_that_never_counted_take_no_memory() -> None:
             before = memory("self", "RssAnon")
             one.update(Delta(vips=vips, pools={"p": Pool(())}), wait_s=5)
             grown.append(memory("self", "RssAnon") - before)
-        assert grown[1] < grown[0] * 1.5 + 4_000_000, "not by worker"
+        # 31 workers more would be 40 MB and more, if each had a counter for each vip.
+        assert grown[1] < grown[0] * 1.5 + 20_000_000, "not by worker"
 
 
 def test_change_of_one_vip_leaves_all_others_of_its_page_alone() -> None:
