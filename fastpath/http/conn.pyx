@@ -67,6 +67,12 @@ from fastpath.http.state cimport (
     upconn_t,
 )
 from fastpath.http.verdict cimport memory_fini, memory_init, verdict_release
+from fastpath.http1.framing cimport (
+    ANSWER_LINES_MOST,
+    head_ready,
+    header_t,
+    request_head_t,
+)
 from fastpath.table.admission cimport vip_admit, vip_leave
 from fastpath.table.balancer cimport source_hash
 from fastpath.table.table cimport http_t, table_vip, vip_t
@@ -104,7 +110,9 @@ cdef int conns_init(
     slab_init(&w.upconns, sizeof(upconn_t), KIND_UPCONN)
     memory_init(&w.memory, budget, epochs)
     w.out = <char*>malloc(OUT_BYTES)
-    return 0 if w.out != NULL else -ENOMEM
+    # Pages of it that no response needs are never touched.
+    w.answer.headers = <header_t*>malloc(ANSWER_LINES_MOST * sizeof(header_t))
+    return 0 if w.out != NULL and w.answer.headers != NULL else -ENOMEM
 
 
 cdef inline conn_t* conn_at(conns_t* w, uint32_t index) noexcept nogil:
@@ -132,6 +140,7 @@ cdef void conns_fini(conns_t* w) noexcept nogil:
         w.head_count -= 1
         free(w.heads[w.head_count])
     free(w.out)
+    free(w.answer.headers)
     w.c = NULL
 
 
@@ -180,11 +189,14 @@ cdef void input_take(conns_t* w, conn_t* conn, uint32_t size) noexcept nogil:
 # ---- The exchange that is in work, and its parsed head.
 
 cdef head_t* head_lend(conns_t* w) noexcept nogil:
+    cdef request_head_t* h
+
     if w.head_count > 0:
         # The one that was used last is in the cache.
         w.head_count -= 1
         return w.heads[w.head_count]
-    return <head_t*>malloc(sizeof(head_t))
+    h = <request_head_t*>malloc(sizeof(request_head_t))
+    return head_ready(h) if h != NULL else NULL
 
 
 cdef void head_return(conns_t* w, head_t* h) noexcept nogil:

@@ -62,7 +62,7 @@ from fastpath.http.state cimport (
 from fastpath.http.upconn cimport exchange_repeats
 from fastpath.http1.compose cimport compose_request, out_put, out_t
 from fastpath.http1.framing cimport BODY_SIZED, FAULT, fault_status, fault_text, head_t
-from fastpath.http1.head cimport head_parse_request
+from fastpath.http1.head cimport head_parse_request, head_skip_empty
 from fastpath.tls.transport cimport transport_read
 
 
@@ -104,6 +104,17 @@ cdef STEP head_refuse(conns_t* w, exchange_t* x, int fault) noexcept nogil:
     return exchange_say(w, x, fault_status(<FAULT>fault), fault_text(<FAULT>fault))
 
 
+# Taken from the input, so that a client that sent nothing else is idle.
+cdef inline void request_skip_empty(conns_t* w, conn_t* conn) noexcept nogil:
+    cdef uint32_t size = head_skip_empty(
+        input_bytes(conn), conn.input.used, &conn.empty_lines
+    )
+
+    if size > 0:
+        conn.scanned = 0  # its CR was
+        input_take(w, conn, size)
+
+
 cdef STEP request_read(conns_t* w, conn_t* conn) noexcept nogil:
     cdef head_t* h
     cdef exchange_t* x
@@ -111,6 +122,8 @@ cdef STEP request_read(conns_t* w, conn_t* conn) noexcept nogil:
     cdef int got
 
     # In order: parse what is here; begin the exchange if that is a head; else read.
+    if conn.input != NULL and conn.scanned <= 1:
+        request_skip_empty(w, conn)
     if conn.input != NULL and conn.input.used > conn.scanned:
         h = head_lend(w)
         if h == NULL:
@@ -125,6 +138,7 @@ cdef STEP request_read(conns_t* w, conn_t* conn) noexcept nogil:
                 return STEP_NO_MEMORY
             x.head = h
             conn.scanned = 0
+            conn.empty_lines = 0
             return request_begin(w, x) if got > 0 else head_refuse(w, x, h.fault)
         head_return(w, h)
         conn.scanned = conn.input.used
