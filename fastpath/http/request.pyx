@@ -32,13 +32,8 @@ from fastpath.http.body cimport (
     pending_drop,
     pending_send,
 )
-from fastpath.http.conn cimport (
-    exchange_new,
-    head_lend,
-    head_return,
-    input_drop,
-    input_take,
-)
+from fastpath.http.conn cimport exchange_new, input_drop, input_take
+from fastpath.http.heads cimport head_lend, head_return
 from fastpath.http.idle cimport upconn_leave
 from fastpath.http.record cimport record_begin
 from fastpath.http.reply cimport exchange_fail, exchange_say, out_begin

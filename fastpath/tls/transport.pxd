@@ -38,6 +38,10 @@ cdef int transport_start_server(
     transport_t* t, SSL_CTX* context, buffers_t* buffers
 ) noexcept nogil
 
+# Whether the client has begun to speak: 1; 0 = it has ended; or -errno, -EAGAIN = wait
+# for the poller. Only then does transport_start_server make the SSL object, of 38 KB.
+cdef int transport_met(transport_t* t) noexcept nogil
+
 # Go on with the handshake. 1 = done, -EAGAIN = wait for the poller (any event),
 # -EPROTO = refused: see transport_why; another -errno from the socket. The first bytes
 # may have come with the end of the handshake: read before waiting for an event.

@@ -1,6 +1,5 @@
 """OpenSSL's buffers: kept where bytes move, and nowhere else."""
 
-import ctypes
 import os
 import statistics
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ import pytest
 
 from fastpath.tls.context import ClientContext, ServerContext
 from fastpath.tls.endpoint import Buffers, Transport
+from tests.support.malloc import held_bytes, needs_malloc_that_tells
 from tests.support.tls_tools import (
     Certificates,
     our_client,
@@ -24,32 +24,6 @@ PLACES = 64  # BUFFERS_MOST
 A_PAIR = 82_944  # bytes, and more: one buffer for reading, one for writing
 
 Pair = tuple[Transport, Transport]
-
-
-class MallInfo(ctypes.Structure):
-    """Of mallinfo2(3), glibc 2.33."""
-
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks"
-            " keepcost"
-        ).split()
-    ]
-
-
-def held_bytes() -> int:
-    """Return what malloc has given out."""
-    mallinfo2 = ctypes.CDLL(None).mallinfo2
-    mallinfo2.restype = MallInfo
-    info = mallinfo2()
-    return int(info.uordblks + info.hblkhd)
-
-
-def needs_malloc_that_tells() -> None:
-    """Skip where it does not, as under a sanitizer."""
-    if not hasattr(ctypes.CDLL(None), "mallinfo2") or held_bytes() < 1 << 16:
-        pytest.skip("malloc does not say what it holds")
 
 
 class Scene:
