@@ -91,9 +91,15 @@ from fastpath.tcp.relay cimport (
     relays_reset,
     side_t,
 )
-from fastpath.worker.accept cimport accept_resume, accept_some
+from fastpath.worker.accept cimport accept_crowd, accept_resume, accept_some
 from fastpath.worker.coalesce cimport coalesce, coalesce_others
-from fastpath.worker.fleet cimport PAUSE_MS, RESETS_MOST, RESET_STEP, post_t
+from fastpath.worker.fleet cimport (
+    CROWD_EVENTS,
+    PAUSE_MS,
+    RESETS_MOST,
+    RESET_STEP,
+    post_t,
+)
 from fastpath.worker.post cimport worker_collect, worker_mail, worker_unread
 from fastpath.worker.takeover cimport worker_take_table, worker_untaken
 
@@ -227,6 +233,10 @@ cdef void worker_events(worker_t* w, int count) noexcept nogil:
     cdef int i
 
     for i in range(count):
+        # Where fewer events come, that of the listener is not far.
+        if w.crowd_count > 0 and i % CROWD_EVENTS == CROWD_EVENTS - 1:
+            batch_send(&w.batch, &w.relays)
+            accept_crowd(w)
         e = &w.context.poller.events[i]
         if not batch_read(&w.batch, &w.relays, e.data.u64, e.events):
             batch_send(&w.batch, &w.relays)
