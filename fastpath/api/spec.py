@@ -135,8 +135,8 @@ class Upstream:
     name: str
     pool: Pool | str
     tls: ClientTls | None = None  # None = plain HTTP
-    keepalive: int = 64  # idle connections kept by each worker
-    keepalive_s: float = 90.0
+    keepalive: int = 1024  # idle connections kept by each worker, the last used first
+    keepalive_s: float = 90.0  # unused for so long, one is closed
     # Of the head of a response; one that is larger becomes a 502.
     response_head_bytes: int = 262_144
     response_head_lines: int = 1_024

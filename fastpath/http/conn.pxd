@@ -7,10 +7,11 @@ from fastpath.base.stats cimport DROP
 from fastpath.http.state cimport STEP, conn_t, conns_t, exchange_t, parked_t
 from fastpath.http.verdict cimport budget_t, epochs_t
 
-# The last four are shared by the workers of an engine. Return 0 or -ENOMEM.
+# `questions` and what follows are shared by the workers of an engine; `tls_bytes` are
+# those of OpenSSL's buffers in this one. Return 0 or -ENOMEM.
 cdef int conns_init(
     conns_t* w, context_t* c, mailbox_t* questions, const epochs_t* epochs,
-    budget_t* budget, parked_t* parked,
+    budget_t* budget, parked_t* parked, uint64_t tls_bytes,
 ) noexcept nogil
 
 # Drops what is still live.

@@ -6,7 +6,7 @@ knows how an exchange goes; that is told in exchange.pyx.
 """
 
 from libc.errno cimport EAGAIN, ENOMEM
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset, strlen
 
@@ -72,6 +72,7 @@ from fastpath.http.verdict cimport memory_fini, memory_init, verdict_release
 from fastpath.table.admission cimport vip_admit, vip_leave
 from fastpath.table.balancer cimport source_hash
 from fastpath.table.table cimport http_t, table_vip, vip_t
+from fastpath.tls.buffers cimport buffers_fini, buffers_init
 from fastpath.tls.transport cimport (
     transport_close,
     transport_handshake,
@@ -95,7 +96,7 @@ cdef const char* NO_TLS = (
 
 cdef int conns_init(
     conns_t* w, context_t* c, mailbox_t* questions, const epochs_t* epochs,
-    budget_t* budget, parked_t* parked,
+    budget_t* budget, parked_t* parked, uint64_t tls_bytes,
 ) noexcept nogil:
     memset(w, 0, sizeof(conns_t))
     w.c = c
@@ -106,6 +107,7 @@ cdef int conns_init(
     slab_init(&w.exchanges, sizeof(exchange_t), KIND_OTHER)
     slab_init(&w.upconns, sizeof(upconn_t), KIND_UPCONN)
     memory_init(&w.memory, budget, epochs)
+    buffers_init(&w.buffers, tls_bytes)
     w.out = <char*>malloc(OUT_BYTES)
     return 0 if w.out != NULL and heads_init(w) else -ENOMEM
 
@@ -131,6 +133,7 @@ cdef void conns_fini(conns_t* w) noexcept nogil:
     slab_fini(&w.exchanges)
     slab_fini(&w.upconns)
     memory_fini(&w.memory)
+    buffers_fini(&w.buffers)
     heads_fini(w)
     free(w.out)
     w.c = NULL

@@ -18,6 +18,10 @@ from fastpath.http.state cimport UPCONN_BUSY, UPCONN_IDLE, idle_set_t
 from fastpath.tls.transport cimport transport_close, transport_idle_ok
 
 
+cdef enum:
+    LOOKS_MOST = 64   # at connections to other addresses, before one is made
+
+
 # ---- Sets: doubly linked, so that one that ends amid its set is taken out at once.
 
 cdef void idle_unlink(conns_t* w, upconn_t* u) noexcept nogil:
@@ -83,13 +87,16 @@ cdef upconn_t* idle_take(
 ) noexcept nogil:
     cdef upconn_t* next
     cdef upconn_t* u
+    cdef int others = 0
 
     if v.state.slot >= w.idle_room:
         return NULL
     u = w.idle_sets[v.state.slot].newest
-    while u != NULL:
+    while u != NULL and others < LOOKS_MOST:
         next = u.older
+        others += 1
         if idle_suits(u, verdict):
+            others = 0
             if u.stamp == v.stamp and (unchecked or transport_idle_ok(&u.link)):
                 idle_unlink(w, u)
                 return u

@@ -38,6 +38,7 @@ cdef struct fleet_t:
     epochs_t    epochs                  # of verdicts in force, Python writes
     budget_t    budget                  # of memories of verdicts
     parked_t    parked                  # questions that wait
+    uint64_t    tls_bytes               # of OpenSSL's buffers, each worker
 
 cdef struct worker_t:
     fleet_t*     fleet           # borrowed

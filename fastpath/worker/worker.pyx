@@ -91,6 +91,7 @@ from fastpath.tcp.relay cimport (
     relays_reset,
     side_t,
 )
+from fastpath.tls.buffers cimport BUFFERS_AGE_MS, buffers_age
 from fastpath.worker.accept cimport accept_crowd, accept_resume, accept_some
 from fastpath.worker.coalesce cimport coalesce, coalesce_others
 from fastpath.worker.fleet cimport (
@@ -128,7 +129,7 @@ cdef worker_t* worker_new(
         ) < 0
         or conns_init(
             &w.http, &w.context, &fleet.questions, &fleet.epochs, &fleet.budget,
-            &fleet.parked,
+            &fleet.parked, fleet.tls_bytes,
         ) < 0
     ):
         worker_free(w)
@@ -314,6 +315,8 @@ cdef void worker_turn(worker_t* w) noexcept nogil:
     worker_timers(w)
     if w.resume_ms > 0 and w.resume_ms <= w.context.now_ms:
         accept_resume(w)
+    if w.context.now_ms - w.http.buffers.aged_ms >= BUFFERS_AGE_MS:
+        buffers_age(&w.http.buffers, w.context.now_ms)
     worker_run(w)
     coalesce(w, spliced, streamed, other)
 
