@@ -20,6 +20,7 @@ class Engine:
         verdict_bytes: int = 67108864,
         parked_most: int = 4096,
         parked_bytes: int = 33554432,
+        tls_buffer_bytes: int = 50331648,
     ) -> None: ...
     @property
     def generation(self) -> int: ...

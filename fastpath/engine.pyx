@@ -44,6 +44,8 @@ cdef enum:
 
 PARKED_MOST = 4096       # requests that wait for Python
 PARKED_BYTES = 32 << 20  # of their heads
+TLS_BUFFER_BYTES = 48 << 20  # 600 busy connections; beyond it, buffers come and go
+TLS_BUFFER_BYTES_MOST = 1 << 40
 
 PATIENCE_S = 1.0         # for workers to take over a table, where a caller waits
 
@@ -53,7 +55,8 @@ cdef class Engine:
 
     `verdict_bytes` is how much all of them together may remember of verdicts. At most
     `parked_most` requests wait for a verdict at a time, with heads of `parked_bytes`;
-    one more is answered 503.
+    one more is answered 503. Each worker holds `tls_buffer_bytes` of OpenSSL's buffers
+    at most, 83 KB for each connection that was used in the last seconds.
 
     Raises:
         ValueError: more than 64 workers, or fewer than one; a bound out of range.
@@ -72,6 +75,7 @@ cdef class Engine:
     def __cinit__(
         self, workers=None, *, pipe_bytes=1048576, bint splice=True,
         verdict_bytes=67108864, parked_most=PARKED_MOST, parked_bytes=PARKED_BYTES,
+        tls_buffer_bytes=TLS_BUFFER_BYTES,
     ):
         # First: __dealloc__ closes it, and descriptor 0 is standard input.
         self.fleet.notices.wake_fd = -1
@@ -83,6 +87,9 @@ cdef class Engine:
         self.verdicts = VerdictApi()
         if not 0 < parked_most <= QUESTIONS or parked_bytes <= 0:
             raise ValueError(f"parked_most is not in 1-{QUESTIONS}, or no parked_bytes")
+        if not 0 < tls_buffer_bytes <= TLS_BUFFER_BYTES_MOST:
+            raise ValueError(f"tls_buffer_bytes is not in 1-{TLS_BUFFER_BYTES_MOST}")
+        self.fleet.tls_bytes = tls_buffer_bytes
         self.fleet.parked.most = parked_most
         self.fleet.parked.most_bytes = parked_bytes
         self.verdicts.open(&self.fleet.epochs, &self.fleet.budget, verdict_bytes, count)

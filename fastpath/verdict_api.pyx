@@ -19,7 +19,7 @@ from fastpath.http.key cimport DEPTH_SHIFT, mask_t
 from fastpath.http.state cimport RECORDS_MOST, answer_t, question_t, record_t
 from fastpath.http.verdict cimport budget_init, budget_t, epochs_t, verdict_hold
 from fastpath.http1.field cimport H_UPGRADE, span_t
-from fastpath.http1.framing cimport BODY_NONE, head_t
+from fastpath.http1.framing cimport BODY_NONE, head_ready, head_t, request_head_t
 from fastpath.http1.head cimport head_parse_request
 from fastpath.table.block cimport UpstreamBlock
 from fastpath.tls.peer cimport certificate_read
@@ -60,11 +60,12 @@ cdef object certificate_of(const question_t* q):
 
 
 cdef object question_of(const question_t* q, tuple vip, uint64_t moment):
-    cdef head_t h
+    cdef request_head_t room
+    cdef head_t* h = head_ready(&room)
     cdef const char* bytes = &q.head[0]
     cdef int i
 
-    head_parse_request(&h, bytes, q.size, 0)
+    head_parse_request(h, bytes, q.size, 0)
     has_ip = q.client.family == AF_INET or q.client.family == AF_INET6
     headers = [
         (text_of(bytes, h.headers[i].name), text_of(bytes, h.headers[i].value))
@@ -80,7 +81,7 @@ cdef object question_of(const question_t* q, tuple vip, uint64_t moment):
         query=text_of(bytes, h.query),
         host=text_of(bytes, h.host),
         minor=h.minor,
-        upgrade=upgrade_of(&h, bytes),
+        upgrade=upgrade_of(h, bytes),
         body=h.body != BODY_NONE,
         refused=q.refused,
         headers=tuple(headers),

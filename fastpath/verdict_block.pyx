@@ -11,7 +11,13 @@ from fastpath.http.filter cimport filter_response
 from fastpath.http.location cimport filter_t, mapping_t
 from fastpath.http.verdict cimport verdict_release
 from fastpath.http1.compose cimport SIZES, edit_t, edits_t, out_t, text_t
-from fastpath.http1.framing cimport head_t
+from fastpath.http1.framing cimport (
+    ANSWER_BYTES,
+    ANSWER_LINES,
+    head_allow,
+    head_t,
+    header_t,
+)
 from fastpath.http1.head cimport head_parse_response
 
 from fastpath.api.policy import Reply, ResponseEdits, split_address
@@ -186,6 +192,7 @@ def filter_head(bytes head, forward, str upstream=""):
     """What becomes of the head of a response; `upstream` as Forward.address."""
     cdef VerdictBlock block = VerdictBlock(forward)
     cdef addr_t address
+    cdef header_t lines[ANSWER_LINES]
     cdef head_t h
     cdef out_t o
 
@@ -193,6 +200,8 @@ def filter_head(bytes head, forward, str upstream=""):
     if upstream:
         ip, port = split_address(upstream)
         addr_parse(&address, ip.encode(), port)
+    h.headers = lines
+    head_allow(&h, ANSWER_BYTES, ANSWER_LINES)
     if head_parse_response(&h, head, len(head), 0, False) != 1:
         raise ValueError("not a head")
     into = bytearray(4 * len(head) + 65536)

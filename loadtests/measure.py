@@ -28,6 +28,7 @@ HTTP = ["http.c", "event.c", "link.c"]
 SOURCES = {
     "client": ["client.c", "rr.c", "crr.c", "bulk.c", "get.c", "watch.c", "exec.c"],
     "server": ["server.c"],
+    "newcomers": ["newcomers.c"],
     "upstream": ["upstream.c", "whole.c"],
 }
 LIBRARIES = ["-lm", "-lssl", "-lcrypto"]
@@ -42,7 +43,7 @@ def build() -> None:
         target = BUILD / name
         if target.exists() and target.stat().st_mtime > newest:
             continue
-        shared = ["common.c", *(HTTP if name != "server" else [])]
+        shared = ["common.c", *(HTTP if name in ("client", "upstream") else [])]
         files = [str(NATIVE / source) for source in [*sources, *shared]]
         command = ["gcc", *CFLAGS, "-o", str(target), *files, *LIBRARIES]
         subprocess.run(command, check=True)

@@ -22,16 +22,16 @@ PACKAGES = {
         context
     """,
     "ring": "rendezvous shortlist matching rounds ring",
-    "tls": "openssl pem context refusal bio buffers transport peer endpoint",
-    "http1": "field target framing chunks head compose",
-    "table": """
-        keep registry listener table block delta draft balancer dialler admission
+    "tls": """
+        openssl pem names bio strength context refusal buffers transport peer endpoint
     """,
+    "http1": "field target framing firstline chunks head compose",
+    "table": "registry listener table block delta draft balancer dialler admission",
     "tcp": "proxyhead relay dial naming batch",
     "udp": "",
     "http": """
-        key location filter verdict state record body asking idle conn reply upconn
-        request question response tunnel exchange events
+        key location filter verdict state record body asking heads idle conn reply
+        upconn request question answer response tunnel exchange events
     """,
     "worker": "fleet changes coalesce accept post takeover worker",
     "": "verdict_block verdict_tags verdict_api stats_report publisher engine",

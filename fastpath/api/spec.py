@@ -39,6 +39,8 @@ MAX_BACKLOG = 65_535
 MAX_COUNT = 2**31 - 1
 MAX_NAME = 255
 MAX_NETWORKS = 256
+MAX_HEAD_BYTES = 1_048_576  # of a response
+MAX_HEAD_LINES = 4_096
 
 BackendKey = tuple[str, int]  # host, port
 VipKey = tuple[str, str, int]  # protocol, host, port
@@ -133,8 +135,11 @@ class Upstream:
     name: str
     pool: Pool | str
     tls: ClientTls | None = None  # None = plain HTTP
-    keepalive: int = 64  # idle connections kept by each worker
-    keepalive_s: float = 90.0
+    keepalive: int = 1024  # idle connections kept by each worker, the last used first
+    keepalive_s: float = 90.0  # unused for so long, one is closed
+    # Of the head of a response; one that is larger becomes a 502.
+    response_head_bytes: int = 262_144
+    response_head_lines: int = 1_024
 
     def __post_init__(self) -> None:
         check_text("name of an upstream", self.name)
@@ -146,6 +151,9 @@ class Upstream:
         check_count(f"{me}: keepalive", self.keepalive, 0, 65_535)
         longest = MAX_DURATION_S
         check_seconds(f"{me}: keepalive time", self.keepalive_s, longest, zero=False)
+        size, lines = self.response_head_bytes, self.response_head_lines
+        check_count(f"{me}: response head bytes", size, 1_024, MAX_HEAD_BYTES)
+        check_count(f"{me}: response head lines", lines, 1, MAX_HEAD_LINES)
 
 
 @dataclass(frozen=True, slots=True)

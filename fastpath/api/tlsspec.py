@@ -15,6 +15,7 @@ from fastpath.api.checks import check, check_text, check_word
 from fastpath.api.errors import TableError
 
 ClientAuth = Literal["none", "optional", "required"]
+TlsVersion = Literal["TLSv1.2", "TLSv1.3"]
 
 # Letters, digits, hyphens and, as in many a private zone, underscores.
 LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
@@ -22,6 +23,7 @@ MAX_NAME = 253
 MAX_PROTOCOL = 255  # bytes, RFC 7301 3.1
 MAX_PROTOCOLS_BYTES = 1024
 MAX_CERTIFICATES = 1024
+MAX_LIST = 1024  # characters, of groups or ciphers
 
 
 def _check_pem(what: str, value: object) -> None:
@@ -61,6 +63,16 @@ def _check_alpn(protocols: object) -> None:
     check(size <= MAX_PROTOCOLS_BYTES, f"alpn of more than {MAX_PROTOCOLS_BYTES} bytes")
 
 
+def _check_strength(tls: "ClientTls | ServerTls") -> None:
+    # Whether OpenSSL knows them shows when a context is made.
+    for what in ("groups", "ciphers"):
+        value = getattr(tls, what)
+        check_text(f"TLS {what}", value)
+        fits = value.isascii() and value.isprintable() and len(value) <= MAX_LIST
+        check(fits, f"TLS {what} {value!r} is not a list in ASCII")
+    check_word("TLS min version", tls.min_version, get_args(TlsVersion))
+
+
 @dataclass(frozen=True, slots=True)
 class ClientTls:
     """How to speak TLS with an upstream, and which certificates to trust."""
@@ -72,8 +84,14 @@ class ClientTls:
     server_name: str = ""  # verified, and sent as SNI unless it is an IP address
     verify: bool = True
     alpn: tuple[str, ...] = ("http/1.1",)
+    # As OpenSSL writes them: "X25519:P-256"; suites of TLS 1.2. Empty = OpenSSL's, for
+    # old servers, less DHE.
+    groups: str = ""
+    ciphers: str = ""
+    min_version: TlsVersion = "TLSv1.2"
 
     def __post_init__(self) -> None:
+        _check_strength(self)
         for what in ("ca", "certificate", "key"):
             if (pem := getattr(self, what)) is not None:
                 _check_pem(f"client TLS: {what}", pem)
@@ -104,8 +122,15 @@ class ServerTls:
     client_ca: bytes | None = field(default=None, repr=False)
     client_auth: ClientAuth = "none"  # "optional": a bad one is refused, none is fine
     alpn: tuple[str, ...] = ("http/1.1",)  # by preference
+    # As OpenSSL writes them: "X25519:P-256"; suites of TLS 1.2. Empty = those two, and
+    # forward secrecy with AEAD. A client may ask for the dearest of them: with P-384,
+    # a handshake of 0.3 ms takes 2.9. Keys of clients of TLS 1.2 are of these, too.
+    groups: str = ""
+    ciphers: str = ""
+    min_version: TlsVersion = "TLSv1.2"
 
     def __post_init__(self) -> None:
+        _check_strength(self)
         self._check_certificates()
         check_word("client auth", self.client_auth, get_args(ClientAuth))
         if self.client_ca is not None:
@@ -132,4 +157,4 @@ class ServerTls:
             _check_pem(f"key of certificate {number}", pair[1])
 
 
-__all__ = ["ClientAuth", "ClientTls", "ServerTls"]
+__all__ = ["ClientAuth", "ClientTls", "ServerTls", "TlsVersion"]

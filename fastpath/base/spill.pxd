@@ -13,6 +13,7 @@ cdef struct spill_t:
     spill_t*  next          # borrowed; in a list of them, or the free list
     uint32_t  first
     uint32_t  used
+    uint32_t  room          # SCRATCH_BYTES, unless it has grown
     char      bytes[SCRATCH_BYTES]
 
 # What everything that moves bytes in one worker shares.
@@ -34,6 +35,10 @@ cdef void mover_fini(mover_t* m) noexcept nogil
 # Lend an empty buffer, NULL = no memory; take it back.
 cdef spill_t* spill_get(mover_t* m) noexcept nogil
 cdef void spill_put(mover_t* m, spill_t* s) noexcept nogil
+
+# A buffer of `room` bytes, more than SCRATCH_BYTES, in place of `s`: with its bytes,
+# and freed when it is taken back. NULL = no memory; `s` is as it was then.
+cdef spill_t* spill_grow(mover_t* m, spill_t* s, uint32_t room) noexcept nogil
 
 # Copy `size` bytes, at most SCRATCH_BYTES, into a spill; NULL = no memory.
 cdef spill_t* spill_of(mover_t* m, const char* bytes, size_t size) noexcept nogil

@@ -43,18 +43,34 @@ cdef spill_t* spill_get(mover_t* m) noexcept nogil:
     s.next = NULL
     s.first = 0
     s.used = 0
+    s.room = SCRATCH_BYTES
     m.stats.spills += 1
     return s
 
 
 cdef void spill_put(mover_t* m, spill_t* s) noexcept nogil:
     m.stats.spills -= 1
-    if m.spill_count >= SPILLS_KEPT:
+    if m.spill_count >= SPILLS_KEPT or s.room > SCRATCH_BYTES:
         free(s)
         return
     s.next = m.spills
     m.spills = s
     m.spill_count += 1
+
+
+cdef spill_t* spill_grow(mover_t* m, spill_t* s, uint32_t room) noexcept nogil:
+    cdef spill_t* grown = <spill_t*>malloc(sizeof(spill_t) - SCRATCH_BYTES + room)
+
+    if grown == NULL:
+        return NULL
+    memcpy(grown.bytes, s.bytes + s.first, s.used)
+    grown.next = s.next
+    grown.first = 0
+    grown.used = s.used
+    grown.room = room
+    m.stats.spills += 1
+    spill_put(m, s)
+    return grown
 
 
 cdef spill_t* spill_of(mover_t* m, const char* bytes, size_t size) noexcept nogil:

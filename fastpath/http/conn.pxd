@@ -6,12 +6,12 @@ from fastpath.base.mailbox cimport mailbox_t
 from fastpath.base.stats cimport DROP
 from fastpath.http.state cimport STEP, conn_t, conns_t, exchange_t, parked_t
 from fastpath.http.verdict cimport budget_t, epochs_t
-from fastpath.http1.framing cimport head_t
 
-# The last four are shared by the workers of an engine. Return 0 or -ENOMEM.
+# `questions` and what follows are shared by the workers of an engine; `tls_bytes` are
+# those of OpenSSL's buffers in this one. Return 0 or -ENOMEM.
 cdef int conns_init(
     conns_t* w, context_t* c, mailbox_t* questions, const epochs_t* epochs,
-    budget_t* budget, parked_t* parked,
+    budget_t* budget, parked_t* parked, uint64_t tls_bytes,
 ) noexcept nogil
 
 # Drops what is still live.
@@ -64,7 +64,3 @@ cdef exchange_t* exchange_new(conns_t* w, conn_t* conn) noexcept nogil
 # Give back all that it has. With `reset` an upstream connection that it still has is
 # reset. NULL is accepted.
 cdef void exchange_free(conns_t* w, exchange_t* x, bint reset) noexcept nogil
-
-# Lend a head to parse into, NULL = no memory; take it back. NULL is accepted.
-cdef head_t* head_lend(conns_t* w) noexcept nogil
-cdef void head_return(conns_t* w, head_t* h) noexcept nogil

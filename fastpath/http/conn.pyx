@@ -6,7 +6,7 @@ knows what an exchange does next: see exchange.pyx.
 """
 
 from libc.errno cimport EAGAIN, ENOMEM
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset, strlen
 
@@ -48,18 +48,20 @@ from fastpath.base.stats cimport (
 from fastpath.base.timer cimport timer_arm, timer_disarm
 from fastpath.http.asking cimport asking_withdraw
 from fastpath.http.body cimport pending_drop
+from fastpath.http.heads cimport head_return, heads_fini, heads_init
 from fastpath.http.idle cimport idle_fini, upconn_leave
 from fastpath.http.record cimport exchange_count
 from fastpath.http.state cimport (
     CONN_FLOWING,
     CONN_HANDSHAKE,
     CONN_IDLE,
-    HEADS_KEPT,
     LINGER_BYTES,
     OUT_BYTES,
     STEP_CLIENT_FAILED,
     STEP_CLOSED,
     STEP_LINGER,
+    STEP_NO_MEMORY,
+    STEP_ON,
     STEP_SECURED,
     STEP_TLS_FAILED,
     STEP_WAIT,
@@ -70,9 +72,11 @@ from fastpath.http.verdict cimport memory_fini, memory_init, verdict_release
 from fastpath.table.admission cimport vip_admit, vip_leave
 from fastpath.table.balancer cimport source_hash
 from fastpath.table.table cimport http_t, table_vip, vip_t
+from fastpath.tls.buffers cimport buffers_fini, buffers_init
 from fastpath.tls.transport cimport (
     transport_close,
     transport_handshake,
+    transport_met,
     transport_met_http,
     transport_open,
     transport_read,
@@ -92,7 +96,7 @@ cdef const char* NO_TLS = (
 
 cdef int conns_init(
     conns_t* w, context_t* c, mailbox_t* questions, const epochs_t* epochs,
-    budget_t* budget, parked_t* parked,
+    budget_t* budget, parked_t* parked, uint64_t tls_bytes,
 ) noexcept nogil:
     memset(w, 0, sizeof(conns_t))
     w.c = c
@@ -103,8 +107,9 @@ cdef int conns_init(
     slab_init(&w.exchanges, sizeof(exchange_t), KIND_OTHER)
     slab_init(&w.upconns, sizeof(upconn_t), KIND_UPCONN)
     memory_init(&w.memory, budget, epochs)
+    buffers_init(&w.buffers, tls_bytes)
     w.out = <char*>malloc(OUT_BYTES)
-    return 0 if w.out != NULL else -ENOMEM
+    return 0 if w.out != NULL and heads_init(w) else -ENOMEM
 
 
 cdef inline conn_t* conn_at(conns_t* w, uint32_t index) noexcept nogil:
@@ -129,9 +134,8 @@ cdef void conns_fini(conns_t* w) noexcept nogil:
     slab_fini(&w.exchanges)
     slab_fini(&w.upconns)
     memory_fini(&w.memory)
-    while w.head_count > 0:
-        w.head_count -= 1
-        free(w.heads[w.head_count])
+    buffers_fini(&w.buffers)
+    heads_fini(w)
     free(w.out)
     w.c = NULL
 
@@ -181,25 +185,7 @@ cdef void input_take(conns_t* w, conn_t* conn, uint32_t size) noexcept nogil:
         input_drop(w, conn)
 
 
-# ---- The exchange that is in work, and its parsed head.
-
-cdef head_t* head_lend(conns_t* w) noexcept nogil:
-    if w.head_count > 0:
-        # The one that was used last is still in the CPU's cache.
-        w.head_count -= 1
-        return w.heads[w.head_count]
-    return <head_t*>malloc(sizeof(head_t))
-
-
-cdef void head_return(conns_t* w, head_t* h) noexcept nogil:
-    if h == NULL:
-        return
-    if w.head_count == HEADS_KEPT:
-        free(h)
-        return
-    w.heads[w.head_count] = h
-    w.head_count += 1
-
+# ---- The exchange that is in work.
 
 cdef exchange_t* exchange_new(conns_t* w, conn_t* conn) noexcept nogil:
     cdef exchange_t* x = <exchange_t*>slab_take(&w.exchanges)
@@ -287,9 +273,6 @@ cdef conn_t* conn_new(
         conn.state = CONN_IDLE
         conn_until(w, conn, v.http.idle_ms)
         return conn
-    if transport_start_server(&conn.down, v.http.tls[w.c.worker], &w.buffers) < 0:
-        conn_drop(w, conn, DROP_NO_MEMORY)
-        return NULL
     conn.state = CONN_HANDSHAKE
     conn_until(w, conn, v.http.header_ms)
     return conn
@@ -333,9 +316,31 @@ cdef void conn_drop(conns_t* w, conn_t* conn, DROP reason) noexcept nogil:
 
 # ---- Steps of the connection itself.
 
-cdef STEP conn_secure(conns_t* w, conn_t* conn) noexcept nogil:
-    cdef int done = transport_handshake(&conn.down)
+# The client of TLS has said something, or has gone.
+cdef STEP conn_meet(conns_t* w, conn_t* conn) noexcept nogil:
+    cdef http_t* http = http_of(w, conn)
+    cdef int met = transport_met(&conn.down)
 
+    if met == -EAGAIN:
+        return STEP_WAIT
+    if met <= 0:
+        return STEP_CLIENT_FAILED
+    if http == NULL or http.tls == NULL:
+        return STEP_TLS_FAILED  # the vip has gone since, or does not speak it any more
+    if transport_start_server(&conn.down, http.tls[w.c.worker], &w.buffers) < 0:
+        return STEP_NO_MEMORY
+    return STEP_ON
+
+
+cdef STEP conn_secure(conns_t* w, conn_t* conn) noexcept nogil:
+    cdef STEP step
+    cdef int done
+
+    if conn.down.ssl == NULL:
+        step = conn_meet(w, conn)
+        if step != STEP_ON:
+            return step
+    done = transport_handshake(&conn.down)
     if done == 1:
         if transport_resumed(&conn.down):
             http_stats(&w.c.stats, conn.vip.slot).resumed += 1

@@ -18,7 +18,11 @@ from fastpath.http.state cimport UPCONN_BUSY, UPCONN_IDLE, idle_set_t
 from fastpath.tls.transport cimport transport_close, transport_idle_ok
 
 
-# ---- Sets: doubly linked, so that a connection anywhere in it is taken out at once.
+cdef enum:
+    LOOKS_MOST = 64   # at connections to other addresses, before one is made
+
+
+# ---- Sets: doubly linked, so that one that ends amid its set is taken out at once.
 
 cdef void idle_unlink(conns_t* w, upconn_t* u) noexcept nogil:
     cdef idle_set_t* set = &w.idle_sets[u.upstream.slot]
@@ -85,15 +89,18 @@ cdef upconn_t* idle_take(
 ) noexcept nogil:
     cdef upconn_t* next
     cdef upconn_t* u
+    cdef int others = 0
 
     # From the last used to the oldest. One that does not suit this verdict may suit the
     # next; one that has ended is closed, so that it is looked at once.
     if v.state.slot >= w.idle_room:
         return NULL
     u = w.idle_sets[v.state.slot].newest
-    while u != NULL:
-        next = u.older  # before u is closed
+    while u != NULL and others < LOOKS_MOST:
+        next = u.older
+        others += 1
         if idle_suits(u, verdict):
+            others = 0
             if u.stamp == v.stamp and (unchecked or transport_idle_ok(&u.link)):
                 idle_unlink(w, u)
                 return u

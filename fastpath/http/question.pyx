@@ -16,7 +16,8 @@ from fastpath.http.asking cimport (
     asking_settle,
     asking_withdraw,
 )
-from fastpath.http.conn cimport conn_until, head_return
+from fastpath.http.conn cimport conn_until
+from fastpath.http.heads cimport head_return
 from fastpath.http.idle cimport upconn_leave
 from fastpath.http.key cimport asked_t, path_is_plain
 from fastpath.http.reply cimport exchange_reply, exchange_say

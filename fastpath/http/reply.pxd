@@ -7,7 +7,12 @@ from fastpath.http1.compose cimport out_t
 cdef void out_begin(conns_t* w, out_t* o) noexcept nogil
 cdef bint out_send(conns_t* w, exchange_t* x, const out_t* o) noexcept nogil
 
-# Each begins a reply; what the client still sends of its request is not read.
+# Begin anew with twice the room, in a buffer of its own, which out_end frees. False =
+# it would be too large, or no memory.
+cdef bint out_grow(conns_t* w, out_t* o) noexcept nogil
+cdef void out_end(conns_t* w, out_t* o) noexcept nogil
+
+# Each begins a reply; what the client still sends of its request is not wanted.
 # STEP_ANSWERED or STEP_CLIENT_FAILED.
 cdef STEP exchange_say(
     conns_t* w, exchange_t* x, uint16_t status, const char* text

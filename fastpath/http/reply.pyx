@@ -1,10 +1,17 @@
 """Replies of our own: those of verdicts, and those that say why a request failed."""
 
+from libc.stdlib cimport free, malloc
 from libc.string cimport strlen
 
 from fastpath.http.body cimport pending_send
 from fastpath.http.conn cimport input_drop
-from fastpath.http.state cimport OUT_BYTES, STEP_ANSWERED, STEP_CLIENT_FAILED, http_of
+from fastpath.http.state cimport (
+    OUT_BYTES,
+    OUT_BYTES_MOST,
+    STEP_ANSWERED,
+    STEP_CLIENT_FAILED,
+    http_of,
+)
 from fastpath.http.verdict cimport verdict_t, verdict_text
 from fastpath.http1.compose cimport compose_reply, compose_text
 from fastpath.table.table cimport http_t
@@ -16,6 +23,27 @@ cdef void out_begin(conns_t* w, out_t* o) noexcept nogil:
     o.room = OUT_BYTES
     o.size = 0
     o.full = False
+
+
+cdef void out_end(conns_t* w, out_t* o) noexcept nogil:
+    if o.bytes != w.out:
+        free(o.bytes)
+        o.bytes = w.out
+
+
+cdef bint out_grow(conns_t* w, out_t* o) noexcept nogil:
+    cdef size_t room = 2 * o.room
+    cdef char* bytes
+
+    out_end(w, o)
+    bytes = <char*>malloc(room) if room <= OUT_BYTES_MOST else NULL
+    if bytes == NULL:
+        return False
+    o.bytes = bytes
+    o.room = room
+    o.size = 0
+    o.full = False
+    return True
 
 
 cdef bint out_send(conns_t* w, exchange_t* x, const out_t* o) noexcept nogil:

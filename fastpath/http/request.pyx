@@ -32,13 +32,8 @@ from fastpath.http.body cimport (
     pending_drop,
     pending_send,
 )
-from fastpath.http.conn cimport (
-    exchange_new,
-    head_lend,
-    head_return,
-    input_drop,
-    input_take,
-)
+from fastpath.http.conn cimport exchange_new, input_drop, input_take
+from fastpath.http.heads cimport head_lend, head_return
 from fastpath.http.idle cimport upconn_leave
 from fastpath.http.record cimport record_begin
 from fastpath.http.reply cimport exchange_fail, exchange_say, out_begin
@@ -62,7 +57,7 @@ from fastpath.http.state cimport (
 from fastpath.http.upconn cimport exchange_repeats
 from fastpath.http1.compose cimport compose_request, out_put, out_t
 from fastpath.http1.framing cimport BODY_SIZED, FAULT, fault_status, fault_text, head_t
-from fastpath.http1.head cimport head_parse_request
+from fastpath.http1.head cimport head_parse_request, head_skip_empty
 from fastpath.tls.transport cimport transport_read
 
 
@@ -109,14 +104,26 @@ cdef STEP head_refuse(conns_t* w, exchange_t* x, int fault) noexcept nogil:
     return exchange_say(w, x, fault_status(<FAULT>fault), fault_text(<FAULT>fault))
 
 
+# Taken from the input, so that a client that sent nothing else is idle.
+cdef inline void request_skip_empty(conns_t* w, conn_t* conn) noexcept nogil:
+    cdef uint32_t size = head_skip_empty(
+        input_bytes(conn), conn.input.used, &conn.empty_lines
+    )
+
+    if size > 0:
+        conn.scanned = 0  # its CR was
+        input_take(w, conn, size)
+
+
 cdef STEP request_read(conns_t* w, conn_t* conn) noexcept nogil:
     cdef head_t* h
     cdef exchange_t* x
     cdef STEP step
     cdef int got
 
-    # In order: parse what is here; begin the exchange if that is a whole head, or
-    # refuse it; otherwise remember how far it was looked at, and read more.
+    # In order: parse what is here; begin the exchange if that is a head; else read.
+    if conn.input != NULL and conn.scanned <= 1:
+        request_skip_empty(w, conn)
     if conn.input != NULL and conn.input.used > conn.scanned:
         # Lent for a try: a client that sends byte by byte must not keep one.
         h = head_lend(w)
@@ -132,7 +139,8 @@ cdef STEP request_read(conns_t* w, conn_t* conn) noexcept nogil:
                 head_return(w, h)
                 return STEP_NO_MEMORY
             x.head = h
-            conn.scanned = 0  # for the next head
+            conn.scanned = 0
+            conn.empty_lines = 0
             return request_begin(w, x) if got > 0 else head_refuse(w, x, h.fault)
         head_return(w, h)
         conn.scanned = conn.input.used

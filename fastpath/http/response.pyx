@@ -6,13 +6,19 @@ return STEP_UPSTREAM_FAILED with the text in conns_t.why. Behind a head no statu
 sent any more: the client is reset, so that it does not take what came for whole.
 """
 
-from libc.errno cimport EAGAIN, ECONNRESET, EPIPE
+from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t
 from libc.stdio cimport snprintf
 
 from fastpath.base.linux.debug cimport check
-from fastpath.base.linux.text cimport error_text
-from fastpath.base.spill cimport SCRATCH_BYTES, mover_t, spill_of, spill_put, spill_t
+from fastpath.base.spill cimport SCRATCH_BYTES, mover_t, spill_put, spill_t
+from fastpath.http.answer cimport (
+    answer_drop,
+    answer_hold,
+    answer_missing,
+    answer_read,
+    answer_shift,
+)
 from fastpath.http.body cimport (
     body_begin,
     body_move,
@@ -22,7 +28,13 @@ from fastpath.http.body cimport (
 )
 from fastpath.http.filter cimport filter_response
 from fastpath.http.idle cimport upconn_leave
-from fastpath.http.reply cimport exchange_fail, out_begin, out_send
+from fastpath.http.reply cimport (
+    exchange_fail,
+    out_begin,
+    out_end,
+    out_grow,
+    out_send,
+)
 from fastpath.http.state cimport (
     INFORMATIONAL_MOST,
     STEP_CLIENT_FAILED,
@@ -31,7 +43,6 @@ from fastpath.http.state cimport (
     STEP_NO_MEMORY,
     STEP_ON,
     STEP_REFUSED,
-    STEP_STALE,
     STEP_UPGRADED,
     STEP_UPSTREAM_FAILED,
     STEP_WAIT,
@@ -39,71 +50,14 @@ from fastpath.http.state cimport (
 )
 from fastpath.http.verdict cimport verdict_t
 from fastpath.http1.compose cimport compose_response, out_put, out_t
-from fastpath.http1.framing cimport BODY_CHUNKED, BODY_TO_EOF, head_t
-from fastpath.http1.head cimport head_parse_response
-from fastpath.tls.transport cimport transport_read, transport_why
-
-
-# The upstream ended or failed before a head was whole; `error` 0 = it ended.
-cdef STEP response_headless(conns_t* w, exchange_t* x, int error) noexcept nogil:
-    cdef upconn_t* u = x.up
-
-    # A used connection without one byte of a response: it was probably closed as idle
-    # when the request was on its way (RFC 9112 9.3.1). Such a close is a FIN, or an RST
-    # for the request that came after it.
-    if u.used and u.input == NULL and x.informed == 0 and (
-        error == 0 or error == ECONNRESET or error == EPIPE
-    ):
-        return STEP_STALE
-    if error == 0:
-        snprintf(
-            w.why, sizeof(w.why), b"%s",
-            b"EOF" if u.input == NULL else b"unexpected EOF",  # Go's words
-        )
-    elif u.link.ssl != NULL and error != ECONNRESET:
-        transport_why(&u.link, w.why, sizeof(w.why))
-    else:
-        error_text(error, w.why, sizeof(w.why))
-    return STEP_UPSTREAM_FAILED
-
-
-# Read bytes of a head: into the scratch buffer, or behind the first pieces of it, in
-# the connection's input.
-cdef int response_read(
-    conns_t* w, exchange_t* x, const char** bytes, uint32_t* size
-) noexcept nogil:
-    cdef mover_t* m = &w.c.mover
-    cdef upconn_t* u = x.up
-    cdef ssize_t n
-    cdef char* into = m.scratch
-    cdef size_t room = SCRATCH_BYTES
-
-    if u.input != NULL:  # never full here: its head would have been refused
-        into = u.input.bytes + u.input.used
-        room = SCRATCH_BYTES - u.input.used
-    n = transport_read(&u.link, into, room)
-    if n <= 0:
-        return <int>n
-    if u.input != NULL:
-        u.input.used += n
-        bytes[0] = u.input.bytes
-        size[0] = <uint32_t>u.input.used
-    else:
-        bytes[0] = m.scratch
-        size[0] = <uint32_t>n
-    return 1
-
-
-# Keep a head that is not whole in the connection's input. False = no memory.
-cdef bint response_hold(
-    conns_t* w, upconn_t* u, const char* bytes, uint32_t size
-) noexcept nogil:
-    if u.input == NULL:
-        u.input = spill_of(&w.c.mover, bytes, size)
-        if u.input == NULL:
-            return False
-    u.scanned = size  # the parser need not look for the end of the head there again
-    return True
+from fastpath.http1.framing cimport (
+    BODY_CHUNKED,
+    BODY_TO_EOF,
+    FAULT,
+    head_allow,
+    head_t,
+)
+from fastpath.http1.head cimport fault_is_size, head_parse_response
 
 
 # Whether the client's connection stays after this response.
@@ -116,21 +70,35 @@ cdef bint response_keeps(const exchange_t* x, const head_t* h) noexcept nogil:
     return not (h.body == BODY_CHUNKED and x.minor == 0)
 
 
-# The head at hand, with the edits of the verdict.
-cdef inline void response_compose(
-    conns_t* w, exchange_t* x, out_t* o, const char* bytes
+# The head at hand, with the edits of the verdict if `edited`. Behind it is room for
+# what came with it. False = it is too large: see `why`. out_end is due otherwise.
+cdef bint response_compose(
+    conns_t* w, exchange_t* x, out_t* o, const char* bytes, bint edited
 ) noexcept nogil:
     cdef const verdict_t* v = x.verdict
 
-    if v.filter.any:
-        filter_response(
-            o, &w.answer, bytes, x.minor, x.conn.keep, x.response.unchunk, &v.filter,
-            &v.edits, &x.up.address,
-        )
-    else:
-        compose_response(
-            o, &w.answer, bytes, x.minor, x.conn.keep, x.response.unchunk
-        )
+    out_begin(w, o)
+    while True:
+        o.room -= SCRATCH_BYTES
+        if edited and v.filter.any:
+            filter_response(
+                o, &w.answer, bytes, x.minor, x.conn.keep, x.response.unchunk,
+                &v.filter, &v.edits, &x.up.address,
+            )
+        else:
+            compose_response(
+                o, &w.answer, bytes, x.minor, x.conn.keep, x.response.unchunk
+            )
+        o.room += SCRATCH_BYTES
+        if not o.full:
+            return True
+        if not out_grow(w, o):
+            response_too_large(w)
+            return False
+
+
+cdef void response_too_large(conns_t* w) noexcept nogil:
+    snprintf(w.why, sizeof(w.why), b"response head is too large")
 
 
 # Send a whole head and what came behind it.
@@ -141,6 +109,7 @@ cdef STEP response_head(
     cdef out_t o
     cdef ssize_t n = 0
     cdef uint32_t rest = size - h.size
+    cdef bint sent
 
     # In order: the body's kind; what the head says of both connections; the head, with
     # the bytes of the body behind it, in one write; a body to unchunk by itself.
@@ -152,12 +121,8 @@ cdef STEP response_head(
     x.conn.keep = response_keeps(x, h)
     x.response.unchunk = h.body == BODY_CHUNKED and x.minor == 0
     x.status = h.status
-    # For the next exchange; what happens meanwhile may still clear it.
-    x.up.keep = h.keep_alive and h.body != BODY_TO_EOF
-    out_begin(w, &o)
-    response_compose(w, x, &o, bytes)
-    if o.full:
-        snprintf(w.why, sizeof(w.why), b"response head is too large")
+    x.up.keep = h.keep_alive and h.body != BODY_TO_EOF and not x.up.doubtful
+    if not response_compose(w, x, &o, bytes, True):
         return STEP_UPSTREAM_FAILED
     if not x.response.unchunk:
         n = body_take(&x.response, bytes + h.size, rest)
@@ -166,7 +131,9 @@ cdef STEP response_head(
             check(not o.full)  # OUT_BYTES has room for both
     # From here on a failure resets the client.
     x.answering = 1
-    if not out_send(w, x, &o):
+    sent = out_send(w, x, &o)
+    out_end(w, &o)
+    if not sent:
         return STEP_CLIENT_FAILED
     if x.response.unchunk:
         n = body_send(
@@ -186,19 +153,23 @@ cdef STEP response_informational(
     conns_t* w, exchange_t* x, const char* bytes, uint32_t size
 ) noexcept nogil:
     cdef out_t o
+    cdef bint sent
 
     # Bounded, or an upstream could keep a client for ever without a response.
     x.informed += 1
     if w.answer.status == 100:
-        x.expects = 0  # the client sends the body from now on
+        x.expects = 0
+    if not w.answer.keep_alive:
+        x.up.doubtful = 1
     if x.informed > INFORMATIONAL_MOST:
         snprintf(w.why, sizeof(w.why), b"too many 1xx informational responses")
         return STEP_UPSTREAM_FAILED
     if x.minor > 0:
-        # Says nothing about the connection: that is for the final head.
-        out_begin(w, &o)
-        compose_response(&o, &w.answer, bytes, x.minor, True, False)
-        if o.full or not out_send(w, x, &o):
+        if not response_compose(w, x, &o, bytes, False):
+            return STEP_UPSTREAM_FAILED
+        sent = out_send(w, x, &o)
+        out_end(w, &o)
+        if not sent:
             return STEP_CLIENT_FAILED
     return STEP_ON
 
@@ -207,19 +178,17 @@ cdef STEP response_upgraded(
     conns_t* w, exchange_t* x, const char* bytes, uint32_t size
 ) noexcept nogil:
     cdef out_t o
+    cdef bint sent
 
-    # What came behind the 101 is the tunnel's, and is sent with it.
-    out_begin(w, &o)
-    if x.verdict.filter.upgraded:
-        response_compose(w, x, &o, bytes)
-    else:
-        compose_response(&o, &w.answer, bytes, x.minor, True, False)
+    if not response_compose(w, x, &o, bytes, x.verdict.filter.upgraded):
+        return STEP_UPSTREAM_FAILED
     out_put(&o, bytes + w.answer.size, size - w.answer.size)
+    check(not o.full)
     x.status = 101
     x.answering = 1
-    if o.full or not out_send(w, x, &o):
-        return STEP_CLIENT_FAILED
-    return STEP_UPGRADED
+    sent = out_send(w, x, &o)
+    out_end(w, &o)
+    return STEP_UPGRADED if sent else STEP_CLIENT_FAILED
 
 
 # An upgrade was asked for, and the answer is not 101.
@@ -273,6 +242,7 @@ cdef STEP response_begin(conns_t* w, exchange_t* x) noexcept nogil:
     cdef int got
     cdef STEP result
 
+    head_allow(&w.answer, u.head_bytes, u.head_lines)
     if x.passed:
         x.passed = 0
         bytes = u.input.bytes
@@ -282,17 +252,20 @@ cdef STEP response_begin(conns_t* w, exchange_t* x) noexcept nogil:
         if size == 0:
             if not u.link.end.readable:
                 return STEP_WAIT
-            got = response_read(w, x, &bytes, &size)
+            got = answer_read(w, x, &bytes, &size)
             if got == -EAGAIN:
                 return STEP_WAIT
             if got <= 0:
-                return response_headless(w, x, -got)
+                return answer_missing(w, x, -got)
         got = head_parse_response(&w.answer, bytes, size, u.scanned, x.is_head)
         if got < 0:
-            snprintf(w.why, sizeof(w.why), b"malformed HTTP response")
+            if fault_is_size(<FAULT>w.answer.fault):
+                response_too_large(w)
+            else:
+                snprintf(w.why, sizeof(w.why), b"malformed HTTP response")
             return STEP_UPSTREAM_FAILED
         if got == 0:
-            if not response_hold(w, u, bytes, size):
+            if not answer_hold(w, u, bytes, size):
                 return STEP_NO_MEMORY
             size = 0
             continue
@@ -301,39 +274,18 @@ cdef STEP response_begin(conns_t* w, exchange_t* x) noexcept nogil:
         result = response_to(w, x, bytes, size)
         if result == STEP_REFUSED:
             # It waits for Python, and is parsed once more should it go to the client.
-            if not response_hold(w, u, bytes, size):
+            if not answer_hold(w, u, bytes, size):
                 return STEP_NO_MEMORY
             u.scanned = 0
             return result
         if result != STEP_ON or x.answering:
-            response_drop_input(w, u)  # sent with the head, or of no use
+            answer_drop(w, u)
             return result
         bytes += used
         size -= used
-        if u.input != NULL and not response_shift(w, u, &bytes, size):
+        if u.input != NULL and not answer_shift(w, u, &bytes, size):
             return STEP_NO_MEMORY
     return STEP_ON
-
-
-cdef void response_drop_input(conns_t* w, upconn_t* u) noexcept nogil:
-    if u.input != NULL:
-        spill_put(&w.c.mover, u.input)
-        u.input = NULL
-
-
-# Move what stands behind a 1xx to the front of a buffer: a head begins there. False =
-# no memory.
-cdef bint response_shift(
-    conns_t* w, upconn_t* u, const char** bytes, uint32_t size
-) noexcept nogil:
-    cdef spill_t* rest = spill_of(&w.c.mover, bytes[0], size)
-
-    if rest == NULL:
-        return False
-    spill_put(&w.c.mover, u.input)
-    u.input = rest
-    bytes[0] = rest.bytes
-    return True
 
 
 cdef STEP response_move(conns_t* w, exchange_t* x) noexcept nogil:

@@ -31,6 +31,7 @@ from fastpath.tls.transport cimport transport_t
 cdef enum:
     HTTP_TURN_BYTES = 1048576  # moved at most for one exchange before others
     OUT_BYTES = 131072 + SCRATCH_BYTES  # head of 64 KiB, as much of edits, and body
+    OUT_BYTES_MOST = 4194304   # of a head that has a buffer of its own
     LINGER_MS = 2000
     LINGER_BYTES = 1048576
     INFORMATIONAL_MOST = 32   # 1xx of one response
@@ -146,6 +147,7 @@ cdef struct conn_t:
     uint8_t       state           # CONN
     uint8_t       keep            # it stays after this exchange, as far as we know
     uint8_t       by_source       # see vip_admit
+    uint8_t       empty_lines     # before the request that comes
     uint8_t       vip_drains      # it ends after this exchange
 
 # A connection to an upstream.
@@ -163,6 +165,9 @@ cdef struct upconn_t:
     upconn_t*         older       # borrowed; in the idle set: the one used before this
     upconn_t*         newer
     uint32_t          scanned     # bytes of input
+    uint32_t          head_bytes  # of a response's head, at most
+    uint16_t          head_lines
+    uint8_t           doubtful    # a 1xx announced a body: not used after this exchange
     uint8_t           state       # UPCONN
     uint8_t           used        # has had an exchange before
     uint8_t           keep        # may be used again after this exchange
@@ -226,7 +231,8 @@ cdef struct conns_t:
     head_t*      heads[HEADS_KEPT]    # owned; unused ones
     memory_t     memory
     buffers_t    buffers          # OpenSSL's
-    head_t       answer           # head of the response at hand, within one call
+    head_t       answer           # head of the response at hand, within one call; its
+                                  # headers are owned: ANSWER_LINES_MOST
     char*        out              # owned; OUT_BYTES
     char         why[WHY_BYTES]   # text of the last failure of an upstream
 

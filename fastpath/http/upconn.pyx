@@ -96,6 +96,8 @@ cdef upconn_t* upconn_new(
     u.link.end.flags = END_NODELAY | END_KEPT_ALIVE
     u.stamp = v.stamp
     u.upstream = v.state
+    u.head_bytes = v.head_bytes
+    u.head_lines = v.head_lines
     u.backend = a.backend.state
     u.address = a.backend.addr
     u.addressed = a.backend.state == NULL

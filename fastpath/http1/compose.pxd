@@ -2,7 +2,7 @@
 # Writes into the caller's buffer, allocates nothing. Sources: RFC 9110 7.6, RFC 9112.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastpath.base.addr cimport addr_t
-from fastpath.http1.field cimport H_CONNECTION, H_CONTENT_LENGTH, H_TRAILER, H_UPGRADE
+from fastpath.http1.field cimport H_CONNECTION, H_TRAILER, H_UPGRADE
 from fastpath.http1.framing cimport head_t, header_t
 
 cdef enum:
@@ -72,8 +72,6 @@ cdef void compose_end(
 cdef inline bint compose_passes(
     const head_t* h, const header_t* header, bint chunked
 ) noexcept nogil:
-    if h.status == 204 and header.known == H_CONTENT_LENGTH:
-        return False  # RFC 9110, 8.6; some clients would wait for that body
     # Trailers are passed on, so is their announcement.
     return not header.hop or (chunked and header.known == H_TRAILER) or (
         h.status == 101 and (

@@ -6,9 +6,13 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastpath.http1.field cimport span_t
 
 cdef enum:
-    HEADERS_MOST = 128        # lines of a head (and of trailers)
-    HEAD_BYTES_MOST = 65536   # of a head, its empty line included
+    HEADERS_MOST = 128        # lines of a request's head (and of trailers)
+    HEAD_BYTES_MOST = 65536   # of a request's head, its empty line included
     LINE_BYTES_MOST = 32768   # of one line: a bearer token may have 16 KiB
+    ANSWER_LINES = 1024       # of a response's head, unless its upstream says more:
+    ANSWER_BYTES = 262144     # 120 Warning lines are usual, and kubectl passes 1 MB
+    ANSWER_LINES_MOST = 4096  # what an upstream can say
+    ANSWER_BYTES_MOST = 1048576
     OPTIONS_MOST = 32         # of all Connection lines: each is looked for in the head
 
 cdef struct header_t:
@@ -29,9 +33,8 @@ cdef enum FAULT:
     FAULT_FOLD               # obs-fold
     FAULT_TOO_LONG           # a line behind the first -> 431
     FAULT_TOO_LARGE          # the head -> 431
-    FAULT_TOO_MANY           # headers, or names in Connection -> 431
-    FAULT_LENGTH             # Content-Length: odd, two of them (even two equal),
-                             # or of a body in a 1xx
+    FAULT_TOO_MANY           # headers -> 431
+    FAULT_LENGTH             # Content-Length: odd, or two of them (even two equal)
     FAULT_CODING             # Transfer-Encoding: one that is not "chunked" -> 501
     FAULT_BOTH               # Content-Length and Transfer-Encoding
     FAULT_HOST               # HTTP/1.1 request without Host, two of them, or an odd one
@@ -39,11 +42,12 @@ cdef enum FAULT:
     FAULT_CHUNK              # chunk size line or the line end behind a chunk
     FAULT_TRAILER            # one that may be in a head only
     FAULT_CODINGS            # Transfer-Encoding: empty, a list, "identity", two of
-                             # them, or in HTTP/1.0 or a 1xx -> 400
+                             # them, or in HTTP/1.0 -> 400
     FAULT_LONG_TARGET        # the first line is too long -> 414
     FAULT_UPGRADE            # request with a body that has an Upgrade, or is CONNECT:
                              # others take the body for the new protocol, and do not
                              # ask for HTTP/1.1 and Connection as we do
+    FAULT_OPTIONS            # too many names in Connection -> 431
 
 # How long the body is.
 cdef enum BODY:
@@ -52,7 +56,16 @@ cdef enum BODY:
     BODY_CHUNKED
     BODY_TO_EOF              # responses only
 
+# What a head may have at most.
+cdef struct limits_t:
+    uint32_t  bytes          # its empty line included
+    uint32_t  line_bytes     # of one line
+    uint32_t  lines          # of headers
+
 cdef struct head_t:
+    header_t* headers        # borrowed or behind this, see request_head_t
+    limits_t  most           # headers has room for most.lines; these two stay from
+                             # one parse to the next
     uint32_t  size           # bytes of the head, its empty line included
     uint8_t   fault          # FAULT of the last parse
     uint8_t   body           # BODY
@@ -65,6 +78,8 @@ cdef struct head_t:
     uint8_t   absolute       # request target in absolute form: host is its authority
     uint8_t   is_head        # method is HEAD
     uint8_t   is_connect     # method is CONNECT: target is an authority, path is empty
+    uint8_t   doubtful       # 1xx, 204 and 304: what they say of a body, which they do
+                             # not have, is refused in any other response
     uint16_t  status         # responses, 100 to 999
     uint16_t  count          # headers
     uint32_t  seen           # 1 << HEADER for each that there is
@@ -77,7 +92,25 @@ cdef struct head_t:
     span_t    host           # authority of an absolute target, else value of Host;
                              # "name", "name:port", "[ip]:port" or empty
     span_t    reason         # responses
-    header_t  headers[HEADERS_MOST]
+
+# A head with room for the lines of a request.
+cdef struct request_head_t:
+    head_t    head           # first
+    header_t  lines[HEADERS_MOST]
+
+# Make it ready to parse into, as often as one likes.
+cdef inline head_t* head_ready(request_head_t* h) noexcept nogil:
+    h.head.headers = h.lines
+    h.head.most.bytes = HEAD_BYTES_MOST
+    h.head.most.line_bytes = LINE_BYTES_MOST
+    h.head.most.lines = HEADERS_MOST
+    return &h.head
+
+# The same for a response: a line of it may be as long as the head. h.headers is there.
+cdef inline void head_allow(head_t* h, uint32_t bytes, uint32_t lines) noexcept nogil:
+    h.most.bytes = bytes
+    h.most.line_bytes = bytes
+    h.most.lines = lines
 
 # Note what headers[at] says that its line alone can tell; h.fault if it is refused.
 cdef void framing_read_header(head_t* h, const char* bytes, uint16_t at) noexcept nogil
@@ -89,6 +122,9 @@ cdef void framing_read_connection(head_t* h, const char* bytes) noexcept nogil
 cdef void framing_read_body(head_t* h) noexcept nogil
 
 # Set h.body of a response, by its status; `to_head`: it answers a HEAD request.
+# 1xx, 204 and 304 end with their head, whatever it says (RFC 9112, 6.3). Where it says
+# that a body comes, none may pass for the next response: h.keep_alive is 0, and what
+# it said is not forwarded; but a 304 may have the length that a 200 would have.
 cdef void framing_read_response_body(head_t* h, bint to_head) noexcept nogil
 
 # Status line number for a fault of a request: 400, 414, 431, 501 or 505.

@@ -42,9 +42,9 @@ cdef extern from * nogil:
         "invalid header value",
         "line feed without carriage return",
         "folded header line",
-        "header line too long",
-        "header too large",
-        "too many headers",
+        "header line of more than 32768 bytes",
+        "header lines of more than 65536 bytes",
+        "more than 128 header lines",
         "invalid Content-Length",
         "unsupported transfer encoding",
         "Content-Length and Transfer-Encoding",
@@ -53,8 +53,9 @@ cdef extern from * nogil:
         "malformed chunk",
         "trailer that belongs into the header",
         "invalid Transfer-Encoding",
-        "request target too long",
+        "request line of more than 32768 bytes",
         "upgrade with a body",
+        "more than 32 names in Connection",
     };
     """
     const char* fault_texts "fastpath_faults"[]
@@ -63,11 +64,12 @@ cdef extern from * nogil:
 FAULT_NAMES = (
     "none", "line", "version", "name", "value", "eol", "fold", "too_long", "too_large",
     "too_many", "length", "coding", "both", "host", "target", "chunk", "trailer",
-    "codings", "long_target", "upgrade",
+    "codings", "long_target", "upgrade", "options",
 )
 
 cdef enum:
     LENGTH_DIGITS = 19       # 10^19 - 1 fits into 64 bits, and is checked for 63
+    FRAMING = 1 << H_CONTENT_LENGTH | 1 << H_TRANSFER_ENCODING
     HOP_BY_HOP = (
         1 << H_CONNECTION | 1 << H_TRANSFER_ENCODING | 1 << H_KEEP_ALIVE
         | 1 << H_PROXY_CONNECTION | 1 << H_PROXY_AUTHENTICATE
@@ -139,20 +141,35 @@ cdef void host_read(head_t* h, const char* bytes, span_t value) noexcept nogil:
         h.host = value
 
 
+# Whether a response of this status ends with its head.
+cdef inline bint is_bodiless(const head_t* h) noexcept nogil:
+    return 0 < h.status < 200 or h.status == 204 or h.status == 304
+
+
+# Content-Length or Transfer-Encoding.
+cdef void body_line_read(
+    head_t* h, const char* bytes, const header_t* header
+) noexcept nogil:
+    if h.seen & FRAMING & ~(<uint32_t>1 << header.known):
+        h.fault = FAULT_BOTH
+    elif header.known == H_CONTENT_LENGTH:
+        length_read(h, bytes, header.value)
+    else:
+        coding_read(h, bytes, header.value)
+    if h.fault != FAULT_NONE and is_bodiless(h):
+        h.fault = FAULT_NONE
+        h.doubtful = 1
+
+
 cdef void framing_read_header(
     head_t* h, const char* bytes, uint16_t at
 ) noexcept nogil:
     cdef header_t* header = &h.headers[at]
     cdef HEADER known = <HEADER>header.known
-    cdef uint32_t framing = 1 << H_CONTENT_LENGTH | 1 << H_TRANSFER_ENCODING
 
     header.hop = HOP_BY_HOP >> known & 1
-    if framing >> known & 1 and h.seen & framing & ~(<uint32_t>1 << known):
-        h.fault = FAULT_BOTH
-    elif known == H_CONTENT_LENGTH:
-        length_read(h, bytes, header.value)
-    elif known == H_TRANSFER_ENCODING:
-        coding_read(h, bytes, header.value)
+    if FRAMING >> known & 1:
+        body_line_read(h, bytes, header)
     elif known == H_HOST and h.status == 0:
         host_read(h, bytes, header.value)
     elif known == H_EXPECT and h.minor and h.status == 0:
@@ -222,7 +239,7 @@ cdef void options_read(
             said.count += 1
             option_read(h, bytes, said)
         if said.count > OPTIONS_MOST:
-            h.fault = FAULT_TOO_MANY
+            h.fault = FAULT_OPTIONS
         p = stop + 1
 
 
@@ -247,16 +264,32 @@ cdef void framing_read_body(head_t* h) noexcept nogil:
         h.body = BODY_SIZED
 
 
+# The framing headers are for nobody behind us.
+cdef void body_lines_drop(head_t* h) noexcept nogil:
+    cdef uint32_t i
+
+    for i in range(h.count):
+        if FRAMING >> h.headers[i].known & 1:
+            h.headers[i].hop = 1
+
+
+cdef void bodiless_read(head_t* h) noexcept nogil:
+    # A server that announces a body may send it. And some readers would wait for it:
+    # llhttp does behind some 1xx, so that the announcement goes no further.
+    cdef bint announced = h.body != BODY_NONE and h.status != 304
+
+    if h.seen & FRAMING and (h.doubtful or h.status != 304):
+        body_lines_drop(h)
+    if h.doubtful or announced:
+        h.keep_alive = 0
+    h.body = BODY_NONE
+
+
 cdef void framing_read_response_body(head_t* h, bint to_head) noexcept nogil:
     framing_read_body(h)
-    if h.status < 200 and h.body != BODY_NONE:
-        # RFC 9110, 8.6; RFC 9112, 6.1. Of some 1xx, llhttp would read the body.
-        h.fault = FAULT_CODINGS if h.body == BODY_CHUNKED else FAULT_LENGTH
-    elif h.status == 204 and h.body != BODY_NONE:
-        # A server that announces a body may send it: it must not pass for a response.
-        h.body = BODY_NONE
-        h.keep_alive = 0
-    elif to_head or h.status < 200 or h.status == 204 or h.status == 304:
+    if is_bodiless(h):
+        bodiless_read(h)
+    elif to_head:
         h.body = BODY_NONE
     elif h.body == BODY_NONE and not h.seen & 1 << H_CONTENT_LENGTH:
         h.body = BODY_TO_EOF
@@ -272,6 +305,7 @@ cdef int fault_status(FAULT fault) noexcept nogil:
         return 414
     if (
         fault == FAULT_TOO_LONG or fault == FAULT_TOO_LARGE or fault == FAULT_TOO_MANY
+        or fault == FAULT_OPTIONS
     ):
         return 431
     return 400

@@ -372,6 +372,8 @@ cdef class UpstreamBlock(Block):
         u.pool = pool
         u.keepalive = spec.keepalive
         u.keepalive_ms = _ms(spec.keepalive_s)
+        u.head_bytes = spec.response_head_bytes
+        u.head_lines = spec.response_head_lines
         if tls is not None:
             u.tls = (<ClientContext>tls).contexts
             u.server_name = (<ClientContext>tls).name

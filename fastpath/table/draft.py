@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from fastpath.api.errors import TableError
 from fastpath.api.spec import Delta, Listener, ListenerKey, Pool, Upstream, Vip, VipKey
-from fastpath.api.tlsspec import ClientTls, ServerTls
 from fastpath.table.block import PoolBlock, UpstreamBlock, VipBlock
 from fastpath.table.delta import (
     Holder,
@@ -160,7 +159,7 @@ class Draft:
         state = self.state
         old = state.vips.get(vip.key)
         pool = self._pool(("vip", vip.key), vip, old)
-        tls = None if vip.tls is None else self._server_context(vip.tls)
+        tls = self._server_context(vip)
         listening = self.opened.get(vip.key) or state.listening.get(vip.key)
         bound = (vip.host, vip.port)
         if vip.bind and listening is not None:
@@ -171,7 +170,7 @@ class Draft:
         state = self.state
         old = state.upstreams.get(upstream.name)
         pool = self._pool(("upstream", upstream.name), upstream, old)
-        tls = None if upstream.tls is None else self._client_context(upstream.tls)
+        tls = self._client_context(upstream)
         return UpstreamBlock(upstream, pool, state.registry, tls)
 
     def _pool(
@@ -209,18 +208,25 @@ class Draft:
     # Contexts are shared by all that speak TLS in the same way: 100 KB and a
     # millisecond each.
 
-    def _server_context(self, spec: ServerTls) -> ServerContext:
+    def _server_context(self, vip: Vip) -> ServerContext | None:
         contexts = self.state.server_contexts
-        context = contexts.get(spec)
-        if context is None:
-            context = contexts.put(spec, ServerContext(spec, self.state.workers))
+        if vip.tls is None or (context := contexts.get(vip.tls)) is not None:
+            return None if vip.tls is None else context
+        try:
+            context = contexts[vip.tls] = ServerContext(vip.tls, self.state.workers)
+        except TableError as error:
+            raise TableError(f"vip {vip.host} port {vip.port}: {error}") from error
         return context
 
-    def _client_context(self, spec: ClientTls) -> ClientContext:
+    def _client_context(self, upstream: Upstream) -> ClientContext | None:
         contexts = self.state.client_contexts
-        context = contexts.get(spec)
-        if context is None:
-            context = contexts.put(spec, ClientContext(spec, self.state.workers))
+        tls = upstream.tls
+        if tls is None or (context := contexts.get(tls)) is not None:
+            return None if tls is None else context
+        try:
+            context = contexts[tls] = ClientContext(tls, self.state.workers)
+        except TableError as error:
+            raise TableError(f"upstream {upstream.name}: {error}") from error
         return context
 
     # ---- Keeping.

@@ -102,6 +102,8 @@ cdef struct upstream_t:
     uint32_t       pool          # slot; where to, unless the verdict names an address
     uint32_t       keepalive     # idle connections that a worker keeps
     uint32_t       keepalive_ms
+    uint32_t       head_bytes    # of a response's head, at most
+    uint16_t       head_lines
     SSL_CTX**      tls           # by worker, borrowed from the block; NULL = plain
     const char*    server_name   # borrowed; NULL = none
 

@@ -4,7 +4,7 @@ OpenSSL's own BIO raises SIGPIPE when the peer has gone, and costs more.
 """
 
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport intptr_t
+from libc.stdint cimport intptr_t, uint32_t, uint64_t
 
 from fastpath.base.linux.socket cimport (
     IPPROTO_TCP, MSG_MORE, MSG_NOSIGNAL, MSG_PEEK, TCP_NODELAY, recv, send, setsockopt,
@@ -23,10 +23,31 @@ cdef enum:
     WIRE_MORE = 0x20000
     WIRE_EXPECT_PLAINTEXT = 0x40000  # until the first byte has come
     WIRE_MET_PLAINTEXT = 0x80000
+    WIRE_EXPECT_HELLO = 0x100000  # what is counted are its bytes; afterwards, records
+    WIRE_FLOODED = 0x200000
 
 
+# Its data are the descriptor in the lower half, and what is counted in the upper one.
 cdef inline int wire_fd(BIO* b) noexcept nogil:
     return <int><intptr_t>BIO_get_data(b)
+
+
+cdef inline uint32_t wire_counted(BIO* b) noexcept nogil:
+    cdef intptr_t data = <intptr_t>BIO_get_data(b)
+
+    return <uint32_t>(<uint64_t>data >> 32)
+
+
+cdef inline void wire_set_counted(BIO* b, uint32_t count) noexcept nogil:
+    cdef uint64_t data = <uint64_t>count << 32 | <uint32_t>wire_fd(b)
+
+    BIO_set_data(b, <void*><intptr_t>data)
+
+
+# Whether the bytes read are still within a ClientHello.
+cdef inline bint wire_hello_fits(BIO* b, size_t bytes) noexcept nogil:
+    wire_set_counted(b, wire_counted(b) + <uint32_t>bytes)
+    return wire_counted(b) <= HELLO_BYTES_MOST
 
 
 cdef int wire_read(BIO* b, char* into, size_t size, size_t* got) noexcept nogil:
@@ -46,6 +67,9 @@ cdef int wire_read(BIO* b, char* into, size_t size, size_t* got) noexcept nogil:
             flags = 0
             continue
         if n > 0:
+            if BIO_test_flags(b, WIRE_EXPECT_HELLO) and not wire_hello_fits(b, n):
+                BIO_set_flags(b, WIRE_FLOODED)
+                return -1
             if <size_t>n < size:
                 BIO_set_flags(b, WIRE_DRY)
             got[0] = n
@@ -69,6 +93,9 @@ cdef int wire_write(
 
     if BIO_test_flags(b, WIRE_MORE):
         flags |= MSG_MORE
+    if BIO_test_flags(b, WIRE_EXPECT_HELLO):
+        BIO_clear_flags(b, WIRE_EXPECT_HELLO)
+        wire_progress(b)
     BIO_clear_retry_flags(b)
     while True:
         n = send(wire_fd(b), data, size, flags)
@@ -118,6 +145,26 @@ cdef void wire_expect_plaintext(BIO* b) noexcept nogil:
 
 cdef bint wire_met_plaintext(const BIO* b) noexcept nogil:
     return BIO_test_flags(b, WIRE_MET_PLAINTEXT) != 0
+
+
+cdef void wire_expect_hello(BIO* b) noexcept nogil:
+    BIO_set_flags(b, WIRE_EXPECT_HELLO)
+
+
+cdef bint wire_count(BIO* b) noexcept nogil:
+    wire_set_counted(b, wire_counted(b) + 1)
+    if wire_counted(b) <= IDLE_RECORDS_MOST:
+        return False
+    BIO_set_flags(b, WIRE_FLOODED)
+    return True
+
+
+cdef void wire_progress(BIO* b) noexcept nogil:
+    wire_set_counted(b, 0)
+
+
+cdef bint wire_flooded(const BIO* b) noexcept nogil:
+    return BIO_test_flags(b, WIRE_FLOODED) != 0
 
 
 cdef void wire_more(BIO* b, bint more) noexcept nogil:

@@ -10,34 +10,34 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from fastpath.tls.openssl cimport (
-    CRYPTO_EX_DATA, OPENSSL_NPN_NEGOTIATED, SSL_METHOD,
-    SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER, SSL_MODE_ENABLE_PARTIAL_WRITE,
-    SSL_OP_NO_RENEGOTIATION, SSL_SESS_CACHE_CLIENT, SSL_SESS_CACHE_NO_INTERNAL,
-    SSL_SESS_CACHE_OFF, SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK,
-    SSL_TLSEXT_ERR_OK, SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_PEER, TLS1_2_VERSION,
-    X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS,
-    X509_CHECK_FLAG_NO_WILDCARDS, X509_STORE, X509_STORE_CTX,
+    CRYPTO_EX_DATA, OPENSSL_NPN_NEGOTIATED, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER,
+    SSL_MODE_ENABLE_PARTIAL_WRITE, SSL_OP_NO_RENEGOTIATION, SSL_SESS_CACHE_CLIENT,
+    SSL_SESS_CACHE_NO_INTERNAL, SSL_SESS_CACHE_OFF, SSL_TLSEXT_ERR_ALERT_FATAL,
+    SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK, SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
+    SSL_VERIFY_PEER, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT,
+    X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, X509_STORE, X509_STORE_CTX,
     X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH,
-    X509_V_FLAG_PARTIAL_CHAIN, OPENSSL_cleanse, SSL_CTX_free, SSL_CTX_get0_certificate,
-    SSL_CTX_get0_param, SSL_CTX_get_cert_store, SSL_CTX_get_ex_data,
-    SSL_CTX_get_ex_new_index, SSL_CTX_get_tlsext_ticket_keys, SSL_CTX_new,
-    SSL_CTX_sess_set_new_cb, SSL_CTX_set1_cert_store, SSL_CTX_set_alpn_protos,
-    SSL_CTX_set_alpn_select_cb, SSL_CTX_set_default_read_buffer_len,
-    SSL_CTX_set_ex_data, SSL_CTX_set_min_proto_version, SSL_CTX_set_mode,
+    X509_V_FLAG_PARTIAL_CHAIN, OPENSSL_cleanse, SSL_CTX_free, SSL_CTX_get0_param,
+    SSL_CTX_get_cert_store, SSL_CTX_get_ex_data, SSL_CTX_get_ex_new_index,
+    SSL_CTX_get_tlsext_ticket_keys, SSL_CTX_new, SSL_CTX_sess_set_new_cb,
+    SSL_CTX_set1_cert_store, SSL_CTX_set_alpn_protos, SSL_CTX_set_alpn_select_cb,
+    SSL_CTX_set_default_read_buffer_len, SSL_CTX_set_ex_data, SSL_CTX_set_mode,
     SSL_CTX_set_options, SSL_CTX_set_read_ahead, SSL_CTX_set_session_cache_mode,
     SSL_CTX_set_session_id_context, SSL_CTX_set_tlsext_servername_callback,
     SSL_CTX_set_tlsext_ticket_keys, SSL_CTX_set_verify, SSL_SESSION_dup,
     SSL_SESSION_free, SSL_get_SSL_CTX, SSL_get_ex_data,
     SSL_get_ex_data_X509_STORE_CTX_idx, SSL_get_ex_new_index, SSL_get_servername,
-    SSL_select_next_proto, SSL_set_SSL_CTX, SSL_set_ex_data, TLSEXT_NAMETYPE_host_name,
-    TLS_client_method, TLS_server_method, X509_STORE_CTX_get0_cert,
-    X509_STORE_CTX_get_error, X509_STORE_CTX_get_ex_data, X509_STORE_free,
-    X509_VERIFY_PARAM_set_flags, X509_VERIFY_PARAM_set_hostflags, X509_check_host,
+    SSL_select_next_proto, SSL_set_SSL_CTX, SSL_set_ex_data,
+    TLSEXT_NAMETYPE_host_name, TLS_client_method, TLS_server_method,
+    X509_STORE_CTX_get0_cert, X509_STORE_CTX_get_error, X509_STORE_CTX_get_ex_data,
+    X509_STORE_free, X509_VERIFY_PARAM_set_flags, X509_VERIFY_PARAM_set_hostflags,
     X509_free, X509_up_ref,
 )
+from fastpath.tls.names cimport names_find, names_free, names_init, names_t
 from fastpath.tls.pem cimport (
     pem_add_roots, pem_load_chain, pem_load_key, pem_reason, pem_roots,
 )
+from fastpath.tls.strength cimport strength_set, strength_watch
 
 from fastpath.api.errors import TableError
 from fastpath.api.tlsspec import ClientTls, ServerTls
@@ -52,6 +52,7 @@ cdef struct annex_t:
     SSL_SESSION* session      # owned, a client's; its worker alone reads and writes it
     SSL_CTX** others          # owned, and each in it: a server's other certificates
     int count                 # of them
+    names_t names             # of all; 0 = this context, 1 = the first of others
     unsigned char* protocols  # owned, a server's, as ALPN writes them; or NULL
     unsigned int size         # of them
 
@@ -68,6 +69,7 @@ cdef void annex_free(
     for i in range(a.count):
         SSL_CTX_free(a.others[i])
     free(a.others)
+    names_free(&a.names)
     free(a.protocols)
     free(a)
 
@@ -134,37 +136,20 @@ cdef int on_verify(int fine, X509_STORE_CTX* x) noexcept nogil:
     return 0
 
 
-cdef SSL_CTX* find_context(SSL_CTX* first, const char* name) noexcept nogil:
-    cdef annex_t* a = annex_of(first)
-    cdef SSL_CTX* context
-    cdef unsigned int flags
-    cdef int i
-    cdef int round
-
-    # The exact name first, whatever the order; then wildcards.
-    for round in range(2):
-        flags = X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS
-        if round == 0:
-            flags = X509_CHECK_FLAG_NO_WILDCARDS
-        for i in range(-1, a.count):
-            context = first if i < 0 else a.others[i]
-            if X509_check_host(
-                SSL_CTX_get0_certificate(context), name, 0, flags, NULL
-            ) == 1:
-                return context
-    return NULL
-
-
 cdef int on_server_name(SSL* ssl, int* alert, void* p) noexcept nogil:
     cdef const char* name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)
-    cdef SSL_CTX* context
+    cdef annex_t* a = annex_of(SSL_get_SSL_CTX(ssl))
+    cdef int chosen
 
     if name == NULL:
         return SSL_TLSEXT_ERR_NOACK
-    context = find_context(SSL_get_SSL_CTX(ssl), name)
-    if context == NULL:
+    if a.names.list == NULL:
+        return SSL_TLSEXT_ERR_OK  # was chosen already: this is a second ClientHello
+    chosen = names_find(&a.names, name)
+    if chosen < 0:
         return SSL_TLSEXT_ERR_NOACK  # go on with the first one: RFC 6066 3
-    SSL_set_SSL_CTX(ssl, context)
+    if chosen > 0:
+        SSL_set_SSL_CTX(ssl, a.others[chosen - 1])
     return SSL_TLSEXT_ERR_OK
 
 
@@ -184,8 +169,10 @@ cdef int on_protocols(
 
 
 # What both kinds of contexts have. Owned by the caller.
-cdef SSL_CTX* context_new(const SSL_METHOD* method) except NULL:
-    cdef SSL_CTX* c = SSL_CTX_new(method)
+cdef SSL_CTX* context_new(object spec, bint is_server) except NULL:
+    cdef SSL_CTX* c = SSL_CTX_new(
+        TLS_server_method() if is_server else TLS_client_method()
+    )
     cdef annex_t* a = <annex_t*>calloc(1, sizeof(annex_t))
 
     if c == NULL or a == NULL or SSL_CTX_set_ex_data(c, ANNEX, a) != 1:
@@ -200,9 +187,12 @@ cdef SSL_CTX* context_new(const SSL_METHOD* method) except NULL:
     SSL_CTX_set_read_ahead(c, 1)
     SSL_CTX_set_default_read_buffer_len(c, READ_AHEAD_BYTES)
     SSL_CTX_set_options(c, SSL_OP_NO_RENEGOTIATION)
-    if SSL_CTX_set_min_proto_version(c, TLS1_2_VERSION) != 1:
+    strength_watch(c)
+    try:
+        strength_set(c, spec, is_server)
+    except BaseException:
         SSL_CTX_free(c)
-        raise TableError(f"TLS: {pem_reason()}")
+        raise
     X509_VERIFY_PARAM_set_hostflags(
         SSL_CTX_get0_param(c),
         # As Go does, for which clusters make their certificates: the subject is no
@@ -241,6 +231,7 @@ cdef bytes wire_protocols(tuple names):
 
 
 cdef SSL_CTX* client_new(object spec, X509_STORE* store) except NULL:
+    cdef SSL_CTX* c = context_new(spec, False)
     cdef bytes protocols = wire_protocols(spec.alpn)
     cdef SSL_CTX* c = context_new(TLS_client_method())
 
@@ -295,9 +286,11 @@ cdef class ClientContext:
         contexts_free(self.contexts, self.workers)
 
 
-# A context for one certificate of a server. Each has all settings but the choice among
-# them: a connection that is switched to it (SNI) uses those of the new context.
-cdef SSL_CTX* server_new(object spec, int number) except NULL:
+# One certificate of a server; everything but the choice among them is on each, because
+# a connection that changes over asks its new context.
+cdef SSL_CTX* upconn_new(object spec, int number) except NULL:
+    cdef SSL_CTX* c = context_new(spec, True)
+    cdef annex_t* a = annex_of(c)
     cdef bytes protocols = wire_protocols(spec.alpn)
     cdef int mode = SSL_VERIFY_PEER
     cdef SSL_CTX* c
@@ -338,6 +331,7 @@ cdef SSL_CTX* server_family(object spec) except NULL:
     """The first certificate, with the others behind it."""
     cdef SSL_CTX* first = server_new(spec, 0)
     cdef annex_t* a = annex_of(first)
+    cdef SSL_CTX** family = NULL
     cdef int count = <int>len(spec.certificates) - 1
 
     if count == 0:
@@ -349,9 +343,17 @@ cdef SSL_CTX* server_family(object spec) except NULL:
         while a.count < count:
             a.others[a.count] = server_new(spec, a.count + 1)
             a.count += 1
+        family = <SSL_CTX**>calloc(count + 1, sizeof(SSL_CTX*))
+        if family == NULL:
+            raise MemoryError
+        family[0] = first
+        memcpy(&family[1], a.others, count * sizeof(SSL_CTX*))
+        names_init(&a.names, family, count + 1)
     except BaseException:
         SSL_CTX_free(first)
         raise
+    finally:
+        free(family)
     SSL_CTX_set_tlsext_servername_callback(first, on_server_name)
     return first
 

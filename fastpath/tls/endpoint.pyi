@@ -3,7 +3,9 @@ from typing import final
 from fastpath.tls.context import ClientContext, ServerContext
 
 @final
-class Buffers: ...
+class Buffers:
+    def __init__(self, places: int = 64) -> None: ...
+    def age(self) -> None: ...
 
 @final
 class Transport:

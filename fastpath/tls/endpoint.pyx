@@ -3,8 +3,11 @@
 import os
 
 from libc.errno cimport EAGAIN
+from libc.stdint cimport uint64_t
 
-from fastpath.tls.buffers cimport buffers_t
+from fastpath.tls.buffers cimport (
+    BUFFERS_BYTES, buffers_age, buffers_fini, buffers_init, buffers_t,
+)
 from fastpath.tls.context cimport ClientContext, ServerContext, tls_session
 from fastpath.tls.openssl cimport (
     SSL_CTX, X509, OPENSSL_free, SSL_get0_alpn_selected, SSL_get1_peer_certificate,
@@ -24,6 +27,16 @@ cdef class Buffers:
     """What a worker's connections share."""
 
     cdef buffers_t b
+
+    def __cinit__(self, int places=64):
+        buffers_init(&self.b, <uint64_t>places * BUFFERS_BYTES)
+
+    def __dealloc__(self):
+        buffers_fini(&self.b)
+
+    def age(self):
+        """As a worker does every few seconds."""
+        buffers_age(&self.b, 0)
 
 
 cdef class Transport:

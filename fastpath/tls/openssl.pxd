@@ -204,7 +204,10 @@ cdef extern from "<openssl/ssl.h>" nogil:
         SSL_TLSEXT_ERR_OK
         SSL_VERIFY_FAIL_IF_NO_PEER_CERT
         SSL_VERIFY_PEER
+        SSL3_RT_HEADER
+        SSL_RECEIVED_SHUTDOWN
         TLS1_2_VERSION
+        TLS1_3_VERSION
         TLSEXT_NAMETYPE_host_name
     # Contexts.
     const SSL_METHOD* TLS_client_method()
@@ -219,6 +222,14 @@ cdef extern from "<openssl/ssl.h>" nogil:
     long SSL_CTX_set_mode(SSL_CTX* c, long mode)
     uint64_t SSL_CTX_set_options(SSL_CTX* c, uint64_t options)
     int SSL_CTX_set_min_proto_version(SSL_CTX* c, int version)
+    long SSL_CTX_set1_groups_list(SSL_CTX* c, const char* names)
+    int SSL_CTX_set_cipher_list(SSL_CTX* c, const char* names)
+    void SSL_CTX_set_msg_callback(
+        SSL_CTX* c,
+        void (*f)(
+            int, int, int, const void*, size_t, SSL*, void*
+        ) noexcept nogil
+    )
     void SSL_CTX_set_read_ahead(SSL_CTX* c, int on)
     void SSL_CTX_set_default_read_buffer_len(SSL_CTX* c, size_t size)
     long SSL_CTX_set_session_cache_mode(SSL_CTX* c, long mode)
@@ -286,6 +297,8 @@ cdef extern from "<openssl/ssl.h>" nogil:
     int SSL_session_reused(const SSL* s)
     int SSL_do_handshake(SSL* s)
     int SSL_is_server(const SSL* s)
+    int SSL_in_init(const SSL* s)
+    void SSL_set_shutdown(SSL* s, int mode)
     int SSL_read_ex(SSL* s, void* into, size_t size, size_t* got)
     int SSL_peek_ex(SSL* s, void* into, size_t size, size_t* got)
     int SSL_write_ex(SSL* s, const void* data, size_t size, size_t* taken)

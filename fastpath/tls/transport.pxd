@@ -1,7 +1,7 @@
 # One connected endpoint: a plain descriptor, or one with TLS on it. One convention for
 # both, so that code that moves bytes need not know which it is.
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from fastpath.base.end cimport end_t
 from fastpath.base.linux.socket cimport MSG_NOSIGNAL, recv, send
@@ -16,7 +16,7 @@ cdef struct transport_t:
     uint8_t  eof            # the peer has ended its side: close_notify or FIN
     uint8_t  truncated      # by a FIN without close_notify
     uint8_t  shut           # we have ended ours; SHUT_LATER = the socket was full
-    uint8_t  place          # in `buffers`
+    uint32_t place          # in `buffers`
     int      failed         # -errno that ended it for good; 0 = none
     unsigned long error     # OpenSSL's word for why; 0 = none
 
@@ -37,6 +37,10 @@ cdef int transport_start_client(
 cdef int transport_start_server(
     transport_t* t, SSL_CTX* context, buffers_t* buffers
 ) noexcept nogil
+
+# Whether the client has begun to speak: 1; 0 = it has ended; or -errno, -EAGAIN = wait
+# for the poller. Only then does transport_start_server make the SSL object, of 38 KB.
+cdef int transport_met(transport_t* t) noexcept nogil
 
 # Go on with the handshake. 1 = done, -EAGAIN = wait for the poller (any event),
 # -EPROTO = refused: see transport_why; another -errno from the socket. The first bytes

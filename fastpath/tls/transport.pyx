@@ -7,14 +7,15 @@ attacker on the way may have cut the stream.
 """
 
 from libc.errno cimport EBADMSG, ENOMEM, EPIPE, EPROTO
+from libc.stdio cimport snprintf
 from libc.string cimport memset
 
 from fastpath.base.end cimport end_close
 from fastpath.base.linux.debug cimport check
 from fastpath.base.linux.socket cimport MSG_DONTWAIT, MSG_PEEK, SHUT_WR, shutdown
 from fastpath.tls.bio cimport (
-    wire_dry, wire_expect_plaintext, wire_look, wire_met_plaintext, wire_more, wire_new,
-    wire_push,
+    wire_dry, wire_expect_hello, wire_expect_plaintext, wire_flooded, wire_look,
+    wire_met_plaintext, wire_more, wire_new, wire_progress, wire_push,
 )
 from fastpath.tls.buffers cimport buffers_held, buffers_keep, buffers_leave
 from fastpath.tls.context cimport tls_forget
@@ -66,6 +67,10 @@ cdef unsigned long take_errors() noexcept nogil:
 cdef int settle(transport_t* t, int result, int code) noexcept nogil:
     cdef int kind = SSL_get_error(t.ssl, result)
 
+    if wire_flooded(SSL_get_rbio(t.ssl)):
+        ERR_clear_error()
+        t.failed = -EPROTO
+        return -EPROTO
     if kind == SSL_ERROR_WANT_READ:
         t.end.readable = 0
         return -EAGAIN
@@ -148,7 +153,24 @@ cdef int transport_start_server(
     if start(t, context, buffers) < 0:
         return -ENOMEM
     SSL_set_accept_state(t.ssl)
+    wire_expect_hello(SSL_get_rbio(t.ssl))
     return 0
+
+
+cdef int transport_met(transport_t* t) noexcept nogil:
+    cdef char byte
+    cdef ssize_t n
+
+    while True:
+        n = recv(t.end.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)
+        if n == 1:
+            return 1
+        if n == 0:
+            t.eof = 1
+        elif errno == EINTR:
+            continue
+        t.end.readable = 0
+        return 0 if n == 0 else -errno
 
 
 cdef int transport_handshake(transport_t* t) noexcept nogil:
@@ -162,6 +184,7 @@ cdef int transport_handshake(transport_t* t) noexcept nogil:
     result = SSL_do_handshake(t.ssl)
     if result == 1:
         t.handshaking = 0
+        wire_progress(SSL_get_rbio(t.ssl))
         t.end.readable = 1  # bytes that came along are with OpenSSL, not in the socket
         return 1
     result = settle(t, result, errno)
@@ -209,6 +232,7 @@ cdef ssize_t transport_read_tls(transport_t* t, void* into, size_t size) noexcep
     wire_look(SSL_get_rbio(t.ssl))
     while SSL_read_ex(t.ssl, <char*>into + taken, size - taken, &got) == 1:
         taken += got
+        wire_progress(SSL_get_rbio(t.ssl))
         if not SSL_has_pending(t.ssl):
             if wire_dry(SSL_get_rbio(t.ssl)) and not t.end.rdhup_seen:
                 t.end.readable = 0  # as transport_read does it
@@ -307,5 +331,7 @@ cdef bint transport_resumed(transport_t* t) noexcept nogil:
 
 cdef void transport_why(transport_t* t, char* into, size_t size) noexcept nogil:
     into[0] = 0
-    if t.ssl != NULL and t.error != 0:
+    if t.ssl != NULL and wire_flooded(SSL_get_rbio(t.ssl)):
+        snprintf(into, size, b"too much that is no data")
+    elif t.ssl != NULL and t.error != 0:
         refusal_say(t.ssl, t.error, t.handshaking, into, size)

@@ -21,5 +21,9 @@ cdef void accept_stop(worker_t* w, uint32_t slot) noexcept nogil
 # The listener is readable.
 cdef void accept_some(worker_t* w, listener_t* l) noexcept nogil
 
+# Take more clients from the listeners that had more than was taken: amid the events of
+# a turn, so that new clients do not wait until thousands of busy ones have been served.
+cdef void accept_crowd(worker_t* w) noexcept nogil
+
 # Listen again where descriptors had run out.
 cdef void accept_resume(worker_t* w) noexcept nogil

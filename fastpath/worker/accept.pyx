@@ -25,7 +25,7 @@ from fastpath.http.events cimport conn_open
 from fastpath.table.listener cimport VIP_BY_ADDRESS, listener_accept, listener_dialled
 from fastpath.table.table cimport SLOT_NONE, table_find, table_t, table_vip, vip_t
 from fastpath.tcp.naming cimport naming_open
-from fastpath.worker.fleet cimport ACCEPTS_MOST, PAUSE_MS
+from fastpath.worker.fleet cimport ACCEPTS_MOST, CROWD_MOST, PAUSE_MS
 
 cdef enum:
     SHED_MOST = 64      # clients refused at once when descriptors ran out
@@ -174,6 +174,34 @@ cdef void accept_some(worker_t* w, listener_t* l) noexcept nogil:
             accept_place(w, fd, vip, &client)
         taken += 1
     l.batch = l.batch * 2 if l.batch < ACCEPTS_MOST else ACCEPTS_MOST
+    accept_more(w, l)
+
+
+# More clients may wait there. Where many listeners have some, the rest of them wait for
+# their next event.
+cdef void accept_more(worker_t* w, const listener_t* l) noexcept nogil:
+    cdef uint32_t i
+
+    for i in range(w.crowd_count):
+        if w.crowd[i] == l.slot:
+            return
+    if w.crowd_count < CROWD_MOST:
+        w.crowd[w.crowd_count] = l.slot
+        w.crowd_count += 1
+
+
+cdef void accept_crowd(worker_t* w) noexcept nogil:
+    cdef uint32_t count = w.crowd_count
+    cdef uint32_t crowd[CROWD_MOST]
+    cdef uint32_t i
+
+    # Each names itself again if it still has more.
+    w.crowd_count = 0
+    for i in range(count):
+        crowd[i] = w.crowd[i]
+    for i in range(count):
+        if w.listeners[crowd[i]].fd != -1 and not w.listeners[crowd[i]].paused_until_ms:
+            accept_some(w, &w.listeners[crowd[i]])
 
 
 cdef void accept_resume(worker_t* w) noexcept nogil:

@@ -11,6 +11,8 @@ from fastpath.tcp.relay cimport relays_t
 cdef enum:
     WORKERS_MOST = 64
     ACCEPTS_MOST = 16       # taken at once from one listener
+    CROWD_MOST = 16         # listeners at which more clients wait than were taken
+    CROWD_EVENTS = 64       # between two looks at them
     PAUSE_MS = 100          # no accept after descriptors ran out
     RESETS_MOST = 16        # asked for and not finished
     RESET_STEP = 1000       # relays looked at in one turn for each
@@ -36,6 +38,7 @@ cdef struct fleet_t:
     epochs_t    epochs                  # of verdicts in force, Python writes
     budget_t    budget                  # of memories of verdicts
     parked_t    parked                  # questions that wait
+    uint64_t    tls_bytes               # of OpenSSL's buffers, each worker
 
 cdef struct worker_t:
     fleet_t*     fleet           # borrowed
@@ -53,6 +56,8 @@ cdef struct worker_t:
     bint         streaming       # HTTP moves so much that coalescing pays
     uint64_t     streamed_ms     # when that was judged, and what had been moved by then
     uint64_t     streamed
+    uint32_t     crowd_count
+    uint32_t     crowd[CROWD_MOST]   # slots of those listeners
     uint64_t     resume_ms       # when paused listeners are looked at; 0 = none is
     uint32_t     reset_count
     reset_t      resets[RESETS_MOST]

@@ -91,9 +91,16 @@ from fastpath.tcp.relay cimport (
     relays_reset,
     side_t,
 )
-from fastpath.worker.accept cimport accept_resume, accept_some
+from fastpath.tls.buffers cimport BUFFERS_AGE_MS, buffers_age
+from fastpath.worker.accept cimport accept_crowd, accept_resume, accept_some
 from fastpath.worker.coalesce cimport coalesce, coalesce_others
-from fastpath.worker.fleet cimport PAUSE_MS, RESETS_MOST, RESET_STEP, post_t
+from fastpath.worker.fleet cimport (
+    CROWD_EVENTS,
+    PAUSE_MS,
+    RESETS_MOST,
+    RESET_STEP,
+    post_t,
+)
 from fastpath.worker.post cimport worker_collect, worker_mail, worker_unread
 from fastpath.worker.takeover cimport worker_take_table, worker_untaken
 
@@ -122,7 +129,7 @@ cdef worker_t* worker_new(
         ) < 0
         or conns_init(
             &w.http, &w.context, &fleet.questions, &fleet.epochs, &fleet.budget,
-            &fleet.parked,
+            &fleet.parked, fleet.tls_bytes,
         ) < 0
     ):
         worker_free(w)
@@ -227,6 +234,10 @@ cdef void worker_events(worker_t* w, int count) noexcept nogil:
     cdef int i
 
     for i in range(count):
+        # Where fewer events come, that of the listener is not far.
+        if w.crowd_count > 0 and i % CROWD_EVENTS == CROWD_EVENTS - 1:
+            batch_send(&w.batch, &w.relays)
+            accept_crowd(w)
         e = &w.context.poller.events[i]
         if not batch_read(&w.batch, &w.relays, e.data.u64, e.events):
             batch_send(&w.batch, &w.relays)
@@ -304,6 +315,8 @@ cdef void worker_turn(worker_t* w) noexcept nogil:
     worker_timers(w)
     if w.resume_ms > 0 and w.resume_ms <= w.context.now_ms:
         accept_resume(w)
+    if w.context.now_ms - w.http.buffers.aged_ms >= BUFFERS_AGE_MS:
+        buffers_age(&w.http.buffers, w.context.now_ms)
     worker_run(w)
     coalesce(w, spliced, streamed, other)
 

@@ -120,7 +120,9 @@ def requests(draw: Draw) -> bytes:
         st.sampled_from([b"Host: a", b"host:b:80", b"HOST: [::1]:80", b"Host:"])
     )
     headers.insert(draw(st.integers(0, len(headers))), host)
-    return draw(framed(b" ".join([method, target, version]), headers))
+    first = b" ".join([method, target, version])
+    empty = draw(st.sampled_from([b"", b"", b"", b"\r\n", b"\r\n" * 3]))
+    return empty + draw(framed(first, headers))
 
 
 @st.composite

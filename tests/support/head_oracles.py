@@ -27,6 +27,7 @@ LLHTTP_METHODS = frozenset(
 )
 # It reads a body behind any other 1xx; RFC 9112, 6.3 has none.
 LLHTTP_INTERIM = (b"100", b"101", b"102", b"103")
+FRAMING = (b"content-length", b"transfer-encoding")
 BODY_MOST = 1 << 16  # longer ones are compared by their heads only
 Headers = list[tuple[bytes, bytes]]
 
@@ -96,13 +97,14 @@ def llhttp_message(data: bytes, request: bool) -> Message:
     Raises:
         HttpParserError: it refuses.
     """
+    empty, data = empty_lines(data)
     start, method = len(b"HTTP/1.x "), data.split(b" ", 1)[0]
     first = method if request else data[start : start + 3]
     if request and method not in LLHTTP_METHODS:
         data = b"POST" + data[len(method) :]
     elif not request and first.startswith(b"1") and first not in LLHTTP_INTERIM:
         data = data[:start] + LLHTTP_INTERIM[-1] + data[start + 3 :]
-    llhttp = Llhttp(data, request)
+    llhttp = Llhttp(empty + data, request)
     assert llhttp.head, "llhttp wants more"
     assert llhttp.ended <= 1, "llhttp sees several messages"
     llhttp.message.first = (first, *llhttp.message.first[1:])
@@ -199,7 +201,7 @@ def ask(data: bytes, request: bool, ours: Message) -> None:
     if not ours.complete:
         theirs.trailers = []  # it tells them one by one, we when all are there
     assert theirs == ours, f"{theirs} but {ours}"
-    theirs = h11_message(data, request)
+    theirs = h11_message(empty_lines(data)[1], request)  # it wants none of them
     theirs.kept = ours.kept
     ours.headers, ours.trailers = lowered(ours.headers), lowered(ours.trailers)
     assert theirs == ours, f"{theirs} but {ours}"
@@ -210,6 +212,26 @@ def lowered(headers: Headers) -> Headers:
     coding = b"transfer-encoding"
     pairs = [(name.lower(), value) for name, value in headers]
     return [(name, value.lower() if name == coding else value) for name, value in pairs]
+
+
+def empty_lines(data: bytes) -> tuple[bytes, bytes]:
+    """The empty lines that `data` begins with, and the rest."""
+    at = 0
+    while data.startswith(b"\r\n", at):
+        at += 2
+    return data[:at], data[at:]
+
+
+def is_bodiless(status: int) -> bool:
+    """Whether responses of this status end with their head."""
+    return status < 200 or status in (204, 304)
+
+
+def without_framing(head: bytes) -> bytes:
+    """`head` without the lines that speak of a body."""
+    lines = head.split(b"\r\n")
+    kept = [line for line in lines if line.split(b":")[0].lower() not in FRAMING]
+    return b"\r\n".join(kept)
 
 
 def agree(data: bytes, request: bool) -> bool:
@@ -241,6 +263,11 @@ def agree(data: bytes, request: bool) -> bool:
         head.keep_alive,
     )
     whole = data[: head.size] + body.raw
+    if isinstance(head, ResponseHead) and is_bodiless(head.status):
+        # They may refuse what such a head says of a body, or wait for it; RFC 9112, 6.3
+        # has us ignore it, and none of it is passed on.
+        whole = without_framing(whole)
+        ours.headers = [pair for pair in ours.headers if pair[0].lower() not in FRAMING]
     if body.complete and whole[head.size :]:
         assert not llhttp_message(whole[:-1], request).complete, "it ends too early"
     ask(whole, request, ours)

@@ -6,14 +6,16 @@ import hashlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fastpath import Reply, ServerTls, Table, TableError, Vip
+from fastpath import ClientTls, Reply, ServerTls, Table, TableError, Vip
 from pyproxy.sandbox.certificates import Authority, Pair
+from tests.support.malloc import held_bytes, needs_malloc_that_tells
 from tests.support.waiting import scaled, wait_until
 from tests.support.web_rig import VIP, Decide, Peer, Web, forward
 
@@ -259,3 +261,44 @@ def test_drain_and_reset_reach_clients_of_tls(issuer: Authority) -> None:
         with pytest.raises((ConnectionResetError, ssl.SSLError)):
             busy.sized()
         wait_until(lambda: web.engine.stats().relays_active == 0)
+
+
+def test_silent_client_costs_no_tls(issuer: Authority) -> None:
+    # Issue 11, item 3: it had been 38 KB from its accept on.
+    needs_malloc_that_tells()
+    with secured(localhost(issuer)) as web:
+        held = [opened(web, count) for count in (0, 50, 250)]  # the first makes slabs
+        assert held[2] - held[1] < 200 * 2048
+        assert opened(web, 40, b"\x16") - held[2] > 40 * 10_000
+
+
+def opened(web: Web, count: int, word: bytes = b"") -> int:
+    """Bytes held once so many more clients are there."""
+    there = web.engine.stats().relays_active + count
+    for _ in range(count):
+        web.client(word)
+    wait_until(lambda: web.engine.stats().relays_active == there)
+    if word:
+        time.sleep(0.2)  # until it was read
+    return held_bytes()
+
+
+def test_silent_client_of_tls_is_dropped_in_time(issuer: Authority) -> None:
+    with secured(localhost(issuer), header_timeout_s=0.2) as web:
+        assert web.client().ended()
+        web.wait_dropped("header_timeout")
+        web.client().end()
+        web.wait_dropped("reset_by_client")
+
+
+def test_vip_is_named_where_its_tls_is_refused(issuer: Authority) -> None:
+    odd = dataclasses.replace(localhost(issuer), groups="none")
+    with Web() as web:
+        table = Table([dataclasses.replace(web.vip, tls=odd)], [web.upstream])
+        with pytest.raises(TableError, match=r"vip 127\.0\.0\.1 .*groups 'none'"):
+            web.engine.apply(table)
+        bad = dataclasses.replace(
+            web.upstream, tls=ClientTls(verify=False, ciphers="none")
+        )
+        with pytest.raises(TableError, match=r"upstream up: .*ciphers 'none'"):
+            web.engine.apply(Table([web.vip], [bad]))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fastpath import Backend, ClientTls, Pool, Table, Upstream
+from fastpath import Backend, ClientTls, Engine, Pool, Table, Upstream
 from pyproxy.sandbox.certificates import Authority
 from tests.fakes.apiserver import authority, server_context
 from tests.support.relay_tools import blackhole, refusing
@@ -330,3 +330,31 @@ def test_certificate_that_is_not_believed_is_named(
         assert first == "HTTP/1.1 502 Bad Gateway"
         assert re.search(text, body.decode())
         assert body.startswith(b"tls: ")
+
+
+def test_idle_connections_are_as_many_as_were_busy_at_once() -> None:
+    # Issue 11, 6: beyond 64 of a worker each was closed and made anew.
+    count = 200
+    with Web() as web:
+        clients, upstreams = [], []
+        for _ in range(count):
+            clients.append(web.client(GET))
+            upstreams.append(web.upstreams.accept())
+            upstreams[-1].head()
+        for _ in range(2):
+            for upstream in upstreams:
+                upstream.say(OK)
+            for client in clients:
+                client.sized()
+            for client in clients:
+                client.say(GET)
+            for upstream in upstreams:
+                upstream.head()
+        assert web.upstreams.nobody_waits()
+        assert web.engine.stats().upstreams["up"].reused == 2 * count
+
+
+@pytest.mark.parametrize("size", [0, -1, (1 << 40) + 1])
+def test_odd_bound_of_buffers_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match="tls_buffer_bytes"):
+        Engine(workers=1, tls_buffer_bytes=size)

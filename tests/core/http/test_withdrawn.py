@@ -52,7 +52,7 @@ def test_surplus_of_those_that_wait_is_refused(bound: str) -> None:
     head = GET[:-2] + b"X: " + b"x" * 700 + b"\r\n\r\n"
     with Web(lambda _: None, engine=BOUNDS[bound], workers=2) as web:
         waiting = [web.client(head) for _ in range(3)]
-        wait_until(lambda: len(web.asked) == 3)
+        wait_until(lambda: len(web.asked) == 3)  # by Python
         first, body = web.client(head).sized()
         assert first == "HTTP/1.1 503 Service Unavailable"
         assert body == b"too many requests wait for a decision\n"

@@ -21,7 +21,10 @@ NOT_TOKEN = b'"(),/;<=>?@[\\]{}\x7f\x80\xff\x00\x1f'
 
 # 3 and 3.1: one space between, a token first
 LINES = {
-    "empty line before it": b"\r\nGET / HTTP/1.1",
+    "line feed before it": b"\nGET / HTTP/1.1",
+    "more empty lines before it than anybody sends": b"\r\n" * 9 + b"GET / HTTP/1.1",
+    "carriage return before it": b"\rGET / HTTP/1.1",
+    "empty line but for a space": b" \r\nGET / HTTP/1.1",
     "space before it": b" GET / HTTP/1.1",
     "no method": b" / HTTP/1.1",
     "tab behind the method": b"GET\t/ HTTP/1.1",
@@ -169,11 +172,11 @@ HEADERS = {
     "host: two": ("host", b"Host: a"),
     "host: two, empty one": ("host", b"host:"),
     "connection: more names than anybody needs": (
-        "too_many",
+        "options",
         b"Connection: " + b"a," * 33,
     ),
     "connection: too many in two lines": (
-        "too_many",
+        "options",
         b"Connection: " + b"a," * 16 + b"\r\nConnection: " + b"b," * 17,
     ),
 }
@@ -297,6 +300,23 @@ STATUSES = [
 ]
 
 
+LIMITS = {
+    "too_long": (LINE_MOST, request(b"A: " + b"b" * LINE_MOST)),
+    "long_target": (LINE_MOST, request(line=b"GET /" + b"a" * LINE_MOST)),
+    "too_large": (HEAD_MOST, request(*[b"A: " + b"b" * 1000] * 66)),
+    "too_many": (HEADERS_MOST, request(*[b"A: b"] * HEADERS_MOST)),
+    "options": (32, request(b"Connection: " + b"a," * 33)),
+}
+
+
+@pytest.mark.parametrize("fault", LIMITS)
+def test_fault_of_size_says_what_the_limit_is(fault: str) -> None:
+    limit, data = LIMITS[fault]
+    with pytest.raises(HeadError, match=rf"more than {limit} ") as caught:
+        parse_request(data)
+    assert caught.value.fault == fault
+
+
 @pytest.mark.parametrize(("data", "status"), STATUSES, ids=range(len(STATUSES)))
 def test_fault_has_its_status_and_says_what_it_is(data: bytes, status: int) -> None:
     with pytest.raises(HeadError, match=r"\w+ \w+") as caught:
@@ -337,6 +357,8 @@ def test_headers_are_so_many_and_not_one_more() -> None:
 
 SAMPLES = [
     request(),
+    b"\r\n\r\n" + request(),
+    b"\r\n" * 8 + request(),
     request(line=b"GET http://b/c?d HTTP/1.0"),
     request(b"Content-Length: 5", b"X: y", b"Connection: close, x"),
     *[request(line=line) for _, _, line in FIRST_LINES],

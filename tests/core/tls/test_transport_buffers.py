@@ -1,6 +1,5 @@
 """OpenSSL's buffers: kept where bytes move, and nowhere else."""
 
-import ctypes
 import os
 import statistics
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ import pytest
 
 from fastpath.tls.context import ClientContext, ServerContext
 from fastpath.tls.endpoint import Buffers, Transport
+from tests.support.malloc import held_bytes, needs_malloc_that_tells
 from tests.support.tls_tools import (
     Certificates,
     our_client,
@@ -24,32 +24,6 @@ PLACES = 64  # BUFFERS_MOST
 A_PAIR = 82_944  # bytes, and more: one buffer for reading, one for writing
 
 Pair = tuple[Transport, Transport]
-
-
-class MallInfo(ctypes.Structure):
-    """Of mallinfo2(3), glibc 2.33."""
-
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks"
-            " keepcost"
-        ).split()
-    ]
-
-
-def held_bytes() -> int:
-    """Return what malloc has given out."""
-    mallinfo2 = ctypes.CDLL(None).mallinfo2
-    mallinfo2.restype = MallInfo
-    info = mallinfo2()
-    return int(info.uordblks + info.hblkhd)
-
-
-def needs_malloc_that_tells() -> None:
-    """Skip where it does not, as under a sanitizer."""
-    if not hasattr(ctypes.CDLL(None), "mallinfo2") or held_bytes() < 1 << 16:
-        pytest.skip("malloc does not say what it holds")
 
 
 class Scene:
@@ -164,3 +138,47 @@ def test_large_and_small_reads_take_turns(scene: Scene) -> None:
         message = os.urandom(size)
         assert send(server, client, message) == message
         assert send(client, server, message) == message
+
+
+def test_buffers_follow_the_recent_peak(certificates: Certificates) -> None:
+    # Issue 11, 6: 128 busy connections had 64 places between them.
+    needs_malloc_that_tells()
+    scene = Scene(certificates)
+    scene.clients, scene.servers = Buffers(300), Buffers(300)
+    scene.crowd(200)
+    for buffers in (scene.clients, scene.servers):
+        buffers.age()  # all have been used
+    held = held_bytes()
+    for pair in scene.pairs[:50]:
+        talk(*pair)
+    assert abs(held_bytes() - held) < A_PAIR  # they have them still
+    for buffers in (scene.clients, scene.servers):
+        buffers.age()
+    assert held - held_bytes() > 0.9 * 300 * A_PAIR
+    for buffers in (scene.clients, scene.servers):
+        buffers.age()
+    assert held - held_bytes() > 0.9 * 400 * A_PAIR
+    for pair in scene.pairs:
+        talk(*pair)
+        for end in pair:
+            end.close()
+
+
+@pytest.mark.parametrize("places", [1, 2, 17])
+def test_few_places_serve_many_connections(
+    certificates: Certificates, places: int
+) -> None:
+    scene = Scene(certificates)
+    scene.clients, scene.servers = Buffers(places), Buffers(places)
+    scene.crowd(20)
+    for _ in range(3):
+        for pair in scene.pairs:
+            talk(*pair)
+        scene.clients.age()
+    for pair in scene.pairs[::2]:
+        pair[0].close()
+        pair[1].close()
+    for pair in scene.pairs[1::2]:
+        talk(*pair)
+        pair[0].close()
+        pair[1].close()
