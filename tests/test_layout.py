@@ -26,7 +26,9 @@ PACKAGES = {
         openssl pem names bio strength context refusal buffers transport peer endpoint
     """,
     "http1": "field target framing firstline chunks head compose",
-    "table": "registry listener table block delta draft balancer dialler admission",
+    "table": """
+        keep registry listener table block delta draft balancer dialler admission
+    """,
     "tcp": "proxyhead relay dial naming batch",
     "udp": "",
     "http": """

@@ -209,25 +209,22 @@ class Draft:
     # millisecond each.
 
     def _server_context(self, vip: Vip) -> ServerContext | None:
-        contexts = self.state.server_contexts
-        if vip.tls is None or (context := contexts.get(vip.tls)) is not None:
-            return None if vip.tls is None else context
-        try:
-            context = contexts[vip.tls] = ServerContext(vip.tls, self.state.workers)
-        except TableError as error:
-            raise TableError(f"vip {vip.host} port {vip.port}: {error}") from error
-        return context
-
-    def _client_context(self, upstream: Upstream) -> ClientContext | None:
-        contexts = self.state.client_contexts
-        tls = upstream.tls
+        contexts, tls = self.state.server_contexts, vip.tls
         if tls is None or (context := contexts.get(tls)) is not None:
             return None if tls is None else context
         try:
-            context = contexts[tls] = ClientContext(tls, self.state.workers)
+            return contexts.put(tls, ServerContext(tls, self.state.workers))
+        except TableError as error:
+            raise TableError(f"vip {vip.host} port {vip.port}: {error}") from error
+
+    def _client_context(self, upstream: Upstream) -> ClientContext | None:
+        contexts, tls = self.state.client_contexts, upstream.tls
+        if tls is None or (context := contexts.get(tls)) is not None:
+            return None if tls is None else context
+        try:
+            return contexts.put(tls, ClientContext(tls, self.state.workers))
         except TableError as error:
             raise TableError(f"upstream {upstream.name}: {error}") from error
-        return context
 
     # ---- Keeping.
 

@@ -231,9 +231,8 @@ cdef bytes wire_protocols(tuple names):
 
 
 cdef SSL_CTX* client_new(object spec, X509_STORE* store) except NULL:
-    cdef SSL_CTX* c = context_new(spec, False)
     cdef bytes protocols = wire_protocols(spec.alpn)
-    cdef SSL_CTX* c = context_new(TLS_client_method())
+    cdef SSL_CTX* c = context_new(spec, False)
 
     try:
         if spec.verify:
@@ -286,11 +285,9 @@ cdef class ClientContext:
         contexts_free(self.contexts, self.workers)
 
 
-# One certificate of a server; everything but the choice among them is on each, because
-# a connection that changes over asks its new context.
-cdef SSL_CTX* upconn_new(object spec, int number) except NULL:
-    cdef SSL_CTX* c = context_new(spec, True)
-    cdef annex_t* a = annex_of(c)
+# A context for one certificate of a server. Each has all settings but the choice among
+# them: a connection that is switched to it (SNI) uses those of the new context.
+cdef SSL_CTX* server_new(object spec, int number) except NULL:
     cdef bytes protocols = wire_protocols(spec.alpn)
     cdef int mode = SSL_VERIFY_PEER
     cdef SSL_CTX* c
@@ -298,7 +295,7 @@ cdef SSL_CTX* upconn_new(object spec, int number) except NULL:
 
     what = "server certificate" if number == 0 else f"server certificate {number + 1}"
     key = "server key" if number == 0 else f"server key {number + 1}"
-    c = context_new(TLS_server_method())
+    c = context_new(spec, True)
     a = annex_of(c)
     try:
         pem_load_chain(c, spec.certificates[number][0], what)
