@@ -29,7 +29,6 @@ from fastpath.worker.fleet cimport ACCEPTS_MOST, CROWD_MOST, PAUSE_MS
 
 cdef enum:
     SHED_MOST = 64      # clients refused at once when descriptors ran out
-    CROWD_LEAST = 4     # clients taken at once, as far as that many were wanted
 
 
 # The worker that should have the next client.
@@ -159,8 +158,7 @@ cdef void accept_some(worker_t* w, listener_t* l) noexcept nogil:
             accept_place(w, fd, vip, &client)
         taken += 1
     l.batch = l.batch * 2 if l.batch < ACCEPTS_MOST else ACCEPTS_MOST
-    if taken >= CROWD_LEAST:
-        accept_more(w, l)
+    accept_more(w, l)
 
 
 # More clients may wait there. Where many listeners have some, the rest of them wait for
