@@ -9,6 +9,11 @@ from fastpath.table.delta import Table
 
 PATIENCE_S: float
 
+PARKED_MOST: int
+PARKED_BYTES: int
+TLS_BUFFER_BYTES: int
+TLS_BUFFER_BYTES_MOST: int
+
 @final
 class Engine:
     def __init__(

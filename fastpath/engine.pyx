@@ -16,14 +16,8 @@ from libc.string cimport memset
 
 from fastpath.base.linux.clock cimport clock_us
 from fastpath.base.mailbox cimport (
-    LETTER,
-    LETTER_RESET,
-    LETTER_STOP,
-    SLOT_ALL,
-    letter_t,
-    mailbox_fini,
-    mailbox_init,
-    mailbox_sleep,
+    LETTER, LETTER_RESET, LETTER_STOP, SLOT_ALL, letter_t, mailbox_fini,
+    mailbox_init, mailbox_sleep,
 )
 from fastpath.http.question cimport letter_burn
 from fastpath.publisher cimport Publisher

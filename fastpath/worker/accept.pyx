@@ -164,7 +164,8 @@ cdef void accept_some(worker_t* w, listener_t* l) noexcept nogil:
     while taken < l.batch:
         fd = listener_accept(l.fd, &client)
         if fd == -EAGAIN:
-            l.batch = taken if taken > 1 else 1
+            if taken > 0:
+                l.batch = taken
             return
         if is_shortage(fd):
             accept_shed(w, l)

@@ -12,7 +12,7 @@ cdef enum:
     WORKERS_MOST = 64
     ACCEPTS_MOST = 16       # taken at once from one listener
     CROWD_MOST = 16         # listeners at which more clients wait than were taken
-    CROWD_EVENTS = 64       # between two looks at them
+    CROWD_EVENTS = 32       # between two looks at them
     PAUSE_MS = 100          # no accept after descriptors ran out
     RESETS_MOST = 16        # asked for and not finished
     RESET_STEP = 1000       # relays looked at in one turn for each
