@@ -53,7 +53,8 @@ def test_reload_takes_new_servers_and_keeps_old_connections(cluster: Cluster) ->
                 file.write_text(json.dumps(new))
                 balancer.send(signal.SIGHUP)
                 balancer.wait_for_event("configuration reloaded")
-                assert cluster.who(address) == "b"
+                # Published; a worker takes it at the top of its loop.
+                wait_until(lambda: cluster.who(address) == "b", 5, "the new server")
                 assert cluster.ask(kept) == "a"
             assert balancer.table()["generation"] == 2
             assert balancer.get("/readyz?verbose")[0] == 200
