@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import Literal
 
-ACCESS = "pyproxy.access"  # who asks for exchanges wants them whatever the level is
+ACCESS = "pyproxy.access"  # asked for by a flag: at any level
 
 # What every LogRecord carries; anything else in its __dict__ came in as `extra`.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

@@ -41,7 +41,7 @@ class Block(NamedTuple):
 
 
 class Roots(NamedTuple):
-    """Whom to trust, and how many could not be read."""
+    """Authorities to trust, and how many could not be read."""
 
     pem: bytes
     broken: int

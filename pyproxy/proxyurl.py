@@ -61,7 +61,7 @@ class _Octets(str):
 
 
 class ProxyUrl:
-    """A proxy, and who we are there."""
+    """A proxy, and our credentials there."""
 
     def __init__(self, url: str) -> None:
         """`url` was checked; it may hold a user and a password."""

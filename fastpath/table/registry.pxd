@@ -17,7 +17,7 @@ cdef enum HEALTH:
 
 # What every state begins with. The last three are Python's alone.
 cdef struct state_t:
-    uint32_t active            # atomic; who may still use the slot; workers
+    uint32_t active            # atomic; uses of the slot that remain; workers
     uint32_t slot
     uint32_t users             # blocks that name the key
     uint32_t next              # in the line that the slot stands in; SLOT_END = last

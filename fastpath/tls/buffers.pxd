@@ -7,7 +7,7 @@ from fastpath.tls.openssl cimport SSL
 
 cdef enum:
     BUFFERS_BYTES = 83000       # of one connection: 66,560 and what a record takes
-    BUFFERS_AGE_MS = 5000       # who uses none for so long, or twice that, loses them
+    BUFFERS_AGE_MS = 5000       # unused for so long, or twice that, they are freed
 
 cdef struct place_t:
     SSL*     ssl                # borrowed; NULL = a free place

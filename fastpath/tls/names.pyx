@@ -1,6 +1,6 @@
 """Names of certificates, looked up as TLS clients name a host.
 
-Whoever may connect may ask for any name, so that a look-up costs a microsecond however
+Any client may ask for any name, so that a look-up costs a microsecond however
 many certificates there are: two binary searches, for the name itself and for a
 wildcard in place of its first label (RFC 6125, 6.4.3). A certificate that names no
 host of DNS is known by its common name, as OpenSSL has it.

@@ -92,7 +92,7 @@ class Server:
     """Answers on sockets that are bound already."""
 
     def __init__(self, sources: Sources, *, local_only: bool) -> None:
-        """`local_only`: who names us by anything but this machine is refused."""
+        """`local_only`: requests whose Host is another machine are refused."""
         self._sources = sources
         self._local_only = local_only
         self._page, self._policy = _load_page()

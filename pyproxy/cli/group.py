@@ -1,6 +1,6 @@
 """Commands that are imported when they are used, and not before.
 
-Whoever presses TAB or asks for `--help` waits for every import; a mode brings asyncio,
+A user who presses TAB or asks for `--help` waits for every import; a mode brings asyncio,
 TLS, HTTP and metrics with it, which neither needs.
 """
 

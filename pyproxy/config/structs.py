@@ -54,11 +54,11 @@ class Check(Config, frozen=True, kw_only=True):
     path: str = "/readyz"  # not /healthz, which fails only when it is too late to drain
     # HTTP status codes that mean ready; any other answer means alive.
     expect: Annotated[tuple[Code, ...], Meta(min_length=1)] = (200,)
-    ca: str | None = None  # PEM file: who may sign the server's certificate
+    ca: str | None = None  # PEM file: CAs for the server's certificate
     pins: tuple[str, ...] = ()  # SHA-256 of the server's certificate (DER), hexadecimal
     insecure: bool = False  # believe any certificate
     server_name: str | None = None  # SNI and the name to verify; default: the host
-    client_certificate: str | None = None  # PEM file: who we are
+    client_certificate: str | None = None  # PEM file: our client certificate
     client_key: str | None = None  # PEM file: its key
     token_file: str | None = None  # bearer token; read again at each probe
     interval: Seconds = Seconds(2)  # between probes of a server that is as before

@@ -28,7 +28,7 @@ _UNKNOWN = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """To be sent: an open file, to be closed by whoever gets it, and its type."""
+    """To be sent: an open file, to be closed by the caller, and its type."""
 
     file: io.FileIO
     type: str
@@ -121,7 +121,7 @@ class Directory:
 
 
 def _open(root: int, path: str) -> int:
-    # Not blocking: opening a named pipe would wait for whoever writes to it.
+    # Not blocking: opening a named pipe would wait for a writer.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
     return beneath.open_beneath(root, posixpath.normpath(path), flags)
 

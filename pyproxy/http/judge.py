@@ -124,7 +124,7 @@ class Judge:
         except Exception:
             outcome = _bug()
         finally:
-            # Whoever asks from now on is told what is known, or waits anew.
+            # A question from now on finds what is known, or waits anew.
             if self._waits.get(need) is wait:
                 del self._waits[need]
         left = 0

@@ -1,7 +1,7 @@
 """Comma-separated regular expressions of RE2, as kubectl's filter flags take them.
 
-RE2 answers in time linear in the text: whoever may send a request must not be able to
-keep us busy with one. Where its wheel does not exist (musl, free-threaded Python),
+RE2 answers in time linear in the text: a client must not be able to keep us busy with
+one request. Where its wheel does not exist (musl, free-threaded Python),
 Python's `re` stands in for what it can say exactly; the rest is refused at the start.
 """
 

@@ -101,7 +101,7 @@ class Verdict(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Whose a request is, and whether its path passes the filter."""
+    """The route of a request, and whether its path passes the filter."""
 
     route: Route
     where: Key  # parts of the path that this hangs on
@@ -138,7 +138,7 @@ def decide(
 
 
 def _place(question: Question, settings: Settings) -> Place:
-    """Find whose a request is, by no more of its path than that takes."""
+    """Find the route of a request, by no more of its path than that takes."""
     router, judge = settings.router, settings.filter
     if router.is_shallow:
         # The first segment says which prefix it is, the second which context.
@@ -212,7 +212,7 @@ def _api(
 
 
 def _says(question: Question, name: str) -> bool:
-    """Whether a header has a value to those who read its first line only.
+    """Whether a header has a value to programs that read its first line only.
 
     Source: Go, net/http.Header.Get, as client-go and the apiserver use it. An empty
     first line must not make us leave out what the second one then does not say either.

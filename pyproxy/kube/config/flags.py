@@ -19,9 +19,9 @@ class ClientFlags(
     namespace: str = ""  # accepted, as kubectl does; changes nothing
     server: str = ""  # URL of the apiserver
     token: str = ""  # bearer token; shown nowhere
-    client_certificate: str = ""  # PEM file: who we are
+    client_certificate: str = ""  # PEM file: our client certificate
     client_key: str = ""  # PEM file: its key
-    certificate_authority: str = ""  # PEM file: who may sign the server's certificate
+    certificate_authority: str = ""  # PEM file: CAs for the server's certificate
     insecure_skip_tls_verify: bool = False  # believe any server
     tls_server_name: str = ""  # for SNI and verification; empty = the server's host
     proxy_url: str = ""  # proxy on the way: http, https or socks5 URL

@@ -121,7 +121,7 @@ def _authority(cluster: Cluster) -> Kept[bytes] | None:
     def make() -> bytes:
         nonlocal began
         raw = bytes(data) or read(file)
-        # An empty file trusts nobody, and not everybody whom the system trusts; one
+        # An empty file trusts no authority, not even those of the system; one
         # that becomes empty is being written.
         if not raw and not began:
             began = True
