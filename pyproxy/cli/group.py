@@ -1,7 +1,7 @@
 """Commands that are imported when they are used, and not before.
 
-A user who presses TAB or asks for `--help` waits for every import; a mode brings asyncio,
-TLS, HTTP and metrics with it, which neither needs.
+TAB and `--help` wait for every import; a mode brings asyncio, TLS, HTTP and metrics
+with it, which neither needs.
 """
 
 import difflib
