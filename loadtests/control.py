@@ -120,7 +120,7 @@ def find_ns() -> float:
     vips = [vip(n) for n in range(FINDS)]
     draft = Draft(state, Delta(vips=vips, pools=pool), {})
     blocks = {b.slot: b for b in draft.vips.values() if b is not None}
-    table = TableBlock(TableBlock(), blocks, {}, {}, ((), tuple(blocks.values())))
+    table = TableBlock(TableBlock(), blocks, {}, {}, ([], list(blocks.values())))
     asked = [(one.host, one.port) for one in vips]
     random.Random(3).shuffle(asked)
     took_ns, found = table.time_finds(asked, 20)
