@@ -49,9 +49,7 @@ def test_network_that_is_allowed_lifts_the_rules_for_itself_alone() -> None:
 
 
 def test_network_that_is_denied_stays_so_whatever_allows_it() -> None:
-    rules = AddressRules(
-        allow=(network("10.0.0.0/8"),), deny=(network("10.1.0.0/16"),)
-    )
+    rules = AddressRules(allow=(network("10.0.0.0/8"),), deny=(network("10.1.0.0/16"),))
     assert rules.accept("10.0.0.1", 80) == "10.0.0.1"
     assert rules.accept("10.1.0.1", 80) == ""
     assert rules.accept("64:ff9b::10.1.0.1", 80) == ""
