@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+PREFIX = re.compile(r"[^*]+-\*")  # of names; `x-*`, and not all of them
 VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
 PATH_WORD = re.compile(r"[!-~]{1,64}")
@@ -110,6 +111,10 @@ def _check_edits(remove: tuple[str, ...], pairs: Pairs, default: Pairs) -> None:
     for name in remove:
         check(bool(TOKEN.fullmatch(name)), f"{name!r} is no header name")
         check(name.lower() not in FRAMING, f"remove: {name} is not for edits")
+        if "*" in name:
+            plain = bool(PREFIX.fullmatch(name))
+            framing = any(each.startswith(name[:-1].lower()) for each in FRAMING)
+            check(plain and not framing, f"remove: {name!r} is no prefix for edits")
     _check_pairs("set", pairs)
     _check_pairs("default", default)
     edits = [*remove, *pairs, *default]
@@ -163,7 +168,7 @@ class ResponseEdits:
     already stays. Paths match by whole segments, as bytes.
     """
 
-    remove: tuple[str, ...] = ()  # by name; framing headers are not for edits
+    remove: tuple[str, ...] = ()  # by name or `prefix-*`; framing is not for edits
     set: Pairs = ()  # replace or add
     default: Pairs = ()  # add where there is none of that name, or an empty one
     location: Pairs = ()  # (path of the upstream, path that stands for it here)
@@ -195,7 +200,7 @@ class Forward:
     host: str = ""  # replaces Host; "" = as it came
     strip: int = 0  # bytes taken from the front of the path ...
     prefix: str = ""  # ... and put there instead
-    remove: tuple[str, ...] = ()  # headers by name, besides hop-by-hop ones
+    remove: tuple[str, ...] = ()  # by name or `prefix-*`, besides hop-by-hop ones
     set: Pairs = ()  # replace or add
     default: Pairs = ()  # add where there is none of that name, or an empty one
     forwarded_for: bool = False  # append the client's ip to X-Forwarded-For

@@ -18,6 +18,7 @@ cdef struct edit_t:
     text_t   name            # lower case
     text_t   line            # "Name: value\r\n"; empty = take it away
     uint8_t  only_absent
+    uint8_t  is_prefix       # every header whose name begins with this
 
 # Edits of the headers of one head, at most 64.
 cdef struct headers_t:

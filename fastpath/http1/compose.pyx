@@ -60,9 +60,10 @@ cdef int edit_find(
 
     for i in range(e.count):
         edit = &e.list[i]
-        if h.name.size == edit.name.size and same(
-            bytes + h.name.at, h.name.size, text + edit.name.at
-        ):
+        if (
+            h.name.size == edit.name.size
+            or edit.is_prefix and h.name.size > edit.name.size
+        ) and same(bytes + h.name.at, edit.name.size, text + edit.name.at):
             return <int>i
     return -1
 
