@@ -25,6 +25,7 @@ from fastpath import (
 )
 from fastpath.api.policy import (
     Certificate,
+    Failure,
     Forward,
     Http,
     Question,
@@ -47,6 +48,7 @@ __all__ = [
     "Change",
     "ClientTls",
     "Dataplane",
+    "Failure",
     "Forward",
     "Histogram",
     "Http",

@@ -116,6 +116,16 @@ cdef void compose_reply(
     uint32_t body_size, uint16_t minor, bint keep, bint to_head,
 ) noexcept nogil
 
+# How many bytes a text has inside of a string of JSON.
+cdef size_t escaped_size(const char* text) noexcept nogil
+
+# A reply whose body is `before`, `text` as in a string of JSON, `after`. `head` is its
+# status line and headers, less the length.
+cdef void compose_between(
+    out_t* o, const char* head, const char* before, const char* text,
+    const char* after, uint16_t minor, bint keep, bint to_head,
+) noexcept nogil
+
 # One line of plain text.
 cdef void compose_text(
     out_t* o, uint16_t status, const char* text, uint16_t minor, bint keep,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from pyproxy.dataplane import Reply
+from pyproxy.dataplane import Failure, Reply
 
 Form = Literal["json", "yaml", "indented"]
 Pairs = tuple[tuple[str, str], ...]
@@ -93,6 +93,14 @@ def status(
     if nosniff:
         headers += (_NOSNIFF,)
     return Reply(code, _written(made, form).encode(), headers)
+
+
+def failure(code: int, reason: str, before: str) -> Failure:
+    """Return a Status for what the core says itself: its reason behind `before`."""
+    reply = status(code, reason, f"{before}\0")
+    # A zero is nowhere else in it.
+    head, _, tail = reply.body.decode().partition("\\u0000")
+    return Failure(code, reply.headers, head, tail)
 
 
 def _written(made: dict[str, object], form: Form) -> str:

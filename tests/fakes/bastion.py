@@ -1,6 +1,7 @@
-"""`pyproxy apiserver-proxy` in front of a cluster whose pods are servers of the test."""
+"""`pyproxy apiserver-proxy`, and a cluster whose pods are servers of the test."""
 
 import contextlib
+import gzip
 import http.client
 import json
 import socket
@@ -8,6 +9,7 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,12 +26,15 @@ NAMESPACE = "e2e"
 MERGE = "application/merge-patch+json"
 Call = Callable[..., Any]
 PAGE = b'<!doctype html><html><a href="/rewriteme">abs</a></html>'
+DEAD_PORT = 1  # where nothing listens
+KUBELET_PORT = 10250  # likewise
 REDIRECTS = {
     "abs": "/landing?x=1#f",
     "rel": "landing",
     "other": "https://elsewhere.example/z",
     "self": "http://{host}/landing",
     "ip": "http://{here}/landing",
+    "bad": "http://[::1",
 }
 
 
@@ -72,18 +77,27 @@ class _Echo(BaseHTTPRequestHandler):
     def _reply(self, body: str) -> tuple[int, list[tuple[str, str]], bytes]:
         path = self.path.partition("?")[0]
         plain = ("Content-Type", "text/plain; charset=utf-8")
-        if path == "/html":
-            return 200, [("Content-Type", "text/html; charset=utf-8")], PAGE
+        if path.startswith("/html"):
+            return self._page(path.removeprefix("/html").removeprefix("-"))
+        if path in ("/plain", "/xhtml"):
+            page: bytes = self.server.page  # type: ignore[attr-defined]
+            kinds = {"/plain": "text/plain", "/xhtml": "application/xhtml+xml"}
+            return 200, [("Content-Type", kinds[path])], page
+        if path in ("/refuse", "/r200", "/r302"):
+            code = {"/refuse": 403, "/r200": 200, "/r302": 302}[path]
+            where = [("Location", "http://127.0.0.1:1/")] if code == 302 else []
+            return code, where, b"refused" if code == 403 else b""
         if path == "/cors":
             names = ("Credentials", "Headers", "Methods", "Origin")
             cors = [(f"Access-Control-Allow-{name}", "*") for name in names]
             more = [("Access-Control-Max-Age", "5"), ("X-Frame-Options", "DENY")]
             return 200, [*cors, *more, plain], b"ok"
         if path == "/cookie":
-            cookie = "a=1; Path=/app; HttpOnly"
+            cookie = "a=1; Path=/app; Domain=x.example; HttpOnly"
             return 200, [("Set-Cookie", cookie), plain], b"ok"
         if path == "/cache":
-            return 200, [("Cache-Control", "max-age=60"), plain], b"ok"
+            more = [("Cache-Control", "max-age=60"), ("ETag", '"x"')]
+            return 200, [*more, plain], b"ok"
         if path.startswith("/redir/"):
             here = "{}:{}".format(*self.server.server_address[:2])
             text = REDIRECTS[path.removeprefix("/redir/")]
@@ -101,6 +115,24 @@ class _Echo(BaseHTTPRequestHandler):
         }
         kind = [("Content-Type", "application/json"), ("X-Up", "1")]
         return 200, kind, json.dumps(seen).encode()
+
+    def _page(self, coding: str) -> tuple[int, list[tuple[str, str]], bytes]:
+        page: bytes = self.server.page  # type: ignore[attr-defined]
+        kind = [("Content-Type", "text/html; charset=utf-8")]
+        if coding == "304":
+            return 304, kind, b""
+        raw = zlib.compressobj(wbits=-15)
+        bodies = {
+            "": page,
+            "gzip": gzip.compress(page),
+            "zlib": zlib.compress(page),
+            "raw-deflate": raw.compress(page) + raw.flush(),
+            "br": b"brotli",
+        }
+        names = {"gzip": "gzip", "br": "br", "": ""}
+        if name := names.get(coding, "deflate"):
+            kind.append(("Content-Encoding", name))
+        return 200, kind, bodies[coding]
 
     def _send(self, code: int, headers: list[tuple[str, str]], body: bytes) -> None:
         if self.headers.get("Upgrade") and self.path.startswith("/ws"):
@@ -134,8 +166,8 @@ class _Echo(BaseHTTPRequestHandler):
 class Backend:
     """The servers of a pod: one plain, one with TLS."""
 
-    def __init__(self, host: str, pair: Pair) -> None:
-        self.host = host
+    def __init__(self, host: str, pair: Pair, page: bytes = PAGE) -> None:
+        self.host, self.page = host, page
         self.seen: list[str] = []
         self._servers = [self._serve(None), self._serve(pair)]
         self.port, self.tls_port = (s.server_address[1] for s in self._servers)
@@ -143,6 +175,7 @@ class Backend:
     def _serve(self, pair: Pair | None) -> ThreadingHTTPServer:
         server = ThreadingHTTPServer((self.host, 0), _Echo)
         server.seen = self.seen  # type: ignore[attr-defined]
+        server.page = self.page  # type: ignore[attr-defined]
         server.daemon_threads = True
         if pair is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -175,12 +208,12 @@ def caller(url: str, ca: Path) -> Call:
     return call
 
 
-def populate(call: Call, backend: Backend, dead_port: int) -> None:
+def populate(call: Call, backend: Backend) -> None:
     """Make what the recorded requests were about, as far as they need it."""
     core = f"/api/v1/namespaces/{NAMESPACE}"
     call("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
     for name, address in (("n1", backend.host), ("loop", "127.0.0.1")):
-        make_node(call, name, address, dead_port)
+        make_node(call, name, address, KUBELET_PORT)
     make_pod(call, "web-0", backend.host, [("http", 1), ("odd", backend.port)])
     make_pod(call, "multi", backend.host, [("odd", backend.port), ("http", 1)])
     make_pod(call, "pending", "", [])
@@ -188,7 +221,7 @@ def populate(call: Call, backend: Backend, dead_port: int) -> None:
     make_service(call, "web", web, "web-0", backend.host)
     make_service(call, "single", [("only", 80, backend.port)], "web-0", backend.host)
     make_service(call, "unnamed", [("", 93, backend.port)], "web-0", backend.host)
-    make_service(call, "dead", [("", 80, dead_port)], "web-0", backend.host)
+    make_service(call, "dead", [("", 80, DEAD_PORT)], "web-0", backend.host)
     make_service(call, "empty", [("", 80, backend.port)], "", "")
     spec = {"type": "ExternalName", "externalName": "example.com"}
     call("POST", f"{core}/services", {"metadata": {"name": "ext"}, "spec": spec})
@@ -325,7 +358,9 @@ def head(
 
 
 @contextlib.contextmanager
-def bastion(directory: Path, *flags: str) -> Iterator[tuple[Bastion, Backend, Call]]:
+def bastion(
+    directory: Path, *flags: str, page: bytes = PAGE
+) -> Iterator[tuple[Bastion, Backend, Call]]:
     """Run one beside the sandbox's apiserver, with a cluster that has one backend."""
     directory.mkdir(parents=True, exist_ok=True)
     issuer = Authority(directory)
@@ -333,12 +368,12 @@ def bastion(directory: Path, *flags: str) -> Iterator[tuple[Bastion, Backend, Ca
     files = [str(each) for each in (pair.certificate, pair.key, issuer.certificate)]
     with (
         Program(directory / "api", "tests.fakes.emptycluster", "0", *files) as api,
-        Backend(own_address(), pair) as backend,
+        Backend(own_address(), pair, page) as backend,
     ):
         api.wait_for("\n")
         url = f"https://127.0.0.1:{int(api.stdout)}"
         call = caller(url, issuer.certificate)
-        populate(call, backend, free_port())
+        populate(call, backend)
         kubeconfig = directory / "kubeconfig"
         write_kubeconfig(kubeconfig, url, issuer.certificate, "admin-token")
         serving = (

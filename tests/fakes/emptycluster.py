@@ -1,6 +1,6 @@
-"""`python -m tests.fakes.emptycluster PORT CERTIFICATE KEY CA`: the sandbox's apiserver.
+"""`python -m tests.fakes.emptycluster PORT CERTIFICATE KEY CA`: an apiserver.
 
-Without pods and without a keeper, as a kube-apiserver is that runs alone.
+The sandbox's, without pods and without a keeper, as a kube-apiserver that runs alone.
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyproxy.http.status import form_of, status
+from pyproxy.http.status import failure, form_of, status
 
 MISSING = {"name": "none", "kind": "services"}
 
@@ -65,3 +65,10 @@ def test_refusal_is_not_sniffed() -> None:
 )
 def test_form_is_what_is_accepted(accept: str, form: str) -> None:
     assert form_of(accept) == form
+
+
+def test_status_for_a_failure_has_a_place_for_its_reason() -> None:
+    made = failure(503, "ServiceUnavailable", "error trying to reach service: ")
+    assert (made.before + "why" + made.after).encode() == (
+        status(503, "ServiceUnavailable", "error trying to reach service: why").body
+    )

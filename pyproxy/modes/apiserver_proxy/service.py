@@ -15,6 +15,7 @@ from pyproxy.discovery.targets import Resolver, Stores
 from pyproxy.errors import PyproxyError
 from pyproxy.http.addresses import AddressRules
 from pyproxy.http.identity import HeaderNames
+from pyproxy.http.status import failure
 from pyproxy.kube.client import Client
 from pyproxy.kube.config import Current
 from pyproxy.kube.counters import KubeCounters
@@ -44,7 +45,8 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 2.0  # how often files are looked at
 RESOLVE_S = 30.0  # how often the apiserver's name is looked up
-GATEWAY_STATUS = 503  # kube-apiserver's, whatever is wrong with the backend
+UNREACHED = failure(503, "ServiceUnavailable", "error trying to reach service: ")
+NOT_UPGRADED = failure(500, "", "error dialing backend: ")
 KEPT = ("bind_address", "secure_port", "client")  # until a restart
 PARK_S = 60.0  # for answers of an apiserver
 
@@ -277,7 +279,8 @@ class Proxy:
                 key=parts_of(self._names() if front else None),
                 park_timeout_s=PARK_S,
                 stall_timeout_s=0.0,
-                gateway_status=GATEWAY_STATUS,
+                gateway=UNREACHED,
+                gateway_upgrade=NOT_UPGRADED,
             ),
             tls=self._held.server,
         )
