@@ -91,6 +91,7 @@ class _Echo(BaseHTTPRequestHandler):
             names = ("Credentials", "Headers", "Methods", "Origin")
             cors = [(f"Access-Control-Allow-{name}", "*") for name in names]
             more = [("Access-Control-Max-Age", "5"), ("X-Frame-Options", "DENY")]
+            more.append(("Access-Control-Expose-Headers", "X"))
             return 200, [*cors, *more, plain], b"ok"
         if path == "/cookie":
             cookie = "a=1; Path=/app; Domain=x.example; HttpOnly"
@@ -99,13 +100,13 @@ class _Echo(BaseHTTPRequestHandler):
             more = [("Cache-Control", "max-age=60"), ("ETag", '"x"')]
             return 200, [*more, plain], b"ok"
         if path.startswith("/redir/"):
-            here = "{}:{}".format(*self.server.server_address[:2])
+            here = "{}:{}".format(*self.connection.getsockname())
             text = REDIRECTS[path.removeprefix("/redir/")]
-            where = text.format(host=self.headers["Host"], here=here)
-            return 302, [("Location", where)], b""
+            to = text.format(host=self.headers["Host"], here=here)
+            return 302, [("Location", to)], b""
         if path.startswith("/status/"):
             code = int(path.removeprefix("/status/"))
-            return code, [plain], b"" if code in (204, 304) else b"status body"
+            return (204, [], b"") if code == 204 else (code, [plain], b"status body")
         headers = sorted([name.lower(), value] for name, value in self.headers.items())
         seen = {
             "method": self.command,
@@ -120,7 +121,7 @@ class _Echo(BaseHTTPRequestHandler):
         page: bytes = self.server.page  # type: ignore[attr-defined]
         kind = [("Content-Type", "text/html; charset=utf-8")]
         if coding == "304":
-            return 304, kind, b""
+            return 304, [], b""
         raw = zlib.compressobj(wbits=-15)
         bodies = {
             "": page,
@@ -141,6 +142,8 @@ class _Echo(BaseHTTPRequestHandler):
         self.send_response(code)
         for name, value in headers:
             self.send_header(name, value)
+        # Tests leave no connection behind.
+        self.send_header("Connection", "close")
         if code not in (204, 304):
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
