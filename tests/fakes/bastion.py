@@ -286,7 +286,7 @@ class Bastion(Program):
         self, directory: Path, kubeconfig: Path, ca: Path, *flags: str
     ) -> None:
         self._admin = free_port()
-        self._context = ssl.create_default_context(cafile=str(ca))
+        self._ca = str(ca)
         super().__init__(
             directory,
             *("pyproxy", "apiserver-proxy", f"--kubeconfig={kubeconfig}"),
@@ -316,7 +316,11 @@ class Bastion(Program):
 
     def dial(self, pair: Pair | None = None) -> ssl.SSLSocket:
         """Connect, with a certificate or without."""
-        return dial(self.port, self._context, pair)
+        return dial(self.port, self.trust(), pair)
+
+    def trust(self) -> ssl.SSLContext:
+        """Return a new context: one that was given a certificate shows it for ever."""
+        return ssl.create_default_context(cafile=self._ca)
 
     def ask(self, target: str, *lines: str, **more: Any) -> Answer:
         """Send a request and return the answer."""
