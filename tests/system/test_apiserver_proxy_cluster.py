@@ -4,7 +4,6 @@ Same status, headers that matter and body, but for what DIFFERENCES says.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from tests.fakes.bastion import (
 from tests.fakes.desk import Answer
 from tests.support import realcluster
 from tests.support.kubectl import Kubectl
+from tests.support.kubelet import POD, Kubelet, run_pod
 from tests.support.waiting import wait_until
 from tests.system.test_apiserver_proxy_golden import compared
 
@@ -72,8 +72,10 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     with (
         realcluster.RealCluster(directory / "server") as cluster,
         Backend(own_address(), pair) as backend,
+        Kubelet(directory / "pod", pair, command=["cat"]) as kubelet,
     ):
         populate(cluster.call, backend)
+        run_pod(cluster, kubelet)
         kubeconfig = directory / "kubeconfig"
         write_kubeconfig(kubeconfig, cluster.url, cluster.ca, "admin-token")
         files = directory / "server"
@@ -251,8 +253,10 @@ def test_kubectl_works_through_it(rig: Rig, tmp_path: Path) -> None:
     path = tmp_path / "kubeconfig"
     url = f"https://127.0.0.1:{rig.program.port}"
     write_kubeconfig(path, url, rig.cluster.ca, "admin-token")
-    kubectl = Kubectl(path)
-    raw = kubectl.run("get", "--raw", f"{WEB}/echo?a=b")
+    kubectl = Kubectl(tmp_path / "home", f"--kubeconfig={path}")
+    raw = kubectl.run("get", "--raw", f"{WEB}/echo?a=b").stdout
     assert json.loads(raw)["path"] == "/echo?a=b"
-    listed = kubectl.run("get", "services", "-n", NAMESPACE, "-o", "name")
-    assert re.findall(r"service/(\w+)", listed)[:2] == ["dead", "empty"]
+    listed = kubectl.run("get", "services", "-n", NAMESPACE, "-o", "name").stdout
+    assert "service/web" in listed.split()
+    said = kubectl.run("exec", POD, "--", "sh", "-c", "echo $((6 * 7))").stdout
+    assert said == "42\n"
