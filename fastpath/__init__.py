@@ -22,6 +22,7 @@ the GIL.
 from fastpath.api.errors import EngineError, TableError
 from fastpath.api.policy import (
     Certificate,
+    Failure,
     Forward,
     Http,
     Question,
@@ -51,6 +52,7 @@ __all__ = [
     "Delta",
     "Engine",
     "EngineError",
+    "Failure",
     "Forward",
     "Histogram",
     "Http",

@@ -76,10 +76,12 @@ cdef list edits_of(spec):
 
 cdef list add_edits(text, spec):
     """Add the text of header edits; return what _fill_edits takes."""
-    return [
-        (text.add(name), text.add(line), absent)
-        for name, line, absent in edits_of(spec)
-    ]
+    edits = []
+    for name, line, absent in edits_of(spec):
+        prefix = not line and name.endswith("-*")  # only `remove` has those
+        named = name.removesuffix("*") if prefix else name
+        edits.append((text.add(named), text.add(line), absent, prefix))
+    return edits
 
 
 cdef str listed(words):
@@ -117,13 +119,17 @@ cdef class VerdictBlock:
 
     cdef _fill_edits(self, headers_t* headers, edits):
         cdef edit_t* e = <edit_t*>self.unused
+        cdef uint64_t bit
 
         headers.list = e
-        for name, line, absent in edits:
+        for name, line, absent, prefix in edits:
             e.name = place(name)
             e.line = place(line)
             e.only_absent = absent
-            headers.sizes |= <uint64_t>1 << <int>min(SIZES, e.name.size)
+            e.is_prefix = prefix
+            bit = <uint64_t>1 << <int>min(SIZES, e.name.size)
+            # Of a prefix all longer names, too: this bit and all that are higher.
+            headers.sizes |= 0 - bit if prefix else bit
             headers.count += 1
             e += 1
         self.unused = <char*>e

@@ -23,21 +23,32 @@ from fastpath import (
     VerdictStats,
     VipStats,
 )
-from fastpath.api.policy import Forward, Http, Question, Record, Reply
+from fastpath.api.policy import (
+    Certificate,
+    Failure,
+    Forward,
+    Http,
+    Question,
+    Record,
+    Reply,
+    ResponseEdits,
+)
 from fastpath.api.question import WORD
 from fastpath.api.spec import Backend as UpstreamBackend
 from fastpath.api.spec import Pool as UpstreamPool
 from fastpath.api.spec import Upstream
-from fastpath.api.tlsspec import ClientTls
+from fastpath.api.tlsspec import ClientTls, ServerTls
 from pyproxy.errors import ConfigError, StartError
 from pyproxy.model import Health, Key, Pool, Vip, VipKey
 
 __all__ = [
     "WORD",
     "BackendStats",
+    "Certificate",
     "Change",
     "ClientTls",
     "Dataplane",
+    "Failure",
     "Forward",
     "Histogram",
     "Http",
@@ -45,6 +56,8 @@ __all__ = [
     "Question",
     "Record",
     "Reply",
+    "ResponseEdits",
+    "ServerTls",
     "Stats",
     "Upstream",
     "UpstreamBackend",
@@ -348,6 +361,8 @@ def _delta(change: Change) -> fastpath.Delta:
 def _vip(vip: Vip) -> fastpath.Vip:
     if not isinstance(vip.http, Http | None):
         raise ConfigError(f"{vip.host}: {vip.http!r} is no Http")
+    if not isinstance(vip.tls, ServerTls | None):
+        raise ConfigError(f"{vip.host}: what it has for TLS is no ServerTls")
     return fastpath.Vip(
         vip.host,
         vip.port,
@@ -362,6 +377,7 @@ def _vip(vip: Vip) -> fastpath.Vip:
         # A client that reads a watch slowly is not gone: keepalive tells the two apart.
         user_timeout_s=0.0 if vip.http is not None else 30.0,
         http=vip.http,
+        tls=vip.tls,
         proxy_protocol_from=vip.proxy_protocol_from,
         client_first=vip.client_first,
     )

@@ -86,6 +86,7 @@ class Vip:
     proxy_protocol_from: tuple[str, ...] = ()  # networks that send PROXY headers
     client_first: bool = False  # TLS, HTTP: the client speaks before the server does
     http: object = None  # dataplane.Http, which is not known down here; None = TCP
+    tls: object = field(default=None, repr=False)  # dataplane.ServerTls, likewise
     protocol: Protocol = "tcp"
 
     @property

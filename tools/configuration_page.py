@@ -15,11 +15,12 @@ from pyproxy.config.describe import (
     type_words,
 )
 from pyproxy.config.example import to_line
-from pyproxy.modes import apiserver_lb, kubectl_proxy
+from pyproxy.modes import apiserver_lb, apiserver_proxy, kubectl_proxy
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 MODES: dict[str, type[Config]] = {
     apiserver_lb.MODE: apiserver_lb.ApiserverLb,
+    apiserver_proxy.MODE: apiserver_proxy.ApiserverProxy,
     kubectl_proxy.MODE: kubectl_proxy.KubectlProxy,
 }
 HEAD = """\
@@ -28,7 +29,7 @@ HEAD = """\
 Made from the code by `python -m tools.configuration_page`; not to be edited.
 
 `pyproxy MODE --config FILE` reads YAML or JSON; flags win over it. `pyproxy check FILE`
-(for kubectl-proxy with `--mode=kubectl-proxy`) tells all that is wrong with a file, and
+(for all but apiserver-lb with `--mode=MODE`) tells all that is wrong with a file, and
 where, and prints what is in force. To start from:
 
     pyproxy check --example apiserver-lb   # a file with every default as a comment

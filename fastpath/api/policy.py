@@ -9,6 +9,7 @@ until `ttl_s` is over. All of these are frozen values, checked when they are mad
 import ipaddress
 import re
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import NamedTuple
 
 from fastpath.api.checks import check, check_count, check_seconds, check_text
@@ -17,6 +18,7 @@ from fastpath.api.question import WORD, Certificate, Pairs, Question, word_of
 
 __all__ = [
     "Certificate",
+    "Failure",
     "Forward",
     "Http",
     "Question",
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+PREFIX = re.compile(r"[^*]+-\*")  # of names; `x-*`, and not all of them
 VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
 PATH_WORD = re.compile(r"[!-~]{1,64}")
@@ -51,6 +54,7 @@ PARTS = (
     ":certificate",
 )
 MAX_KEY_PARTS = 16
+MAX_FAILURE_BYTES = 4096
 MAX_REPLY_BYTES = 1 << 20
 MAX_EDITS = 64  # of a verdict; the core keeps one bit for each
 MAX_EDITS_BYTES = 1 << 16
@@ -110,6 +114,10 @@ def _check_edits(remove: tuple[str, ...], pairs: Pairs, default: Pairs) -> None:
     for name in remove:
         check(bool(TOKEN.fullmatch(name)), f"{name!r} is no header name")
         check(name.lower() not in FRAMING, f"remove: {name} is not for edits")
+        if "*" in name:
+            plain = bool(PREFIX.fullmatch(name))
+            framing = any(each.startswith(name[:-1].lower()) for each in FRAMING)
+            check(plain and not framing, f"remove: {name!r} is no prefix for edits")
     _check_pairs("set", pairs)
     _check_pairs("default", default)
     edits = [*remove, *pairs, *default]
@@ -128,6 +136,26 @@ def _check_path(what: str, path: object) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """What a client reads if an upstream fails: why, escaped as in a string of JSON."""
+
+    status: int
+    headers: Pairs
+    before: str
+    after: str
+
+    def __post_init__(self) -> None:
+        check_count("status of a failure", self.status, 500, 599)
+        named = self.status in set(HTTPStatus)
+        check(named, f"status {self.status} has no name")
+        _check_pairs("failure", self.headers)
+        size = len(self.before.encode()) + len(self.after.encode())
+        check(size <= MAX_FAILURE_BYTES, f"texts of {size} bytes around a failure")
+        zero = "\0" in self.before + self.after
+        check(not zero, "texts around a failure with a zero in them")
+
+
+@dataclass(frozen=True, slots=True)
 class Http:
     """How a vip speaks HTTP/1.1 with its clients."""
 
@@ -137,6 +165,8 @@ class Http:
     park_timeout_s: float = 120.0  # for Python's verdict; then 503
     stall_timeout_s: float = 3600.0  # no byte of a body sent or taken; 0 = none
     gateway_status: int = 0  # for upstreams that fail; 0 = 502, 503 and 504
+    gateway: Failure | None = None  # instead of that, and of plain text
+    gateway_upgrade: Failure | None = None  # of requests to upgrade; None = the same
     log: bool = False  # a record of each exchange, see Engine.records
 
     def __post_init__(self) -> None:
@@ -163,7 +193,7 @@ class ResponseEdits:
     already stays. Paths match by whole segments, as bytes.
     """
 
-    remove: tuple[str, ...] = ()  # by name; framing headers are not for edits
+    remove: tuple[str, ...] = ()  # by name or `prefix-*`; framing is not for edits
     set: Pairs = ()  # replace or add
     default: Pairs = ()  # add where there is none of that name, or an empty one
     location: Pairs = ()  # (path of the upstream, path that stands for it here)
@@ -195,7 +225,7 @@ class Forward:
     host: str = ""  # replaces Host; "" = as it came
     strip: int = 0  # bytes taken from the front of the path ...
     prefix: str = ""  # ... and put there instead
-    remove: tuple[str, ...] = ()  # headers by name, besides hop-by-hop ones
+    remove: tuple[str, ...] = ()  # by name or `prefix-*`, besides hop-by-hop ones
     set: Pairs = ()  # replace or add
     default: Pairs = ()  # add where there is none of that name, or an empty one
     forwarded_for: bool = False  # append the client's ip to X-Forwarded-For

@@ -13,8 +13,13 @@ from fastpath.http.state cimport (
     http_of,
 )
 from fastpath.http.verdict cimport verdict_t, verdict_text
-from fastpath.http1.compose cimport compose_reply, compose_text
-from fastpath.table.table cimport http_t
+from fastpath.http1.compose cimport (
+    compose_between,
+    compose_reply,
+    compose_text,
+    escaped_size,
+)
+from fastpath.table.table cimport failure_t, http_t
 
 
 cdef void out_begin(conns_t* w, out_t* o) noexcept nogil:
@@ -103,11 +108,33 @@ cdef STEP exchange_reply(conns_t* w, exchange_t* x) noexcept nogil:
     return STEP_ANSWERED
 
 
+cdef STEP exchange_explain(
+    conns_t* w, exchange_t* x, const failure_t* f, const char* text
+) noexcept nogil:
+    cdef out_t o
+
+    reply_begin(
+        w, x, f.status, strlen(f.before) + escaped_size(text) + strlen(f.after)
+    )
+    out_begin(w, &o)
+    compose_between(
+        &o, f.head, f.before, text, f.after, x.minor, x.conn.keep, x.is_head
+    )
+    if o.full:
+        return STEP_CLIENT_FAILED
+    return STEP_ANSWERED if out_send(w, x, &o) else STEP_CLIENT_FAILED
+
+
 cdef STEP exchange_fail(
     conns_t* w, exchange_t* x, uint16_t status, const char* text
 ) noexcept nogil:
     cdef http_t* http = http_of(w, x.conn)
+    cdef failure_t* failure = NULL
 
+    if http != NULL:
+        failure = &http.gateway_upgrade if x.upgrade else &http.gateway
+        if failure.head != NULL:
+            return exchange_explain(w, x, failure, text)
     # `kubectl proxy` says 500 where another gateway says 502, 503 or 504.
     if http != NULL and http.gateway_status != 0:
         status = http.gateway_status

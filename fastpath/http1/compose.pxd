@@ -18,6 +18,7 @@ cdef struct edit_t:
     text_t   name            # lower case
     text_t   line            # "Name: value\r\n"; empty = take it away
     uint8_t  only_absent
+    uint8_t  is_prefix       # every header whose name begins with this
 
 # Edits of the headers of one head, at most 64.
 cdef struct headers_t:
@@ -111,6 +112,16 @@ cdef void put_edits(
 cdef void compose_reply(
     out_t* o, const char* head, uint32_t head_size, const char* body,
     uint32_t body_size, uint16_t minor, bint keep, bint to_head,
+) noexcept nogil
+
+# How many bytes a text has inside of a string of JSON.
+cdef size_t escaped_size(const char* text) noexcept nogil
+
+# A reply whose body is `before`, `text` as in a string of JSON, `after`. `head` is its
+# status line and headers, less the length.
+cdef void compose_between(
+    out_t* o, const char* head, const char* before, const char* text,
+    const char* after, uint16_t minor, bint keep, bint to_head,
 ) noexcept nogil
 
 # One line of plain text.

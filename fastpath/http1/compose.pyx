@@ -60,9 +60,10 @@ cdef int edit_find(
 
     for i in range(e.count):
         edit = &e.list[i]
-        if h.name.size == edit.name.size and same(
-            bytes + h.name.at, h.name.size, text + edit.name.at
-        ):
+        if (
+            h.name.size == edit.name.size
+            or edit.is_prefix and h.name.size > edit.name.size
+        ) and same(bytes + h.name.at, edit.name.size, text + edit.name.at):
             return <int>i
     return -1
 
@@ -316,6 +317,52 @@ cdef void compose_reply(
     put_end(o, minor, keep)
     if not to_head:
         out_put(o, body, body_size)
+
+
+cdef inline bint needs_escape(char c) noexcept nogil:
+    # Those of HTML, too: no tag can begin in a message.
+    return (
+        <unsigned char>c < 0x20 or <unsigned char>c > 0x7E or c == b'"' or c == b"\\"
+        or c == b"<" or c == b">" or c == b"&"
+    )
+
+
+cdef size_t escaped_size(const char* text) noexcept nogil:
+    cdef size_t size = 0
+
+    while text[0] != 0:
+        size += 6 if needs_escape(text[0]) else 1
+        text += 1
+    return size
+
+
+cdef void put_escaped(out_t* o, const char* text) noexcept nogil:
+    cdef char code[8]
+
+    while text[0] != 0:
+        if needs_escape(text[0]):
+            snprintf(code, sizeof(code), b"\\u%04x", <unsigned char>text[0])
+            out_put(o, code, 6)
+        else:
+            out_put(o, text, 1)
+        text += 1
+
+
+cdef void compose_between(
+    out_t* o, const char* head, const char* before, const char* text,
+    const char* after, uint16_t minor, bint keep, bint to_head,
+) noexcept nogil:
+    cdef size_t size = strlen(before) + escaped_size(text) + strlen(after)
+    cdef char length[64]
+
+    put_text(o, head)
+    snprintf(length, sizeof(length), b"Content-Length: %zu\r\n", size)
+    put_text(o, length)
+    put_end(o, minor, keep)
+    if not to_head:
+        put_text(o, before)
+        put_escaped(o, text)
+        put_text(o, after)
 
 
 cdef void compose_text(

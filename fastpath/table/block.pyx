@@ -5,6 +5,7 @@ registry; it gives them back when it is freed, also if no table ever named it: a
 change leaves nothing behind.
 """
 
+from http import HTTPStatus
 from operator import attrgetter
 
 cimport cython
@@ -27,7 +28,7 @@ from fastpath.table.table cimport (
     BALANCE_LEAST, BALANCE_RANDOM, BALANCE_RING, BALANCE_ROUND_ROBIN,
     BALANCE_TWO_CHOICES, PART_BODY, PART_CERTIFICATE, PART_HEADER, PART_HOST,
     PART_METHOD, PART_PATH, PART_QUERY, PART_SEGMENT, PART_SOURCE, PART_UPGRADE,
-    PART_WORD, TIERS, http_t, part_t, tier_t,
+    PART_WORD, TIERS, failure_t, http_t, part_t, tier_t,
 )
 from fastpath.tls.context cimport ClientContext, ServerContext
 
@@ -338,6 +339,8 @@ cdef class VipBlock(Block):
         http.park_ms = _ms(spec.park_timeout_s)
         http.stall_ms = _ms(spec.stall_timeout_s)
         http.gateway_status = spec.gateway_status
+        self._fill_failure(&http.gateway, spec.gateway)
+        self._fill_failure(&http.gateway_upgrade, spec.gateway_upgrade or spec.gateway)
         http.log = spec.log
         for i, name in enumerate(spec.key):
             part = &http.parts[i]
@@ -350,6 +353,18 @@ cdef class VipBlock(Block):
             part.name = text
             part.size = len(text)
             http.part_count += 1
+
+    cdef _fill_failure(self, failure_t* failure, spec):
+        if spec is None:
+            return
+        phrase = HTTPStatus(spec.status).phrase
+        lines = [f"HTTP/1.1 {spec.status} {phrase}"]
+        lines += [f"{name}: {value}" for name, value in spec.headers]
+        head = "".join(f"{line}\r\n" for line in lines).encode("latin-1")
+        before, after = spec.before.encode(), spec.after.encode()
+        self.kept.extend([head, before, after])
+        failure.head, failure.before, failure.after = head, before, after
+        failure.status = spec.status
 
 
 @cython.no_gc

@@ -84,6 +84,13 @@ cdef struct part_t:
     const char* name         # borrowed; of a header, in lower case, or the word
 
 # How a vip speaks HTTP with its clients.
+# What a client reads if an upstream fails; why stands between the two texts.
+cdef struct failure_t:
+    const char*  head            # borrowed; status line and type; NULL = plain text
+    const char*  before          # borrowed
+    const char*  after           # borrowed
+    uint16_t     status
+
 cdef struct http_t:
     uint32_t  header_ms
     uint32_t  idle_ms
@@ -91,6 +98,8 @@ cdef struct http_t:
     uint32_t  stall_ms           # 0 = none
     SSL_CTX** tls                # by worker, borrowed from the block; NULL = plain
     uint16_t  gateway_status     # 0 = 502, 503 and 504
+    failure_t gateway            # of requests ...
+    failure_t gateway_upgrade    # ... and of those to upgrade
     uint8_t   log                # a record of each exchange
     uint8_t   part_count
     part_t    parts[PARTS_MOST]  # of keys of verdicts

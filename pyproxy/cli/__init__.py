@@ -16,6 +16,11 @@ ENTRIES = {
         "apiserver_lb",
         "Balance TCP connections over API servers.",
     ),
+    "apiserver-proxy": Entry(
+        "pyproxy.cli.apiserver_proxy",
+        "apiserver_proxy",
+        "Lead users to Pods, Services and Nodes, as an apiserver does.",
+    ),
     "check": Entry(
         "pyproxy.cli.check",
         "check",
@@ -53,7 +58,7 @@ ENTRIES = {
 )
 @click.version_option(__version__, prog_name="pyproxy", message="%(prog)s %(version)s")
 def program() -> None:
-    """The proxies of Kubernetes in one program: two of the five, so far."""
+    """The proxies of Kubernetes in one program: three of the five, so far."""
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ from pyproxy.cli.flags import Command, File, flag, named_after
 if TYPE_CHECKING:
     from pyproxy.config import Config
 
-LB, KUBECTL = "apiserver-lb", "kubectl-proxy"
-MODES = click.Choice([LB, KUBECTL])
+LB, BASTION, KUBECTL = "apiserver-lb", "apiserver-proxy", "kubectl-proxy"
+MODES = click.Choice([LB, BASTION, KUBECTL])
 
 HEADING = [
     "# For `pyproxy MODE --config FILE`; `pyproxy check FILE` says what is wrong.",
@@ -58,7 +58,8 @@ def check(
 def _check(file: str, mode: str | None) -> None:
     from pyproxy.config import to_yaml
 
-    settings = _kubectl(Path(file)) if mode == KUBECTL else _balancer(Path(file))
+    readers = {KUBECTL: _kubectl, BASTION: _bastion}
+    settings = readers.get(mode or LB, _balancer)(Path(file))
     click.echo(to_yaml(settings), nl=False)
 
 
@@ -76,9 +77,21 @@ def _schema(mode: str) -> str:
 
 
 def _struct_of(mode: str) -> "type[Config]":
-    from pyproxy.modes import apiserver_lb, kubectl_proxy
+    from pyproxy.modes import apiserver_lb, apiserver_proxy, kubectl_proxy
 
-    return apiserver_lb.ApiserverLb if mode == LB else kubectl_proxy.KubectlProxy
+    structs: dict[str, type[Config]] = {
+        LB: apiserver_lb.ApiserverLb,
+        BASTION: apiserver_proxy.ApiserverProxy,
+        KUBECTL: kubectl_proxy.KubectlProxy,
+    }
+    return structs[mode]
+
+
+def _bastion(file: Path) -> dict[str, object]:
+    from pyproxy.cli.apiserver_proxy import read_config
+    from pyproxy.modes.apiserver_proxy import masked
+
+    return masked(read_config(file, {}))
 
 
 def _kubectl(file: Path) -> dict[str, object]:

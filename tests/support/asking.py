@@ -1,6 +1,6 @@
 """Questions as the core asks them, for tests of policies."""
 
-from pyproxy.dataplane import Question
+from pyproxy.dataplane import Certificate, Question
 
 
 def ask(
@@ -11,6 +11,7 @@ def ask(
     upgrade: str = "",
     refused: int = 0,
     source: str = "127.0.0.1",
+    certificate: Certificate | None = None,
 ) -> Question:
     """Return the question about a request; headers as `Name: value`."""
     path, mark, query = target.partition("?")
@@ -29,4 +30,5 @@ def ask(
         body=False,
         refused=refused,
         headers=(("Host", host), *((name, value) for name, _, value in pairs)),
+        certificate=certificate,
     )

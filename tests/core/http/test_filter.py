@@ -146,3 +146,26 @@ def test_edit_that_cannot_be_meant_is_refused(name: str) -> None:
     words, why = WRONG[name]
     with pytest.raises(TableError, match=why):
         ResponseEdits(**words)
+
+
+def test_headers_are_removed_by_how_their_names_begin() -> None:
+    edits = ResponseEdits(
+        remove=("X-Remote-*",), set=(("X-Remote-Kept", "ours"),), default=(("A", "1"),)
+    )
+    long = "X-Remote-" + "a" * 80
+    assert passed(
+        edits, "X-Remote-User: a", "x-REMOTE-b: b", f"{long}: c", "X-Remote: d", "X: e"
+    ) == [
+        "HTTP/1.1 200 OK",
+        "X-Remote: d",
+        "X: e",
+        "Content-Length: 2",
+        "X-Remote-Kept: ours",
+        "A: 1",
+    ]
+
+
+@pytest.mark.parametrize("name", ["*", "a*", "-*-", "a-*b", "content-*", "Transfer-*"])
+def test_prefix_that_is_none_or_has_framing_in_it_is_refused(name: str) -> None:
+    with pytest.raises(TableError):
+        Forward("up", remove=(name,))

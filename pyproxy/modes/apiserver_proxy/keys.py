@@ -1,0 +1,47 @@
+"""What of a request its verdict hangs on: the parts that were read of the question."""
+
+from collections.abc import Iterable
+
+from pyproxy.dataplane import WORD, Question
+from pyproxy.http.identity import (
+    IMPERSONATE_GROUP,
+    IMPERSONATE_UID,
+    IMPERSONATE_USER,
+    PROTOCOLS,
+    HeaderNames,
+)
+from pyproxy.http.proxypath import WORD as PROXY
+
+PATH, DEPTH = ":path", ":path/"
+UNNAMED = frozenset({":headers", ":target", ":minor", ":query"})  # no key has these
+MOST_NAMES = 4  # of headers of front proxies, so that a key has 16 parts at most
+
+
+def parts_of(names: HeaderNames | None) -> tuple[str, ...]:
+    """Return all parts that keys may name; `names` if there are front proxies."""
+    parts: tuple[str, ...] = (
+        *(PATH, WORD + PROXY, ":method", ":host", ":upgrade", ":certificate"),
+        *("authorization", "accept", PROTOCOLS),
+        *(IMPERSONATE_USER, IMPERSONATE_UID, IMPERSONATE_GROUP),
+    )
+    if names is not None:
+        parts += (*names.user, *names.uid, *names.group)[:MOST_NAMES]
+    return parts
+
+
+def key_of(question: Question) -> tuple[str, ...] | None:
+    """Return the key for what was read; None = it is of no use to others."""
+    read = question.read
+    if read & UNNAMED:
+        return None
+    depths = {part: int(part[len(DEPTH) :]) for part in read if part.startswith(DEPTH)}
+    plain = [part for part in read if part not in depths]
+    if PATH in read:
+        # The whole path says all that any part of it does.
+        return tuple(_sorted(part for part in plain if not part.startswith(WORD)))
+    deepest = sorted(depths, key=lambda part: depths[part])[-1:]
+    return tuple(_sorted([*plain, *deepest]))
+
+
+def _sorted(parts: Iterable[str]) -> list[str]:
+    return sorted(parts)  # one order, so that equal keys are one way of naming parts
