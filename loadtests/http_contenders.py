@@ -196,7 +196,7 @@ http {{
   map $http_upgrade $connection_upgrade {{ default upgrade; "" ""; }}
   upstream apiserver {{
     server 127.0.0.1:{setup.upstream};
-    keepalive 64;
+    keepalive 1024;  # as many as ours and HAProxy keep
     keepalive_requests 1000000000;
     keepalive_timeout 1h;
   }}
