@@ -100,10 +100,7 @@ class _Echo(BaseHTTPRequestHandler):
             more = [("Cache-Control", "max-age=60"), ("ETag", '"x"')]
             return 200, [*more, plain], b"ok"
         if path.startswith("/redir/"):
-            here = "{}:{}".format(*self.connection.getsockname())
-            text = REDIRECTS[path.removeprefix("/redir/")]
-            to = text.format(host=self.headers["Host"], here=here)
-            return 302, [("Location", to)], b""
+            return 302, [("Location", self._other_place(path))], b""
         if path.startswith("/status/"):
             code = int(path.removeprefix("/status/"))
             return (204, [], b"") if code == 204 else (code, [plain], b"status body")
@@ -116,6 +113,11 @@ class _Echo(BaseHTTPRequestHandler):
         }
         kind = [("Content-Type", "application/json"), ("X-Up", "1")]
         return 200, kind, json.dumps(seen).encode()
+
+    def _other_place(self, path: str) -> str:
+        here = "{}:{}".format(*self.connection.getsockname())
+        text = REDIRECTS[path.removeprefix("/redir/")]
+        return text.format(host=self.headers["Host"], here=here)
 
     def _page(self, coding: str) -> tuple[int, list[tuple[str, str]], bytes]:
         page: bytes = self.server.page  # type: ignore[attr-defined]
