@@ -373,7 +373,7 @@ def bastion(
     """Run one beside the sandbox's apiserver, with a cluster that has one backend."""
     directory.mkdir(parents=True, exist_ok=True)
     issuer = Authority(directory)
-    pair = issuer.issue("server", ["127.0.0.1"])
+    pair = issuer.issue("server", ["127.0.0.1", own_address()])
     files = [str(each) for each in (pair.certificate, pair.key, issuer.certificate)]
     with (
         Program(directory / "api", "tests.fakes.emptycluster", "0", *files) as api,

@@ -177,6 +177,28 @@ def test_endpoint_that_does_not_answer_is_replaced(rig: Rig) -> None:
     assert {rig.ask(target).status for _ in range(20)} == {200}
 
 
+@pytest.mark.parametrize("is_trusted", [True, False], ids=["ours", "other"])
+def test_kubelet_is_verified_by_its_authority(
+    tmp_path: Path, *, is_trusted: bool
+) -> None:
+    directory = tmp_path / "rig"
+    other = Authority(tmp_path).certificate
+    trusted = directory / "ca.crt" if is_trusted else other
+    flag = f"--kubelet-certificate-authority={trusted}"
+    with bastion(directory, flag) as (program, backend, call):
+        make_node(call, "k1", backend.host, backend.tls_port)
+        target = "/api/v1/nodes/k1/proxy/metrics"
+        wait_until(lambda: program.ask(target).status != 404, 10.0, "the node")
+        answer = program.ask(target)
+        if is_trusted:
+            assert json.loads(answer.body)["path"] == "/metrics"
+        else:
+            assert answer.status == 503
+            assert message(answer).startswith("error trying to reach service: ")
+            assert "certificate" in message(answer)
+            assert "/metrics" not in backend.seen
+
+
 # Life
 
 
