@@ -4,7 +4,6 @@ Nothing above imports `fastpath`; nothing below knows what a health check is.
 """
 
 import asyncio
-import errno
 import logging
 import time
 from collections import Counter
@@ -38,7 +37,7 @@ from fastpath.api.spec import Backend as UpstreamBackend
 from fastpath.api.spec import Pool as UpstreamPool
 from fastpath.api.spec import Upstream
 from fastpath.api.tlsspec import ClientTls, ServerTls
-from pyproxy.errors import ConfigError, StartError
+from pyproxy.errors import ConfigError, StartError, start_error
 from pyproxy.model import Health, Key, Pool, Vip, VipKey
 
 __all__ = [
@@ -73,14 +72,6 @@ logger = logging.getLogger(__name__)
 NoticeKind = Literal["connect-failed", "ejected", "recovered"]
 OnQuestion = Callable[[Question], None]
 OnNotice = Callable[[NoticeKind, Key], None]
-
-_HINTS = {
-    errno.EADDRINUSE: "another program listens there (ss -ltnp shows which)",
-    errno.EADDRNOTAVAIL: "no interface of this machine has that address (ip address)",
-    errno.EACCES: "ports below 1024 need CAP_NET_BIND_SERVICE (setcap, or systemd's"
-    " AmbientCapabilities=)",
-    errno.EMFILE: "no file descriptor left (ulimit -n, systemd's LimitNOFILE=)",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +109,7 @@ class Dataplane:
         try:
             return cls(Engine(workers))
         except OSError as error:
-            raise _start_error(error) from error
+            raise start_error(error) from error
 
     @property
     def workers(self) -> int:
@@ -186,7 +177,7 @@ class Dataplane:
         except fastpath.TableError as error:
             raise ConfigError(str(error)) from error
         except OSError as error:
-            raise _start_error(error) from error
+            raise start_error(error) from error
         except fastpath.EngineError as error:
             raise StartError(f"the core refused a table: {error}") from error
         self.last_apply_s = time.perf_counter() - began
@@ -395,10 +386,6 @@ def _pool(pool: Pool) -> fastpath.Pool:
         connect_timeout_s=pool.connect_timeout_s,
         slow_start_s=pool.slow_start_s,
     )
-
-
-def _start_error(error: OSError) -> StartError:
-    return StartError(error.strerror or str(error), _HINTS.get(error.errno or 0, ""))
 
 
 def pool_of(upstream: Upstream) -> UpstreamPool:

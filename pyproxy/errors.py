@@ -4,7 +4,16 @@ Every message is written for the person at the terminal: what failed, where, and
 would help. A traceback is for bugs only.
 """
 
+import errno
 from collections.abc import Sequence
+
+_HINTS = {
+    errno.EADDRINUSE: "another program listens there (ss -ltnp shows which)",
+    errno.EADDRNOTAVAIL: "no interface of this machine has that address (ip address)",
+    errno.EACCES: "ports below 1024 need CAP_NET_BIND_SERVICE (setcap, or systemd's"
+    " AmbientCapabilities=)",
+    errno.EMFILE: "no file descriptor left (ulimit -n, systemd's LimitNOFILE=)",
+}
 
 
 class PyproxyError(Exception):
@@ -32,3 +41,8 @@ class StartError(PyproxyError):
         self.failed = failed
         self.hint = hint
         super().__init__(f"{failed}; {hint}" if hint else failed)
+
+
+def start_error(error: OSError) -> StartError:
+    """Say what the system refused, and what would help."""
+    return StartError(error.strerror or str(error), _HINTS.get(error.errno or 0, ""))

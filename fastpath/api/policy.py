@@ -154,6 +154,13 @@ class Failure:
         zero = "\0" in self.before + self.after
         check(not zero, "texts around a failure with a zero in them")
 
+    @property
+    def texts(self) -> tuple[bytes, bytes, bytes]:
+        """Status line and headers; what stands before the reason, and behind it."""
+        head = f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in self.headers)
+        return head.encode("latin-1"), self.before.encode(), self.after.encode()
+
 
 @dataclass(frozen=True, slots=True)
 class Http:

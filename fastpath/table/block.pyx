@@ -5,7 +5,6 @@ registry; it gives them back when it is freed, also if no table ever named it: a
 change leaves nothing behind.
 """
 
-from http import HTTPStatus
 from operator import attrgetter
 
 cimport cython
@@ -357,13 +356,9 @@ cdef class VipBlock(Block):
     cdef _fill_failure(self, failure_t* failure, spec):
         if spec is None:
             return
-        phrase = HTTPStatus(spec.status).phrase
-        lines = [f"HTTP/1.1 {spec.status} {phrase}"]
-        lines += [f"{name}: {value}" for name, value in spec.headers]
-        head = "".join(f"{line}\r\n" for line in lines).encode("latin-1")
-        before, after = spec.before.encode(), spec.after.encode()
-        self.kept.extend([head, before, after])
-        failure.head, failure.before, failure.after = head, before, after
+        texts = spec.texts
+        self.kept.extend(texts)
+        failure.head, failure.before, failure.after = texts
         failure.status = spec.status
 
 

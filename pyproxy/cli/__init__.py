@@ -19,7 +19,7 @@ ENTRIES = {
     "apiserver-proxy": Entry(
         "pyproxy.cli.apiserver_proxy",
         "apiserver_proxy",
-        "Lead users to Pods, Services and Nodes, as an apiserver does.",
+        "Lead users to Pods, Services and Nodes.",
     ),
     "check": Entry(
         "pyproxy.cli.check",

@@ -186,10 +186,11 @@ LISTS = (
 @all_of(REST)
 @all_of(COMMON_FLAGS)
 def apiserver_proxy(config: str | None, **flags: Any) -> None:
-    """Lead users to Pods, Services and Nodes, as an apiserver does.
+    """Lead users to Pods, Services and Nodes.
 
-    The cluster says who they are and what they may do; bytes do not go through its
-    apiserver. Other paths do, so that a kubeconfig may name us as its server.
+    What an apiserver does behind its proxy URLs, without the bytes going through it.
+    The cluster says who users are and what they may do.
+    Other paths go to the apiserver, so that a kubeconfig may name us as its server.
     """
     from pyproxy import logs
     from pyproxy.runtime import launch

@@ -90,11 +90,8 @@ def node(name: str, *addresses: tuple[str, str], port: int = 0) -> Node:
     )
 
 
-@pytest.fixture
-def stores() -> Stores:
-    """The cluster that the vectors are about."""
-    made = Stores()
-    for each in (
+def pods() -> list[Pod]:
+    return [
         pod("p1", "10.0.0.1", "fd00::1"),
         pod("p2", "10.0.0.2"),
         pod("ports", "10.0.0.3", ports=([], [("web", 9376), ("adm", 81)], [("x", 1)])),
@@ -103,9 +100,11 @@ def stores() -> Stores:
         pod("loop", "127.0.0.1"),
         pod("meta", "169.254.169.254"),
         pod("foreign", "10.0.0.66", namespace="other"),
-    ):
-        made.pods.upsert(each)
-    for one in (
+    ]
+
+
+def services() -> list[Service]:
+    return [
         service("unnamed", ("", 93)),
         service("named", ("p", 93), ("q", 76)),
         service("single", ("only", 80)),
@@ -116,12 +115,14 @@ def stores() -> Stores:
         service("fallback", ("", 80)),
         service("evil", ("", 80)),
         service("ext"),
-    ):
-        made.services.upsert(one)
+    ]
+
+
+def slices() -> list[EndpointSlice]:
     first = endpoint("10.0.0.1", "p1")
     second = endpoint("10.0.0.2", "p2", ready=True)
     sick = endpoint("10.0.0.2", "p2", ready=False)
-    for some in (
+    return [
         slice_of("unnamed", [("", 80)], first, second),
         slice_of("named", [("p", 80), ("q", 81)], first, sick),
         slice_of("single", [("only", 9376)], second),
@@ -139,9 +140,11 @@ def stores() -> Stores:
             endpoint("127.0.0.1", "loop"),
             endpoint("169.254.169.254", "meta"),
         ),
-    ):
-        made.slices.upsert(some)
-    for machine in (
+    ]
+
+
+def nodes() -> list[Node]:
+    return [
         node("node0", ("Hostname", "n-name.example"), ("InternalIP", "10.0.0.10")),
         node("status", ("InternalIP", "10.0.0.11"), port=5000),
         node("loopnode", ("InternalIP", "127.0.0.1")),
@@ -149,7 +152,20 @@ def stores() -> Stores:
         node("byname", ("Hostname", "n-name.example")),
         node("twofaced", ("Hostname", "two.example")),
         node("unknown", ("Hostname", "who.example")),
-    ):
+    ]
+
+
+@pytest.fixture
+def stores() -> Stores:
+    """The cluster that the vectors are about."""
+    made = Stores()
+    for each in pods():
+        made.pods.upsert(each)
+    for one in services():
+        made.services.upsert(one)
+    for some in slices():
+        made.slices.upsert(some)
+    for machine in nodes():
         made.nodes.upsert(machine)
     return made
 

@@ -100,10 +100,7 @@ class _Echo(BaseHTTPRequestHandler):
             more = [("Cache-Control", "max-age=60"), ("ETag", '"x"')]
             return 200, [*more, plain], b"ok"
         if path.startswith("/redir/"):
-            here = "{}:{}".format(*self.connection.getsockname())
-            text = REDIRECTS[path.removeprefix("/redir/")]
-            to = text.format(host=self.headers["Host"], here=here)
-            return 302, [("Location", to)], b""
+            return 302, [("Location", self._other_place(path))], b""
         if path.startswith("/status/"):
             code = int(path.removeprefix("/status/"))
             return (204, [], b"") if code == 204 else (code, [plain], b"status body")
@@ -116,6 +113,11 @@ class _Echo(BaseHTTPRequestHandler):
         }
         kind = [("Content-Type", "application/json"), ("X-Up", "1")]
         return 200, kind, json.dumps(seen).encode()
+
+    def _other_place(self, path: str) -> str:
+        here = "{}:{}".format(*self.connection.getsockname())
+        text = REDIRECTS[path.removeprefix("/redir/")]
+        return text.format(host=self.headers["Host"], here=here)
 
     def _page(self, coding: str) -> tuple[int, list[tuple[str, str]], bytes]:
         page: bytes = self.server.page  # type: ignore[attr-defined]
@@ -371,7 +373,7 @@ def bastion(
     """Run one beside the sandbox's apiserver, with a cluster that has one backend."""
     directory.mkdir(parents=True, exist_ok=True)
     issuer = Authority(directory)
-    pair = issuer.issue("server", ["127.0.0.1"])
+    pair = issuer.issue("server", ["127.0.0.1", own_address()])
     files = [str(each) for each in (pair.certificate, pair.key, issuer.certificate)]
     with (
         Program(directory / "api", "tests.fakes.emptycluster", "0", *files) as api,

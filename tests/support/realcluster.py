@@ -43,8 +43,10 @@ def obstacle() -> str:
 class RealCluster:
     """etcd and kube-apiserver in a directory of their own; a context manager."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *flags: str) -> None:
+        """`flags` are more of them for kube-apiserver."""
         directory.mkdir(parents=True, exist_ok=True)
+        self._flags = flags
         self._directory = directory
         self._authority = Authority(directory)
         self._pair = self._authority.issue("server", [HOST, "localhost"])
@@ -159,6 +161,7 @@ class RealCluster:
             f"--service-account-key-file={accounts}",
             f"--service-account-signing-key-file={accounts}",
             "--disable-admission-plugins=ServiceAccount",
+            *self._flags,
         )
         wait_until(self._is_ready, START_S, "kube-apiserver is ready")
 

@@ -1,6 +1,6 @@
-"""apiserver-proxy over real TLS, in front of the sandbox's apiserver.
+"""apiserver-proxy over real TLS: upgrades, paths, targets, and its life.
 
-Source of what is expected: the facts, B6, B9, B11, B12 and B15.
+Source of what is expected: the facts, B4, B9, B12 and B15.
 """
 
 import base64
@@ -8,27 +8,33 @@ import json
 import re
 import signal
 import socket
+import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pyproxy.sandbox.certificates import Authority, Pair
+from pyproxy.sandbox.certificates import Authority
 from tests.fakes.bastion import (
     DEAD_PORT,
     NAMESPACE,
-    Backend,
     Bastion,
-    Call,
     bastion,
     make_node,
     make_pod,
     make_service,
     own_address,
 )
-from tests.fakes.desk import Answer
+from tests.support.bastion_rig import (
+    SPACE,
+    WEB,
+    Rig,
+    bastion_rig,
+    issued,
+    message,
+    read_until,
+    request,
+)
 from tests.support.waiting import wait_until
 
 pytestmark = [
@@ -37,223 +43,12 @@ pytestmark = [
     pytest.mark.skipif(not own_address(), reason="only loopback addresses here"),
 ]
 
-SPACE = f"/api/v1/namespaces/{NAMESPACE}"
-WEB = f"{SPACE}/services/web:odd/proxy"
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
-
-
-@dataclass(frozen=True)
-class Rig:
-    """What the tests of this file share; they make objects of their own."""
-
-    program: Bastion
-    backend: Backend
-    call: Call
-    users: Authority
-    fronts: Authority
-
-    def ask(self, target: str, *lines: str, **more: Any) -> Answer:
-        """Send a request."""
-        return self.program.ask(target, *lines, **more)
-
-    def echo(self, target: str, *lines: str, **more: Any) -> dict[str, Any]:
-        """Return what the backend saw of a request."""
-        answer = self.ask(target, *lines, **more)
-        assert answer.status == 200, answer
-        return dict(json.loads(answer.body))
-
-    def metric(self, text: str) -> float:
-        """Return the value of a line of the metrics."""
-        found = re.search(
-            rf"^{re.escape(text)} (\S+)$", self.program.admin("/metrics")[1], re.M
-        )
-        assert found is not None, text
-        return float(found[1])
-
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """One for all tests."""
-    directory = tmp_path_factory.mktemp("bastion")
-    (directory / "fronts").mkdir()
-    fronts = Authority(directory / "fronts", "front proxies")
-    flags = (
-        f"--requestheader-client-ca-file={fronts.certificate}",
-        "--requestheader-username-headers=X-Who",
-        "--requestheader-username-headers=X-Remote-User",
-    )
-    (directory / "users").mkdir()
-    users = Authority(directory / "users", "users")
-    more = (*flags, f"--client-ca-file={users.certificate}")
-    with bastion(directory / "rig", *more) as (program, backend, call):
-        group = "rbac.authorization.k8s.io"
-        rules = [
-            {
-                "apiGroups": [""],
-                "resources": ["services/proxy", "services/unsafeproxy"],
-                "resourceNames": ["web:odd"],
-                "verbs": ["get"],
-            },
-            {
-                "apiGroups": [""],
-                "resources": ["nodes/proxy", "nodes/unsafeproxy"],
-                "verbs": ["get"],
-            },
-        ]
-        role = {"metadata": {"name": "reader"}, "rules": rules}
-        call("POST", f"{RBAC}/clusterroles", role)
-        subjects = [
-            {"kind": "User", "apiGroup": group, "name": name}
-            for name in ("alice", "jane")
-        ]
-        binding = {
-            "metadata": {"name": "readers"},
-            "subjects": subjects,
-            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "reader"},
-        }
-        call("POST", f"{RBAC}/clusterrolebindings", binding)
-        yield Rig(program, backend, call, users, fronts)
-
-
-def message(answer: Answer) -> str:
-    return str(json.loads(answer.body)["message"])
-
-
-# May they
-
-
-def test_right_holds_for_one_spelling_of_an_id_and_one_verb(rig: Rig) -> None:
-    assert rig.ask(f"{WEB}/echo", token="alice-token").status == 200
-    for target, method in (
-        (f"{WEB}/echo", "POST"),
-        (f"{WEB}/echo", "OPTIONS"),
-        (f"{SPACE}/services/http:web:odd/proxy/echo", "GET"),
-        (f"{SPACE}/services/web:9999/proxy/echo", "GET"),
-        (f"{SPACE}/pods/web-0/proxy/echo", "GET"),
-    ):
-        answer = rig.ask(target, token="alice-token", method=method)
-        assert answer.status == 403, (target, method)
-
-
-def test_user_without_rights_learns_nothing_of_what_exists(rig: Rig) -> None:
-    names = ("web:odd", "gone", "a:b:c:d")
-    answers = [
-        rig.ask(f"{SPACE}/services/{name}/proxy/", token="bob-token") for name in names
-    ]
-    said = {
-        message(answer).replace(name, "…")
-        for name, answer in zip(names, answers, strict=True)
-    }
-    assert len(said) == 1
-    assert {answer.status for answer in answers} == {403}
-
-
-def test_remembered_verdict_costs_no_question(rig: Rig) -> None:
-    target = f"{WEB}/remembered"
-    rig.ask(target)
-    asked = rig.metric('pyproxy_verdicts_total{outcome="asked"}')
-    for _ in range(5):
-        assert rig.ask(f"{target}?any=query").status == 200
-    assert rig.metric('pyproxy_verdicts_total{outcome="asked"}') == asked
-
-
-def test_get_that_upgrades_to_a_command_on_a_node_takes_create(rig: Rig) -> None:
-    # Kubernetes issue 136550: a WebSocket begins with a GET.
-    node = f"/api/v1/nodes/n1:{rig.backend.port}/proxy"
-    upgrade = ("Connection: Upgrade", "Upgrade: websocket")
-    assert rig.ask(f"{node}/exec/x", token="alice-token").status == 200
-    for path in ("exec/ns/pod/c", "run/x", "attach/x", "portForward/x", "%65xec/x"):
-        for lead in ("", "/", "a/../"):
-            target = f"{node}/{lead}{path}"
-            answer = rig.ask(target, *upgrade, token="alice-token")
-            assert answer.status == 403, target
-            assert "cannot create resource" in message(answer)
-    with rig.program.dial() as connection:
-        connection.sendall(_head(f"{node}/ws", *upgrade, token="alice-token"))
-        assert connection.recv(12) == b"HTTP/1.1 101"
-
-
-def _head(target: str, *lines: str, token: str = "admin-token") -> bytes:
-    every = [f"GET {target} HTTP/1.1", "Host: h", *lines]
-    if token:
-        every.append(f"Authorization: Bearer {token}")
-    return "\r\n".join([*every, "", ""]).encode()
-
-
-# Who are you
-
-
-def issued(authority: Authority, name: str, *groups: str) -> Pair:
-    return authority.issue(name, [], groups=groups)
-
-
-def test_certificate_says_who_a_client_is(rig: Rig) -> None:
-    jane = issued(rig.users, "jane")
-    assert rig.ask(f"{WEB}/echo", token=None, pair=jane).status == 200
-    other = issued(rig.users, "mallory")
-    answer = rig.ask(f"{WEB}/echo", token=None, pair=other)
-    assert answer.status == 403
-    assert 'User "mallory"' in message(answer)
-
-
-def test_group_of_a_certificate_counts(rig: Rig) -> None:
-    root = issued(rig.users, "root", "system:masters")
-    assert rig.ask(f"{WEB}/echo", token=None, method="POST", pair=root).status == 200
-
-
-def test_authority_of_front_proxies_makes_no_users(rig: Rig) -> None:
-    root = issued(rig.fronts, "root", "system:masters")
-    answer = rig.ask(f"{WEB}/echo", token=None, pair=root)
-    assert 'User "system:anonymous"' in message(answer)
-
-
-def test_front_proxy_says_whose_request_it_is(rig: Rig) -> None:
-    front = issued(rig.fronts, "front")
-    seen = rig.echo(
-        f"{WEB}/echo", "X-Remote-User: alice", "X-Foo: 1", token=None, pair=front
-    )
-    assert ["x-foo", "1"] in seen["headers"]
-    answer = rig.ask(f"{WEB}/echo", "X-Who: bob", token=None, pair=front)
-    assert 'User "bob"' in message(answer)
-
-
-def test_authority_of_users_makes_no_front_proxies(rig: Rig) -> None:
-    mallory = issued(rig.users, "mallory2")
-    headers = ("X-Remote-User: alice", "X-Remote-Group: system:masters")
-    answer = rig.ask(f"{WEB}/echo", *headers, token=None, pair=mallory)
-    assert 'User "mallory2"' in message(answer)
-
-
-def test_impersonation_takes_the_right_to_it(rig: Rig) -> None:
-    as_bob = "Impersonate-User: bob"
-    answer = rig.ask(f"{WEB}/echo", as_bob, token="alice-token")
-    assert answer.status == 403
-    assert 'User "alice" cannot impersonate resource "users"' in message(answer)
-    answer = rig.ask(f"{WEB}/echo", as_bob)
-    assert 'User "bob" cannot get resource' in message(answer)
-    assert rig.ask(f"{WEB}/echo", "Impersonate-User: alice").status == 200
-    assert rig.ask(f"{WEB}/echo", "Impersonate-Group: x").status == 400
-
-
-def test_nothing_that_proves_identity_reaches_the_backend(rig: Rig) -> None:
-    seen = rig.echo(
-        f"{WEB}/identity",
-        *("X-Who: root", "X-Remote-User: root", "X-Remote-Group: system:masters"),
-        *("X-Remote-Uid: 0", "X-Remote-Extra-Foo: 1", "Impersonate-Extra-Foo: 1"),
-        *("Cookie: a=b", "X-Kept: 1", "X-Remote: kept"),
-    )
-    names = {name for name, _ in seen["headers"]}
-    assert {"cookie", "x-kept", "x-remote"} <= names
-    assert not names & {"x-who", "authorization"}
-    assert not [n for n in names if n.startswith(("x-remote-", "impersonate-"))]
-
-
-def test_connection_cannot_drop_what_we_add(rig: Rig) -> None:
-    drop = "Connection: X-Forwarded-For, X-Forwarded-Prefix, X-Forwarded-Uri"
-    seen = dict(rig.echo(f"{WEB}/drop", drop)["headers"])
-    assert seen["x-forwarded-for"] == "127.0.0.1"
-    assert seen["x-forwarded-prefix"] == WEB
-    assert seen["x-forwarded-uri"] == f"{WEB}/drop"
+    with bastion_rig(tmp_path_factory.mktemp("bastion")) as made:
+        yield made
 
 
 # Upgrades
@@ -264,45 +59,29 @@ def test_token_among_subprotocols_is_taken_and_taken_out(rig: Rig) -> None:
     token = f"base64url.bearer.authorization.k8s.io.{word}"
     with rig.program.dial() as connection:
         connection.sendall(
-            _head(
+            request(
                 f"{WEB}/ws?q=1%2F2",
                 *("Connection: Upgrade", "Upgrade: websocket"),
                 f"Sec-WebSocket-Protocol: {token}, chat",
                 token="",
             )
         )
-        said = _read_until(connection, b" chat\n")
+        said = read_until(connection, b" chat\n")
         connection.sendall(b"hello\n")
-        assert _read_until(connection, b"\n") == b"HELLO\n"
+        assert read_until(connection, b"\n") == b"HELLO\n"
     assert said.startswith(b"HTTP/1.1 101")
     assert said.endswith(b"/ws?q=1%2F2 chat\n")  # the query is kept, the token is not
-
-
-def _read_until(connection: socket.socket, end: bytes) -> bytes:
-    read = b""
-    while not read.endswith(end):
-        chunk = connection.recv(65536)
-        assert chunk, read
-        read += chunk
-    return read
 
 
 def test_refused_upgrade_leaves_no_tunnel(rig: Rig) -> None:
     # CVE-2018-1002105.
     with rig.program.dial() as connection:
-        head = _head(f"{WEB}/refuse", "Connection: Upgrade", "Upgrade: websocket")
-        connection.sendall(head + _head(f"{WEB}/smuggled"))
-        said = _read_to_end(connection)
+        head = request(f"{WEB}/refuse", "Connection: Upgrade", "Upgrade: websocket")
+        connection.sendall(head + request(f"{WEB}/smuggled"))
+        said = read_until(connection, b"")
     assert said.startswith(b"HTTP/1.1 403")
     assert said.count(b"HTTP/1.1") == 1
     assert "/smuggled" not in rig.backend.seen
-
-
-def _read_to_end(connection: socket.socket) -> bytes:
-    read = b""
-    while chunk := connection.recv(65536):
-        read += chunk
-    return read
 
 
 def test_h2c_is_not_tunnelled(rig: Rig) -> None:
@@ -398,6 +177,28 @@ def test_endpoint_that_does_not_answer_is_replaced(rig: Rig) -> None:
     assert {rig.ask(target).status for _ in range(20)} == {200}
 
 
+@pytest.mark.parametrize("is_trusted", [True, False], ids=["ours", "other"])
+def test_kubelet_is_verified_by_its_authority(
+    tmp_path: Path, *, is_trusted: bool
+) -> None:
+    directory = tmp_path / "rig"
+    other = Authority(tmp_path).certificate
+    trusted = directory / "ca.crt" if is_trusted else other
+    flag = f"--kubelet-certificate-authority={trusted}"
+    with bastion(directory, flag) as (program, backend, call):
+        make_node(call, "k1", backend.host, backend.tls_port)
+        target = "/api/v1/nodes/k1/proxy/metrics"
+        wait_until(lambda: program.ask(target).status != 404, 10.0, "the node")
+        answer = program.ask(target)
+        if is_trusted:
+            assert json.loads(answer.body)["path"] == "/metrics"
+        else:
+            assert answer.status == 503
+            assert message(answer).startswith("error trying to reach service: ")
+            assert "certificate" in message(answer)
+            assert "/metrics" not in backend.seen
+
+
 # Life
 
 
@@ -450,8 +251,6 @@ def test_certificate_is_read_again_when_it_changes(tmp_path: Path) -> None:
 
 
 def _shown(program: Bastion) -> bytes | None:
-    import ssl
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -51,7 +51,7 @@ class Rig:
     cluster: realcluster.RealCluster
     program: Bastion
     backend: Backend
-    kubeconfig: Path
+    users: Authority
 
     def both(self, target: str, *lines: str, **more: Any) -> tuple[Answer, Answer]:
         """Return the answers of kube-apiserver and of ours."""
@@ -68,9 +68,19 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     if obstacle := realcluster.obstacle():
         pytest.skip(obstacle)
     directory = tmp_path_factory.mktemp("oracle")
-    pair = Authority(directory).issue("pod", ["127.0.0.1"])
+    users = Authority(directory)
+    pair = users.issue("pod", ["127.0.0.1"])
+    (directory / "fronts").mkdir()
+    fronts = Authority(directory / "fronts", "front proxies")
+    front = fronts.issue("bastion", [])
+    trusting = (
+        f"--requestheader-client-ca-file={fronts.certificate}",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+    )
     with (
-        realcluster.RealCluster(directory / "server") as cluster,
+        realcluster.RealCluster(directory / "server", *trusting) as cluster,
         Backend(own_address(), pair) as backend,
         Kubelet(directory / "pod", pair, command=["cat"]) as kubelet,
     ):
@@ -82,10 +92,12 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         serving = (
             f"--tls-cert-file={files / 'server.crt'}",
             f"--tls-private-key-file={files / 'server.key'}",
-            f"--client-ca-file={cluster.ca}",
+            f"--client-ca-file={users.certificate}",
+            f"--proxy-client-cert-file={front.certificate}",
+            f"--proxy-client-key-file={front.key}",
         )
         with Bastion(directory / "bastion", kubeconfig, cluster.ca, *serving) as ours:
-            yield Rig(cluster, ours.ready(), backend, kubeconfig)
+            yield Rig(cluster, ours.ready(), backend, users)
 
 
 SAME = [
@@ -260,3 +272,26 @@ def test_kubectl_works_through_it(rig: Rig, tmp_path: Path) -> None:
     assert "service/web" in listed.split()
     said = kubectl.run("exec", POD, "--", "sh", "-c", "echo $((6 * 7))").stdout
     assert said == "42\n"
+
+
+def test_user_with_a_certificate_is_passed_on_by_name(rig: Rig) -> None:
+    jane = rig.users.issue("jane", [], groups=["devs"])
+    review = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+    asked = b'{"kind":"SelfSubjectReview","apiVersion":"authentication.k8s.io/v1"}'
+    forged = ("X-Remote-Group: system:masters", "X-Remote-Extra-Scopes: all")
+    kind = "Content-Type: application/json"
+    answer = rig.program.ask(
+        review, *forged, kind, method="POST", token=None, pair=jane, body=asked
+    )
+    assert answer.status == 201, answer
+    user = json.loads(answer.body)["status"]["userInfo"]
+    assert user["username"] == "jane"
+    assert user["groups"] == ["devs", "system:authenticated"]
+    assert "scopes" not in user["extra"]
+
+
+def test_headers_of_a_front_proxy_say_nothing_with_a_token(rig: Rig) -> None:
+    forged = ("X-Remote-User: root", "X-Remote-Group: system:masters")
+    answer = rig.program.ask("/api/v1/secrets", *forged, token="alice-token")
+    assert answer.status == 403
+    assert 'User \\"alice\\"' in answer.body.decode()

@@ -5,8 +5,10 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
+from pyproxy.discovery.targets import Lookup
 from pyproxy.http.identity import Token, User
 from pyproxy.modes.apiserver_proxy.policy import Access, Decision, Missing, Need
 
@@ -19,6 +21,7 @@ MOST_NAMES = 4096
 NAME_S = 30.0  # an address of a name is good for so long
 
 Answer = User | Decision | tuple[str, ...] | None
+NOTHING: Mapping[Need, Answer] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +90,9 @@ class Memory:
             assert isinstance(answer, tuple)
             self._names.put(need.host, answer, now + NAME_S)
 
-    def look(self, need: Need | None = None, answer: Answer = None) -> "Look":
-        """Return what is known; `answer` to `need` counts, even if it is not kept."""
-        return Look(self, self._now(), need, answer)
+    def look(self, fresh: Mapping[Need, Answer] = NOTHING) -> "Look":
+        """Return what is known; what is `fresh` counts, even if it is not kept."""
+        return Look(self, self._now(), fresh)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -118,10 +121,9 @@ class Look:
     """One look at the memory, for one decision; knows for how long that is good."""
 
     def __init__(
-        self, memory: Memory, now: float, need: Need | None, answer: Answer
+        self, memory: Memory, now: float, fresh: Mapping[Need, Answer]
     ) -> None:
-        self._memory, self._now = memory, now
-        self._need, self._answer = need, answer
+        self._memory, self._now, self._given = memory, now, fresh
         self._ends_at = float("inf")
         self.names: Mapping[str, tuple[str, ...]] = _Names(self)
 
@@ -149,15 +151,19 @@ class Look:
     def addresses(self, name: str) -> tuple[str, ...] | None:
         """Return the addresses of a name; None = not known."""
         found = self._memory.addresses(name, self._now)
-        return None if found is None else self._used(found)
+        if found is not None:
+            return self._used(found)
+        need = Lookup(name)
+        return self._fresh(need, tuple) if need in self._given else None
 
-    def _fresh(self, need: Token | Access, kind: type[V]) -> V | None:
-        """Return the answer that has just come, for this time only."""
-        if need != self._need:
+    def _fresh(self, need: Need, kind: type[V]) -> V | None:
+        """Return an answer that came while the question waited, for this time only."""
+        if need not in self._given:
             raise Missing(need)
         self._ends_at = self._now
-        assert self._answer is None or isinstance(self._answer, kind)
-        return self._answer
+        answer = self._given[need]
+        assert answer is None or isinstance(answer, kind)
+        return answer
 
     def _used(self, found: tuple[V, float]) -> V:
         self._ends_at = min(self._ends_at, found[1])

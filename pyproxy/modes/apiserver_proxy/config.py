@@ -93,10 +93,10 @@ class ApiserverProxy(ModeConfig, frozen=True, kw_only=True):
     allow_address: tuple[str, ...] = ()
     deny_address: tuple[str, ...] = ()  # networks never to dial, whatever else holds
     forward_rest: bool = True  # send all other paths to the apiserver
-    # Files of a front proxy's certificate and key that the apiserver trusts: with it
-    # users with certificates are passed on to it.
+    # PEM file: a front proxy's certificate that the apiserver trusts. With it users
+    # with certificates are passed on to the apiserver; without it they are refused.
     proxy_client_cert_file: str = ""
-    proxy_client_key_file: str = ""
+    proxy_client_key_file: str = ""  # PEM file: its key
     # Pass paths on decoded and cleaned, as kube-apiserver does, not as they came.
     clean_paths: bool = False
     # Send X-Forwarded-Uri; without it all paths below a URL share a verdict.

@@ -7,7 +7,7 @@ allowed: then the answer is a 503 that says so, and is not remembered.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from pyproxy.errors import PyproxyError
 from pyproxy.http.identity import Token
 from pyproxy.http.proxypath import ProxyPath
 from pyproxy.http.status import status
-from pyproxy.modes.apiserver_proxy.answers import Answer, Memory
+from pyproxy.modes.apiserver_proxy.answers import NOTHING, Answer, Memory
 from pyproxy.modes.apiserver_proxy.policy import Need, Settings, Verdict, decide
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ SPACED_S = 10.0  # between two lines about an apiserver that does not answer
 Ask = Callable[[Need], Awaitable[Answer]]  # raises PyproxyError
 Prepare = Callable[[ProxyPath, Location], None]  # likewise
 Ticket = tuple[int, ...]
+Waiting = tuple[Question, Mapping[Need, Answer]]
 
 
 class Core(Protocol):
@@ -52,9 +53,9 @@ class Core(Protocol):
 
 @dataclass(slots=True)
 class Wait:
-    """Questions that wait for one answer."""
+    """Questions that wait for one answer, with those that came to each before."""
 
-    questions: dict[Ticket, Question] = field(default_factory=dict)
+    questions: dict[Ticket, Waiting] = field(default_factory=dict)
     task: asyncio.Task[None] | None = None
 
 
@@ -89,7 +90,7 @@ class Judge:
 
     def on_question(self, question: Question) -> None:
         """Answer, now or later."""
-        self._go_on(question, None, None)
+        self._go_on(question, NOTHING)
 
     def on_withdrawn(self, question: Question) -> None:
         """Nobody waits for the answer any more."""
@@ -107,11 +108,11 @@ class Judge:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _go_on(self, question: Question, need: Need | None, answer: Answer) -> None:
-        """Decide, by an answer that has come if one has; wait for the next one."""
+    def _go_on(self, question: Question, fresh: Mapping[Need, Answer]) -> None:
+        """Decide, by answers that have come if any have; wait for the next one."""
         found: Verdict | Need
         try:
-            found = decide(question, self._settings, self._memory.look(need, answer))
+            found = decide(question, self._settings, self._memory.look(fresh))
             if isinstance(found, Verdict) and found.location and found.path:
                 self._prepare(found.path, found.location)
         except PyproxyError as error:
@@ -123,16 +124,18 @@ class Judge:
             self._answer(question, found)
         else:
             # Decided once more later: what was read to see the need is no part of that.
-            self._wait(question.again(), found)
+            self._wait(question.again(), found, fresh)
 
-    def _wait(self, question: Question, need: Need) -> None:
+    def _wait(
+        self, question: Question, need: Need, fresh: Mapping[Need, Answer]
+    ) -> None:
         wait = self._waits.get(need)
         if wait is None:
             wait = self._waits[need] = Wait()
             wait.task = asyncio.create_task(self._answer_later(need, wait))
             self._tasks.add(wait.task)
             wait.task.add_done_callback(self._tasks.discard)
-        wait.questions[question.ticket] = question
+        wait.questions[question.ticket] = (question, fresh)
 
     async def _answer_later(self, need: Need, wait: Wait) -> None:
         refusal: Verdict | None = None
@@ -152,11 +155,12 @@ class Judge:
             if self._waits.get(need) is wait:
                 del self._waits[need]
         while wait.questions:
-            _, question = wait.questions.popitem()
+            _, (question, before) = wait.questions.popitem()
             if refusal is not None:
                 self._answer(question, refusal)
             else:
-                self._go_on(question, need, answer)
+                # An answer that holds for no time must not be asked for again.
+                self._go_on(question, {**before, need: answer})
 
     def _unanswered(self, need: Need, error: PyproxyError) -> Verdict:
         what = {Token: "who you are", Lookup: "where a node is"}
