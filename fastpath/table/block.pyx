@@ -11,7 +11,10 @@ cimport cython
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strlen
-from fastpath.base.addr cimport addr_is_loopback, addr_t, addr_to_sockaddr, address_of, network_t
+
+from fastpath.base.addr cimport (
+    addr_is_loopback, addr_t, addr_to_sockaddr, address_of, network_t,
+)
 from fastpath.base.linux.socket cimport AF_UNIX, IPPROTO_TCP, sockaddr_un
 from fastpath.ring.ring cimport ring_fini, ring_hash_bytes, ring_init, ring_t
 from fastpath.ring.rounds cimport rounds_new
