@@ -59,7 +59,7 @@ WORKS = {
     # Each path is met for the first time; one with an escape is never read by prefix.
     "paths": dataclasses.replace(GET, name="paths", names=100 * NAMES),
     "odd": dataclasses.replace(
-        GET, name="odd", names=100 * NAMES, target=PODS + "/web%2D#"
+        GET, name="odd", names=400 * NAMES, target=PODS + "/web%2D#"
     ),
     "half": dataclasses.replace(GET, name="half"),  # its rate comes from `get`
     "list": HttpWork("list", "list", 4, body="list"),
