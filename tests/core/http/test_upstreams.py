@@ -358,9 +358,11 @@ def test_failure_is_told_in_the_words_of_the_vip() -> None:
 def test_failure_to_upgrade_is_told_in_its_own_words() -> None:
     asked = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: a\r\n\r\n"
     with refusing() as nobody:
-        rules = {"gateway": SORRY, "gateway_upgrade": NEITHER}
         with Web(
-            lambda _: Forward("up", upgrades=None), backends=[nobody], **rules
+            lambda _: Forward("up", upgrades=None),
+            backends=[nobody],
+            gateway=SORRY,
+            gateway_upgrade=NEITHER,
         ) as web:
             first, body = web.client(asked).sized()
             assert first == "HTTP/1.1 500 Internal Server Error"
