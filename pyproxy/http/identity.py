@@ -64,7 +64,6 @@ class Claim:
     user: User | None = None  # that needs no question
     token: Token | None = None
     is_bad: bool = False  # it shows something, and that is no good
-    protocols: str = ""  # what is left of the subprotocols without the token
     by_certificate: bool = False  # its own, or that of a front proxy
 
 
@@ -155,12 +154,11 @@ def _bearer(lines: tuple[str, ...]) -> str:
 
 
 def _by_protocols(lines: tuple[str, ...]) -> Claim:
-    words = [word.strip() for line in lines for word in line.split(",")]
+    words = _words(lines)
     tokens = [word for word in words if word.startswith(_BEARER)]
-    others = [word for word in words if not word.startswith(_BEARER) and word]
     if not tokens:
         return Claim()
-    if len(tokens) > 1 or not others:
+    if len(tokens) > 1 or len(words) < 2:
         return Claim(is_bad=True)
     encoded = tokens[0].removeprefix(_BEARER)
     padding = "=" * (-len(encoded) % 4)
@@ -171,7 +169,24 @@ def _by_protocols(lines: tuple[str, ...]) -> Claim:
         return Claim(is_bad=True)
     if not text or "=" in encoded:
         return Claim(is_bad=True)
-    return Claim(token=Token(text), protocols=", ".join(others))
+    return Claim(token=Token(text))
+
+
+def protocols_left(question: Question) -> str | None:
+    """Return the subprotocols without tokens; None = there are none to take out.
+
+    Also where the sender is known by something else: a token is not for backends.
+    """
+    if question.upgrade.strip().lower() != "websocket":
+        return None
+    words = _words(question.headers_all(PROTOCOLS))
+    others = [word for word in words if not word.startswith(_BEARER)]
+    return ", ".join(others) if len(others) < len(words) else None
+
+
+def _words(lines: tuple[str, ...]) -> list[str]:
+    words = (word.strip() for line in lines for word in line.split(","))
+    return [word for word in words if word]
 
 
 # Impersonation

@@ -17,6 +17,7 @@ from pyproxy.http.identity import (
     User,
     claim_of,
     impersonated,
+    protocols_left,
 )
 from pyproxy.http.issuers import TwoIssuers
 from pyproxy.sandbox.certificates import Authority
@@ -132,13 +133,23 @@ def offered(*lines: str, upgrade: str = "websocket") -> Claim:
     return claim_of(question, Issuers(), NAMES, now_s=0)
 
 
+def left(*lines: str) -> str | None:
+    headers = [f"Sec-WebSocket-Protocol: {line}" for line in lines if ": " not in line]
+    more = [line for line in lines if ": " in line]
+    return protocols_left(asked(*headers, *more, upgrade="websocket"))
+
+
 WORD = PROTOCOL + base64.urlsafe_b64encode(b"admin-token").decode().rstrip("=")
 
 
 def test_token_among_subprotocols_is_taken_out() -> None:
-    expected = Claim(token=Token("admin-token"), protocols="chat, v2")
-    assert offered(f"{WORD}, chat, v2") == expected
-    assert offered("chat", WORD, "v2") == expected
+    expected = Claim(token=Token("admin-token"))
+    for lines in ((f"{WORD}, chat, v2",), ("chat", WORD, "v2")):
+        assert offered(*lines) == expected
+        assert left(*lines) == "chat, v2"
+    assert left("chat") is None
+    assert left(WORD) == ""
+    assert left(WORD, "Authorization: Bearer t") == ""
 
 
 @pytest.mark.parametrize(

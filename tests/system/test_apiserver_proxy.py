@@ -261,6 +261,23 @@ def _shown(program: Bastion) -> bytes | None:
         return secure.getpeercert(binary_form=True)
 
 
+def test_reload_takes_other_settings(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("anonymousAuth: true\n")
+    with bastion(tmp_path / "rig", f"--config={file}") as (program, _, _):
+        assert program.ask(f"{WEB}/x", token=None).status == 403
+        file.write_text("anonymousAuth: false\n")
+        program.send(signal.SIGHUP)
+        wait_until(
+            lambda: program.ask(f"{WEB}/x", token=None).status == 401, 10.0, "401"
+        )
+        assert program.ask(f"{WEB}/x").status == 200
+        file.write_text("anonymousAuth: maybe\n")
+        program.send(signal.SIGHUP)
+        wait_until(lambda: "reload refused" in program.stderr, 10.0, "a complaint")
+        assert program.ask(f"{WEB}/x", token=None).status == 401
+
+
 def test_signal_ends_it_in_order(tmp_path: Path) -> None:
     with bastion(tmp_path / "ended", "--drain-timeout=1s") as (program, _, _):
         program.send(signal.SIGTERM)

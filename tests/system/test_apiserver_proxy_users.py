@@ -142,8 +142,9 @@ def test_nothing_that_proves_identity_reaches_the_backend(rig: Rig) -> None:
         f"{WEB}/identity",
         *("X-Who: root", "X-Remote-User: root", "X-Remote-Group: system:masters"),
         *("X-Remote-Uid: 0", "X-Remote-Extra-Foo: 1", "Impersonate-Extra-Foo: 1"),
-        *("Cookie: a=b", "X-Kept: 1", "X-Remote: kept"),
+        *("Cookie: a=b", "X-Kept: 1", "X-Remote: kept", "X-Forwarded-Host: evil"),
     )
+    assert ["x-forwarded-host", "bastion.example:8443"] in seen["headers"]
     names = {name for name, _ in seen["headers"]}
     assert {"cookie", "x-kept", "x-remote"} <= names
     assert not names & {"x-who", "authorization"}

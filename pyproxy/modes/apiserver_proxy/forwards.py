@@ -35,11 +35,19 @@ _PREFIX = re.compile(r"/(?:[!$&-:=@-Z_a-z~]|%[0-9A-Fa-f]{2})*")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F))).replace("\\", "")
 
 
+# What proves identity, and what nobody but us may say.
+REMOVED = (
+    *("authorization", *HeaderNames().all(), *IMPERSONATION),
+    *("x-forwarded-host", "x-forwarded-prefix", "x-forwarded-proto"),
+    "x-forwarded-uri",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Edits:
     """What is the same for all requests to what is behind a proxy URL."""
 
-    remove: tuple[str, ...] = ("authorization", *HeaderNames().all(), *IMPERSONATION)
+    remove: tuple[str, ...] = REMOVED
     upgrades: tuple[str, ...] = ("websocket", "SPDY/3.1")
     verifies_kubelets: bool = False  # each has an upstream of its own then
 
@@ -69,7 +77,7 @@ def forward(
     edits: Edits,
     host: str,
     *,
-    protocols: str = "",
+    protocols: str | None = None,
     uri: str = "",
     cleaned_uri: str = "",
 ) -> Forward:
@@ -80,7 +88,7 @@ def forward(
         location: where it leads.
         edits: what is the same for all.
         host: by which the client calls us.
-        protocols: what stays of the WebSocket's subprotocols, "" = all.
+        protocols: what stays of the WebSocket's subprotocols; None = all.
         uri: for X-Forwarded-Uri; "" = none.
         cleaned_uri: it to send in place of the path; "" = the path as it came.
     """
@@ -100,7 +108,7 @@ def forward(
         upstream_of(path, location, edits),
         strip=strip,
         prefix=prefix,
-        remove=edits.remove,
+        remove=edits.remove if protocols != "" else (*edits.remove, PROTOCOLS),
         set=headers,
         forwarded_for=True,
         upgrades=edits.upgrades,

@@ -24,6 +24,7 @@ from pyproxy.http.identity import (
     User,
     claim_of,
     impersonated,
+    protocols_left,
 )
 from pyproxy.http.proxypath import WORD, ProxyPath, cleaned, parse
 from pyproxy.http.status import form_of, status
@@ -197,7 +198,7 @@ class _Case:
             whole = parse(self.question.path)
             assert whole is not None
             path = whole
-        return self._forward(path, claim, location)
+        return self._forward(path, location)
 
     # What is asked for
 
@@ -298,7 +299,7 @@ class _Case:
             raise _RefusalError(found, details)
         return found
 
-    def _forward(self, path: ProxyPath, claim: Claim, location: Location) -> Verdict:
+    def _forward(self, path: ProxyPath, location: Location) -> Verdict:
         uri = ""
         if self.settings.clean_paths:
             uri = path.prefix + cleaned(path.rest)
@@ -306,7 +307,7 @@ class _Case:
             uri = path.prefix + (path.rest or "/")
         forward = forwards.forward(
             *(path, location, self.settings.edits, self.question.host),
-            protocols=claim.protocols,
+            protocols=protocols_left(self.question),
             uri=uri if self.settings.forwarded_uri else "",
             cleaned_uri=uri if self.settings.clean_paths else "",
         )

@@ -160,7 +160,7 @@ def test_verdict_ends_with_the_certificate() -> None:
 def test_key_is_what_was_read_and_no_more() -> None:
     found = judge(ask(f"{POD}/x", "GET", "h", BEARER), forwarded_uri=False)
     assert set(found.key) == {
-        *(":path/7", ":path~/proxy", ":method", ":host", ":certificate"),
+        *(":path/7", ":path~/proxy", ":method", ":host", ":certificate", ":upgrade"),
         *("authorization", "impersonate-user", "impersonate-uid", "impersonate-group"),
     }
 
