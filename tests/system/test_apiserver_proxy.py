@@ -183,9 +183,15 @@ def test_kubelet_is_verified_by_its_authority(
 ) -> None:
     directory = tmp_path / "rig"
     other = Authority(tmp_path).certificate
-    trusted = directory / "ca.crt" if is_trusted else other
+    trusted = tmp_path / "kubelets.crt"
+    trusted.write_bytes(other.read_bytes())
     flag = f"--kubelet-certificate-authority={trusted}"
     with bastion(directory, flag) as (program, backend, call):
+        if is_trusted:
+            # Read again, as any of our files.
+            trusted.write_bytes((directory / "ca.crt").read_bytes())
+            text = "certificates reloaded"
+            wait_until(lambda: text in program.stderr, 10.0, text)
         make_node(call, "k1", backend.host, backend.tls_port)
         target = "/api/v1/nodes/k1/proxy/metrics"
         wait_until(lambda: program.ask(target).status != 404, 10.0, "the node")
