@@ -193,7 +193,12 @@ class Backend:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for server in self._servers:
+        self.close()
+
+    def close(self) -> None:
+        """Listen no more."""
+        while self._servers:
+            server = self._servers.pop()
             server.shutdown()
             server.server_close()
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from pyproxy.sandbox.certificates import Authority
 from tests.fakes.bastion import (
     DEAD_PORT,
     NAMESPACE,
+    Backend,
     Bastion,
     bastion,
     make_node,
@@ -177,15 +179,45 @@ def test_endpoint_that_does_not_answer_is_replaced(rig: Rig) -> None:
     assert {rig.ask(target).status for _ in range(20)} == {200}
 
 
+def test_endpoint_that_dies_costs_no_request(rig: Rig, tmp_path: Path) -> None:
+    host = rig.backend.host
+    pair = Authority(tmp_path).issue("pod", [host])
+    make_pod(rig.call, "pair-0", host, [])
+    make_service(rig.call, "pair", [("", 80, rig.backend.port)], "pair-0", host)
+    slices = f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices"
+    one = rig.call("GET", f"{slices}/pair-1")
+    other = {name: one[name] for name in ("addressType", "endpoints")}
+    other["metadata"] = {"name": "pair-2", "labels": one["metadata"]["labels"]}
+    target = f"{SPACE}/services/pair/proxy/x"
+
+    def many(number: int) -> set[int]:
+        return {rig.ask(target).status for _ in range(number)}
+
+    with Backend(host, pair) as second, ThreadPoolExecutor(4) as pool:
+        other["ports"] = [{**one["ports"][0], "port": second.port}]
+        rig.call("POST", slices, other)
+        wait_until(lambda: rig.ask(target) and second.seen, 10.0, "both serve")
+        asked = [pool.submit(many, 100) for _ in range(4)]
+        wait_until(lambda: len(second.seen) > 20, 10.0, "under way")
+        second.close()
+        assert [each.result() for each in asked] == [{200}] * 4
+
+
 @pytest.mark.parametrize("is_trusted", [True, False], ids=["ours", "other"])
 def test_kubelet_is_verified_by_its_authority(
     tmp_path: Path, *, is_trusted: bool
 ) -> None:
     directory = tmp_path / "rig"
     other = Authority(tmp_path).certificate
-    trusted = directory / "ca.crt" if is_trusted else other
+    trusted = tmp_path / "kubelets.crt"
+    trusted.write_bytes(other.read_bytes())
     flag = f"--kubelet-certificate-authority={trusted}"
     with bastion(directory, flag) as (program, backend, call):
+        if is_trusted:
+            # Read again, as any of our files.
+            trusted.write_bytes((directory / "ca.crt").read_bytes())
+            text = "certificates reloaded"
+            wait_until(lambda: text in program.stderr, 10.0, text)
         make_node(call, "k1", backend.host, backend.tls_port)
         target = "/api/v1/nodes/k1/proxy/metrics"
         wait_until(lambda: program.ask(target).status != 404, 10.0, "the node")

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 AT_A_TIME = (
     64  # questions to the apiserver: a flood of bad tokens must not be passed on
 )
+SLICE = 200  # questions that are answered before others of the loop have their turn
 SPACED_S = 10.0  # between two lines about an apiserver that does not answer
 
 Ask = Callable[[Need], Awaitable[Answer]]  # raises PyproxyError
@@ -154,7 +155,11 @@ class Judge:
             # Whoever asks from now on is told what is known, or waits anew.
             if self._waits.get(need) is wait:
                 del self._waits[need]
+        left = 0
         while wait.questions:
+            left = (left + 1) % SLICE
+            if left == 0:
+                await asyncio.sleep(0)
             _, (question, before) = wait.questions.popitem()
             if refusal is not None:
                 self._answer(question, refusal)

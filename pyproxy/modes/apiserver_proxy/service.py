@@ -180,9 +180,9 @@ class Proxy:
         """Follow certificates and credentials on disk."""
         await asyncio.sleep(POLL_S)
         async with self._one_at_a_time:
-            polled = (self._certificates.poll(), self._apiservers.poll())
-            if any(polled):
-                await self._try_to_apply()
+            renewed = self._certificates.poll()
+            if self._apiservers.poll() or renewed:
+                await self._try_to_apply(renewed=renewed)
 
     async def look_names_up(self) -> None:
         """Follow the name of the apiserver."""
@@ -190,10 +190,11 @@ class Proxy:
         async with self._one_at_a_time:
             await self._try_to_apply()
 
-    async def _try_to_apply(self) -> None:
+    async def _try_to_apply(self, *, renewed: bool = False) -> None:
         try:
             await self._apiservers.prepare()
-            if self._apply():
+            # Not all that is in certificates is in the table that `_apply` compares.
+            if self._apply() or renewed:
                 self._take_up()
             await self._apiservers.settle()
         except PyproxyError as error:
