@@ -1,5 +1,6 @@
 """`pyproxy apiserver-proxy`: its flags, and how they lie over its file."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from pyproxy.cli.flags import (
 )
 
 if TYPE_CHECKING:
+    from pyproxy.activation import Sockets
     from pyproxy.modes.apiserver_proxy import ApiserverProxy
 
 EXAMPLE = """\b
@@ -193,21 +195,25 @@ def apiserver_proxy(config: str | None, **flags: Any) -> None:
     Other paths go to the apiserver, so that a kubeconfig may name us as its server.
     """
     from pyproxy import logs
+    from pyproxy.activation import Sockets
     from pyproxy.runtime import launch
 
     file = Path(config) if config else None
     load = partial(read_config, file, flags)
     settings = load()
     logs.setup(settings.log.level, settings.log.format)
+    sockets = Sockets.take(os.environ)
     with named_after(file):
-        raise SystemExit(launch(_serve(settings, load)))
+        raise SystemExit(launch(_serve(settings, load, sockets)))
 
 
-async def _serve(settings: "ApiserverProxy", load: "partial[ApiserverProxy]") -> int:
+async def _serve(
+    settings: "ApiserverProxy", load: "partial[ApiserverProxy]", sockets: "Sockets"
+) -> int:
     from pyproxy.modes.apiserver_proxy import MODE, run
     from pyproxy.runtime import Runtime
 
-    runtime = Runtime(MODE, settings, load)
+    runtime = Runtime(MODE, settings, load, sockets)
     await run(settings, runtime)
     return runtime.exit_code
 

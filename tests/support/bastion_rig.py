@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pyproxy.sandbox.certificates import Authority, Pair
-from tests.fakes.bastion import NAMESPACE, Backend, Bastion, Call, bastion
+from tests.fakes.bastion import Backend, Bastion, bastion
+from tests.fakes.bastion_cluster import NAMESPACE, Call
 from tests.fakes.desk import Answer
 
 SPACE = f"/api/v1/namespaces/{NAMESPACE}"

@@ -16,16 +16,13 @@ from pathlib import Path
 import pytest
 
 from pyproxy.sandbox.certificates import Authority
-from tests.fakes.bastion import (
+from tests.fakes.bastion import Backend, Bastion, bastion, own_address
+from tests.fakes.bastion_cluster import (
     DEAD_PORT,
     NAMESPACE,
-    Backend,
-    Bastion,
-    bastion,
     make_node,
     make_pod,
     make_service,
-    own_address,
 )
 from tests.support.bastion_rig import (
     SPACE,
@@ -179,7 +176,9 @@ def test_endpoint_that_does_not_answer_is_replaced(rig: Rig) -> None:
     assert {rig.ask(target).status for _ in range(20)} == {200}
 
 
-def test_endpoint_that_dies_costs_no_request(rig: Rig, tmp_path: Path) -> None:
+def test_endpoint_that_goes_under_load_costs_no_request(
+    rig: Rig, tmp_path: Path
+) -> None:
     host = rig.backend.host
     pair = Authority(tmp_path).issue("pod", [host])
     make_pod(rig.call, "pair-0", host, [])
@@ -199,8 +198,16 @@ def test_endpoint_that_dies_costs_no_request(rig: Rig, tmp_path: Path) -> None:
         wait_until(lambda: rig.ask(target) and second.seen, 10.0, "both serve")
         asked = [pool.submit(many, 100) for _ in range(4)]
         wait_until(lambda: len(second.seen) > 20, 10.0, "under way")
-        second.close()
+        merge = "application/merge-patch+json"
+        rig.call("PATCH", f"{slices}/pair-2", {"endpoints": []}, merge)
+        wait_until(lambda: _backends(rig, "pair") == 1, 10.0, "one is left")
         assert [each.result() for each in asked] == [{200}] * 4
+
+
+def _backends(rig: Rig, service: str) -> int:
+    table = json.loads(rig.program.admin("/debug/table")[1])
+    name = f"services {NAMESPACE}/{service}"
+    return next(len(p["backends"]) for p in table["pools"] if p["name"] == name)
 
 
 @pytest.mark.parametrize("is_trusted", [True, False], ids=["ours", "other"])
@@ -308,6 +315,15 @@ def test_reload_takes_other_settings(tmp_path: Path) -> None:
         program.send(signal.SIGHUP)
         wait_until(lambda: "reload refused" in program.stderr, 10.0, "a complaint")
         assert program.ask(f"{WEB}/x", token=None).status == 401
+
+
+def test_socket_that_systemd_opened_is_served(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        flag = f"--secure-port={port}"
+        with bastion(tmp_path / "rig", flag, given=[listener]) as (program, _, _):
+            assert program.port == port
+            assert program.ask(f"{WEB}/x").status == 200
 
 
 def test_signal_ends_it_in_order(tmp_path: Path) -> None:

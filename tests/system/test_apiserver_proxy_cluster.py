@@ -13,16 +13,8 @@ import pytest
 
 from pyproxy.sandbox.apiserver import write_kubeconfig
 from pyproxy.sandbox.certificates import Authority
-from tests.fakes.bastion import (
-    DEAD_PORT,
-    NAMESPACE,
-    Backend,
-    Bastion,
-    ask,
-    dial,
-    own_address,
-    populate,
-)
+from tests.fakes.bastion import Backend, Bastion, ask, dial, own_address
+from tests.fakes.bastion_cluster import DEAD_PORT, NAMESPACE, populate
 from tests.fakes.desk import Answer
 from tests.support import realcluster
 from tests.support.kubectl import Kubectl

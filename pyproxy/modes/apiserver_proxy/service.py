@@ -109,8 +109,9 @@ class Proxy:
         dataplane = self._runtime.dataplane
         self._speak()
         await self._apiservers.prepare()
-        self._apply()
         vip = self._vip()
+        self._runtime.sockets.keep([(vip.host, vip.port)])
+        self._apply()
         bound = dataplane.address(vip.key)
         self._bound = (vip.host, bound[1])
         self._resolver = self._make_resolver()
