@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import os
 import shutil
-import statistics
 import time
 
 import pytest
@@ -60,8 +59,8 @@ def answered(context: ServerContext, hello: bytes) -> tuple[float, bytes]:
 
 
 def cost(context: ServerContext, hello: bytes) -> float:
-    """The median of several handshakes."""
-    return statistics.median(answered(context, hello)[0] for _ in range(HANDSHAKES))
+    """The least of several handshakes: what no other program disturbed."""
+    return min(answered(context, hello)[0] for _ in range(HANDSHAKES))
 
 
 @pytest.mark.parametrize("group", [name for name in GROUPS if name not in CHEAP])
