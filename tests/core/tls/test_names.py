@@ -4,7 +4,6 @@ Issue 11, item 3: an unknown name had been compared with every certificate, 8.3 
 """
 
 import datetime
-import statistics
 import time
 
 import pytest
@@ -78,7 +77,7 @@ def cost(context: ServerContext, name: str) -> float:
         took.append(time.thread_time() - began)
         ours.close()
         other.close()
-    return statistics.median(took)
+    return min(took)
 
 
 @pytest.mark.slow
