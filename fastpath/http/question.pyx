@@ -194,7 +194,7 @@ cdef STEP question_settle(conns_t* w, exchange_t* x, const answer_t* a) noexcept
         return STEP_NO_MEMORY
     if not question_pose(w, x, &asked):
         verdict_release(a.verdict)
-        return question_orphaned(w, x)
+        return question_orphaned(w, x) if x.refused == 0 else question_pass(w, x)
     if a.ttl_ms > 0:
         memory_keep(
             &w.memory, &asked, a.mask, a.verdict, a.tag, a.moment,

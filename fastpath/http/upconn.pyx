@@ -336,6 +336,7 @@ cdef STEP upconn_reach(conns_t* w, exchange_t* x) noexcept nogil:
         if x.up == NULL:
             return upconn_dial(w, x, v, failed)
         x.up.exchange = x
+        x.up.keep = 0  # until the response to this request says so
         upstream_stats(&w.c.stats, v.state.slot).reused += 1
         return STEP_CONNECTED
     if x.up.connect_timed_out:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from fastpath import Forward, Reply
+from fastpath import Forward, Reply, Table
 from fastpath.api.policy import Question
 from tests.support.waiting import wait_until
 from tests.support.web_rig import VIP, Verdict, Web
@@ -148,6 +148,22 @@ def test_answer_from_before_a_forget_is_asked_for_again() -> None:
         web.engine.answer(web.asked[1], OTHER)
         assert client.sized() == ("HTTP/1.1 401 Unauthorized", b"sent")
         assert [question.refused for question in web.asked] == [0, 401, 401]
+
+
+def test_refusal_goes_to_the_client_of_a_vip_that_has_gone() -> None:
+    def decide(question: Question) -> Verdict | None:
+        return SAME if not question.refused else None
+
+    with Web(decide, ttl_s=0.0, park_timeout_s=0.5) as web:
+        client, upstream = refused(web, OK)
+        assert client.sized()[1] == b"ok"
+        client.say(POST)  # on a connection that has been used before
+        assert upstream.sized() == ("POST /x HTTP/1.1", b"hi")
+        upstream.say(REFUSED)
+        wait_until(lambda: len(web.asked) == 3)
+        web.engine.apply(Table([], [web.upstream]))
+        web.engine.answer(web.asked[2], OTHER)  # of no vip that Python knows
+        assert client.sized() == ("HTTP/1.1 401 Unauthorized", b"sent")
 
 
 def test_client_that_leaves_ends_both_sides() -> None:
