@@ -7,22 +7,20 @@ them. A client that leaves takes its question along, and the last one the task.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol
 
 from pyproxy.dataplane import Forward, Question, Reply
 from pyproxy.errors import PyproxyError
 from pyproxy.http import replies
 from pyproxy.http.policy import Credential, Key, Need, Settings, Verdict, decide
+from pyproxy.http.waits import Waits
 
 logger = logging.getLogger(__name__)
-
-SLICE = 200  # questions that are answered before others of the loop have their turn
 
 # context, whether the last one was rejected -> the one to use now, by the settings that
 # are in force when it is returned
 Obtain = Callable[[str, bool], Awaitable[Credential]]
-Ticket = tuple[int, ...]
 
 
 class Core(Protocol):
@@ -42,14 +40,6 @@ class Core(Protocol):
         """Remember no verdict that was given before."""
 
 
-@dataclass(slots=True)
-class Wait:
-    """Questions that wait for one credential."""
-
-    questions: dict[Ticket, Question] = field(default_factory=dict)
-    task: asyncio.Task[None] | None = None
-
-
 class Judge:
     """Knows the settings and the credentials of now."""
 
@@ -59,8 +49,7 @@ class Judge:
         self._settings = settings
         self._obtain = obtain
         self._known: dict[str, tuple[Credential, float]] = {}  # and until when
-        self._waits: dict[Need, Wait] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._waits = Waits(self._get, self._settle)
 
     def change(self, settings: Settings | None = None) -> None:
         """Withdraw every verdict and credential; from now on decide by `settings`."""
@@ -79,23 +68,15 @@ class Judge:
         if isinstance(verdict, Verdict):
             self._answer(question, verdict)
         else:
-            self._wait(question, verdict)
+            self._waits.add(verdict, question.ticket, question)
 
     def on_withdrawn(self, question: Question) -> None:
         """Nobody waits for the answer any more."""
-        for need, wait in self._waits.items():
-            if wait.questions.pop(question.ticket, None) is None:
-                continue
-            if not wait.questions and wait.task is not None:
-                wait.task.cancel()
-                del self._waits[need]
-            return
+        self._waits.withdraw(question.ticket)
 
     async def close(self) -> None:
         """Leave what waits without an answer."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._waits.close()
 
     def _decide(self, question: Question) -> Verdict | Need:
         now = asyncio.get_running_loop().time()
@@ -106,36 +87,16 @@ class Judge:
         }
         return decide(question, self._settings, known)
 
-    def _wait(self, question: Question, need: Need) -> None:
-        wait = self._waits.get(need)
-        if wait is None:
-            wait = self._waits[need] = Wait()
-            wait.task = asyncio.create_task(self._answer_later(need, wait))
-            self._tasks.add(wait.task)
-            wait.task.add_done_callback(self._tasks.discard)
-        wait.questions[question.ticket] = question
-
-    async def _answer_later(self, need: Need, wait: Wait) -> None:
+    async def _get(self, need: Need) -> Credential | Verdict:
         try:
-            outcome = await self._obtain_for(need)
+            return await self._obtain_for(need)
         except PyproxyError as error:
             logger.warning("no credentials", extra={"why": str(error)})
-            outcome = Verdict(replies.plain(500, str(error)))
+            return Verdict(replies.plain(500, str(error)))
         except Exception:
-            outcome = _bug()
-        finally:
-            # A question from now on finds what is known, or waits anew.
-            if self._waits.get(need) is wait:
-                del self._waits[need]
-        left = 0
-        while wait.questions:
-            _, question = wait.questions.popitem()
-            self._settle(question, need, outcome)
-            left = (left + 1) % SLICE
-            if left == 0:
-                await asyncio.sleep(0)
+            return _bug()
 
-    async def _obtain_for(self, need: Need) -> Credential | Verdict:
+    async def _obtain_for(self, need: Need) -> Credential:
         credential = await self._obtain(need.context, need.rejected)
         self._known.pop(need.context, None)
         if credential.ttl_s > 0:

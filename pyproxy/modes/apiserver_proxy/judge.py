@@ -8,7 +8,6 @@ allowed: then the answer is a 503 that says so, and is not remembered.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from pyproxy.dataplane import Forward, Question, Reply
@@ -17,21 +16,18 @@ from pyproxy.errors import PyproxyError
 from pyproxy.http.identity import Token
 from pyproxy.http.proxypath import ProxyPath
 from pyproxy.http.status import status
+from pyproxy.http.waits import Waits
 from pyproxy.modes.apiserver_proxy.answers import NOTHING, Answer, Memory
 from pyproxy.modes.apiserver_proxy.policy import Need, Settings, Verdict, decide
 
 logger = logging.getLogger(__name__)
 
-AT_A_TIME = (
-    64  # questions to the apiserver: a flood of bad tokens must not be passed on
-)
-SLICE = 200  # questions that are answered before others of the loop have their turn
+AT_A_TIME = 64  # questions to the apiserver: no flood of bad tokens is passed on
 SPACED_S = 10.0  # between two lines about an apiserver that does not answer
 
 Ask = Callable[[Need], Awaitable[Answer]]  # raises PyproxyError
 Prepare = Callable[[ProxyPath, Location], None]  # likewise
-Ticket = tuple[int, ...]
-Waiting = tuple[Question, Mapping[Need, Answer]]
+Waiting = tuple[Question, Mapping[Need, Answer]]  # with the answers that came before
 
 
 class Core(Protocol):
@@ -52,14 +48,6 @@ class Core(Protocol):
         """Remember no verdict that was given before, or none with the tag."""
 
 
-@dataclass(slots=True)
-class Wait:
-    """Questions that wait for one answer, with those that came to each before."""
-
-    questions: dict[Ticket, Waiting] = field(default_factory=dict)
-    task: asyncio.Task[None] | None = None
-
-
 class Judge:
     """Decides by the settings and the answers of now."""
 
@@ -77,8 +65,8 @@ class Judge:
         self._memory = memory
         self._ask = ask
         self._prepare = prepare
-        self._waits: dict[Need, Wait] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._waits: Waits[Need, Waiting, Answer | Verdict]
+        self._waits = Waits(self._get, self._settle)
         self._slots = asyncio.Semaphore(AT_A_TIME)
         self._told_at = -SPACED_S
         self.trouble = ""  # why the last question had no answer
@@ -95,19 +83,11 @@ class Judge:
 
     def on_withdrawn(self, question: Question) -> None:
         """Nobody waits for the answer any more."""
-        for need, wait in self._waits.items():
-            if wait.questions.pop(question.ticket, None) is None:
-                continue
-            if not wait.questions and wait.task is not None:
-                wait.task.cancel()
-                del self._waits[need]
-            return
+        self._waits.withdraw(question.ticket)
 
     async def close(self) -> None:
         """Leave what waits without an answer."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._waits.close()
 
     def _go_on(self, question: Question, fresh: Mapping[Need, Answer]) -> None:
         """Decide, by answers that have come if any have; wait for the next one."""
@@ -125,47 +105,28 @@ class Judge:
             self._answer(question, found)
         else:
             # Decided once more later: what was read to see the need is no part of that.
-            self._wait(question.again(), found, fresh)
+            self._waits.add(found, question.ticket, (question.again(), fresh))
 
-    def _wait(
-        self, question: Question, need: Need, fresh: Mapping[Need, Answer]
-    ) -> None:
-        wait = self._waits.get(need)
-        if wait is None:
-            wait = self._waits[need] = Wait()
-            wait.task = asyncio.create_task(self._answer_later(need, wait))
-            self._tasks.add(wait.task)
-            wait.task.add_done_callback(self._tasks.discard)
-        wait.questions[question.ticket] = (question, fresh)
-
-    async def _answer_later(self, need: Need, wait: Wait) -> None:
-        refusal: Verdict | None = None
-        answer: Answer = None
+    async def _get(self, need: Need) -> Answer | Verdict:
         try:
             async with self._slots:
                 answer = await self._ask(need)
             self._memory.keep(need, answer)
             self.trouble = ""
+            return answer
         except PyproxyError as error:
-            refusal = self._unanswered(need, error)
+            return self._unanswered(need, error)
         except Exception:
             logger.exception("question not asked", extra={"bug": True})
-            refusal = Verdict(status(500, "InternalError", "Internal error occurred"))
-        finally:
-            # Whoever asks from now on is told what is known, or waits anew.
-            if self._waits.get(need) is wait:
-                del self._waits[need]
-        left = 0
-        while wait.questions:
-            left = (left + 1) % SLICE
-            if left == 0:
-                await asyncio.sleep(0)
-            _, (question, before) = wait.questions.popitem()
-            if refusal is not None:
-                self._answer(question, refusal)
-            else:
-                # An answer that holds for no time must not be asked for again.
-                self._go_on(question, {**before, need: answer})
+            return Verdict(status(500, "InternalError", "Internal error occurred"))
+
+    def _settle(self, waiting: Waiting, need: Need, outcome: Answer | Verdict) -> None:
+        question, before = waiting
+        if isinstance(outcome, Verdict):
+            self._answer(question, outcome)
+        else:
+            # An answer that holds for no time must not be asked for again.
+            self._go_on(question, {**before, need: outcome})
 
     def _unanswered(self, need: Need, error: PyproxyError) -> Verdict:
         what = {Token: "who you are", Lookup: "where a node is"}
