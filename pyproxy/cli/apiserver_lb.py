@@ -1,6 +1,5 @@
 """`pyproxy apiserver-lb`: its flags, and how they lie over its file."""
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +18,11 @@ from pyproxy.cli.flags import (
     Number,
     all_of,
     flag,
-    named_after,
     read_settings,
 )
 from pyproxy.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pyproxy.activation import Sockets
     from pyproxy.modes.apiserver_lb import ApiserverLb
 
 # As in the configuration, which is not imported for its words alone; a test compares.
@@ -150,28 +147,11 @@ def apiserver_lb(config: str | None, **flags: Any) -> None:
     An https check needs something to trust: a CA, a pin, or anything (insecure).
     """
     # Here, as in every command: `--help` and TAB need none of it.
-    from pyproxy import logs
-    from pyproxy.activation import Sockets
-    from pyproxy.runtime import launch
+    from pyproxy.cli.serving import serve
+    from pyproxy.modes.apiserver_lb import MODE, run
 
     file = Path(config) if config else None
-    load = partial(read_config, file, flags)
-    settings = load()
-    logs.setup(settings.log.level, settings.log.format)
-    sockets = Sockets.take(os.environ)
-    with named_after(file):
-        raise SystemExit(launch(_serve(settings, load, sockets)))
-
-
-async def _serve(
-    settings: "ApiserverLb", load: "partial[ApiserverLb]", sockets: "Sockets"
-) -> int:
-    from pyproxy.modes.apiserver_lb import MODE, run
-    from pyproxy.runtime import Runtime
-
-    runtime = Runtime(MODE, settings, load, sockets)
-    await run(settings, runtime)
-    return runtime.exit_code
+    serve(file, partial(read_config, file, flags), MODE, run)
 
 
 def read_config(file: Path | None, flags: Document) -> "ApiserverLb":

@@ -1,6 +1,5 @@
 """`pyproxy apiserver-proxy`: its flags, and how they lie over its file."""
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,10 @@ from pyproxy.cli.flags import (
     Number,
     all_of,
     flag,
-    named_after,
     read_settings,
 )
 
 if TYPE_CHECKING:
-    from pyproxy.activation import Sockets
     from pyproxy.modes.apiserver_proxy import ApiserverProxy
 
 EXAMPLE = """\b
@@ -194,28 +191,12 @@ def apiserver_proxy(config: str | None, **flags: Any) -> None:
     The cluster says who users are and what they may do.
     Other paths go to the apiserver, so that a kubeconfig may name us as its server.
     """
-    from pyproxy import logs
-    from pyproxy.activation import Sockets
-    from pyproxy.runtime import launch
+    # Here, as in every command: `--help` and TAB need none of it.
+    from pyproxy.cli.serving import serve
+    from pyproxy.modes.apiserver_proxy import MODE, run
 
     file = Path(config) if config else None
-    load = partial(read_config, file, flags)
-    settings = load()
-    logs.setup(settings.log.level, settings.log.format)
-    sockets = Sockets.take(os.environ)
-    with named_after(file):
-        raise SystemExit(launch(_serve(settings, load, sockets)))
-
-
-async def _serve(
-    settings: "ApiserverProxy", load: "partial[ApiserverProxy]", sockets: "Sockets"
-) -> int:
-    from pyproxy.modes.apiserver_proxy import MODE, run
-    from pyproxy.runtime import Runtime
-
-    runtime = Runtime(MODE, settings, load, sockets)
-    await run(settings, runtime)
-    return runtime.exit_code
+    serve(file, partial(read_config, file, flags), MODE, run)
 
 
 def read_config(file: Path | None, flags: Document) -> "ApiserverProxy":
