@@ -26,7 +26,7 @@ class Events(logging.Handler):
         self._lines: deque[dict[str, object]] = deque(maxlen=MOST_EVENTS)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line; not those of exchanges, which are many and somebody's own."""
+        """Keep a line; not those of exchanges, which are many and may be private."""
         if record.name == ACCESS:
             return
         data = {name: str(value) for name, value in data_of(record).items()}

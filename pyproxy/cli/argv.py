@@ -62,5 +62,5 @@ def _place() -> tuple[int, int]:
     with open("/proc/self/cmdline", "rb") as file:
         shown = file.read()
     if len(shown) != end - start:
-        return 0, 0  # somebody has changed them already
+        return 0, 0  # the arguments were changed already
     return start, end

@@ -25,7 +25,7 @@ _FORMS: dict[str, Form] = {
     "application/yaml": "yaml",
     "application/*": "json",
     "*/*": "json",
-    # We do not write protobuf; whoever reads that reads JSON, too.
+    # We do not write protobuf; a client that reads it reads JSON, too.
     "application/vnd.kubernetes.protobuf": "json",
 }
 # As Go's encoding/json writes them: no tag of HTML can begin in a message.

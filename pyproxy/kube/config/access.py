@@ -190,7 +190,7 @@ def _is_default(choice: Choice, env: Mapping[str, str]) -> bool:
 def _is_unnamed(
     config: Kubeconfig, choice: Choice, flags: ClientFlags, env: Mapping[str, str]
 ) -> bool:
-    """Whether the server is the one of those who name none."""
+    """Whether the server is the default, which no setting named."""
     named = config.clusters.get(choice.cluster_name, Cluster()).server
     return not (flags.server or named or env.get("KUBERNETES_MASTER"))
 

@@ -1,4 +1,4 @@
-"""Who we are to an apiserver: a header, a certificate, and what to trust; kept fresh.
+"""Our credentials: a header, a certificate, and what to trust; kept fresh.
 
 Credentials change under a running proxy: tokens are rotated on disk, plugins are asked
 again, certificates are renewed. Users look at `generation`, or are called.

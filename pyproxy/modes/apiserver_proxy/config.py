@@ -24,7 +24,7 @@ _SECRETS = ("token", "password", "proxyUrl")
 class RequestHeader(Config, frozen=True, kw_only=True):
     """Front proxies, whose headers name the user, and the headers."""
 
-    client_ca_file: str = ""  # PEM file: who signs for front proxies; empty = none
+    client_ca_file: str = ""  # PEM file: CAs of front proxies; empty = none
     allowed_names: tuple[str, ...] = ()  # their common names; empty = any
     username_headers: tuple[str, ...] = ("X-Remote-User",)  # the first that is there
     uid_headers: tuple[str, ...] = ("X-Remote-Uid",)  # likewise
