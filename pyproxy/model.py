@@ -10,11 +10,12 @@ from typing import Literal
 
 Key = tuple[str, int]  # host, port
 VipKey = tuple[str, str, int]  # protocol, host, port
-Protocol = Literal["tcp"]
+Protocol = Literal["tcp", "udp"]
 Balance = Literal["random", "two-choices", "least", "round-robin", "ring"]
 RingKey = Literal["source", "5-tuple"]
 OnAllDown = Literal["try", "refuse"]
 Health = Literal["ready", "draining", "dead"]
+Access = Literal["serve", "reject", "drop"]
 
 
 class State(StrEnum):
@@ -92,6 +93,28 @@ class Vip:
     @property
     def key(self) -> VipKey:
         """Identity across tables."""
+        return (self.protocol, self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What becomes of clients of an address of a Service, before a vip takes them.
+
+    Near clients are the cluster's pods and this node itself, far ones all others.
+    "reject" is a reset or an ICMP error at once, "drop" no answer at all.
+    """
+
+    protocol: Protocol
+    host: str
+    port: int
+    near: Access
+    far: Access
+    # Networks that clients may come from, near ones as well; others are dropped.
+    sources: tuple[str, ...] | None = None  # None = any
+
+    @property
+    def key(self) -> VipKey:
+        """Identity: that of the vip."""
         return (self.protocol, self.host, self.port)
 
 
