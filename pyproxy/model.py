@@ -16,6 +16,7 @@ RingKey = Literal["source", "5-tuple"]
 OnAllDown = Literal["try", "refuse"]
 Health = Literal["ready", "draining", "dead"]
 Access = Literal["serve", "reject", "drop"]
+KeepSource = Literal["none", "near", "far", "all"]
 
 
 class State(StrEnum):
@@ -62,6 +63,8 @@ class Pool:
     on_all_down: OnAllDown = "try"
     connect_timeout_s: float = 5.0
     slow_start_s: float = 30.0
+    # A source keeps its backend for so long after its last connection; 0 = not at all.
+    affinity_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,10 @@ class Vip:
     http: object = None  # dataplane.Http, which is not known down here; None = TCP
     tls: object = field(default=None, repr=False)  # dataplane.ServerTls, likewise
     protocol: Protocol = "tcp"
+    bind: bool = True  # False: a transparent listener takes its clients
+    near: tuple[str, ...] = ()  # networks of near clients: pods, and this node
+    near_pool: Pool | None = None  # theirs; None = `pool` is
+    keep_source: KeepSource = "none"  # towards backends; of which clients
 
     @property
     def key(self) -> VipKey:
