@@ -12,7 +12,6 @@ PATIENCE_S: float
 PARKED_MOST: int
 PARKED_BYTES: int
 TLS_BUFFER_BYTES: int
-TLS_BUFFER_BYTES_MOST: int
 
 @final
 class Engine:

@@ -49,6 +49,7 @@ cdef struct relay_t:
     dial_t            dial
     uint8_t           state        # RELAY_STATE
     uint8_t           by_source    # counted in the vip's sketch
+    uint8_t           near         # its client is near, see vip_t
     uint8_t           reason       # DROP of the last failed dial
 
 # All relays of one worker.

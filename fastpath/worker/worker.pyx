@@ -117,6 +117,7 @@ cdef worker_t* worker_new(
         return NULL
     w.fleet = fleet
     w.changed = &fleet.changes
+    w.context.affinity = &fleet.affinity
     w.mailbox.wake_fd = -1
     w.reserve = open_file("/dev/null", O_RDONLY | O_CLOEXEC)
     relays_init(&w.relays, &w.context)

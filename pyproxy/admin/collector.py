@@ -157,6 +157,8 @@ def _totals(stats: Stats) -> "Iterator[Family]":
     for name, text, value in (
         ("notices_lost", "News of the workers that found no room.", stats.notices_lost),
         ("no_vip", "Clients that dialled what no vip is for: reset.", stats.no_vip),
+        ("affinity_evictions", "Sources that lost affinity for room.", stats.unpinned),
+        ("source_losses", "Dials not from the client's address.", stats.unkept),
     ):
         lost = counter(name, text)
         lost.add_metric([], value)
