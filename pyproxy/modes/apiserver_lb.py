@@ -161,7 +161,7 @@ async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
     plan = await planner.plan(config)
     collector = Collector(MODE, lambda: runtime.dataplane)
     sync = Sync(lambda: runtime.dataplane, collector)
-    collector.states = sync.states
+    collector.states, collector.suspects = sync.states, sync.suspects
     state_file = StateFile(config.state_file)
     sync.remember(state_file.read())
     one_at_a_time = asyncio.Lock()

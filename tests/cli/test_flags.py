@@ -197,7 +197,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     check = made.pools[0].check
     assert made.admin_address == "127.0.0.1:9791"
     assert (check.type, check.path, check.expect) == ("https", "/readyz", (200,))
-    assert (check.interval, check.timeout, check.rise, check.fall) == (2.0, 2.0, 2, 3)
+    assert (check.interval, check.timeout, check.rise, check.fall) == (1.0, 2.0, 2, 3)
     assert (made.timeouts.connect, made.timeouts.tcp_idle) == (5.0, 3600.0)
     assert (made.timeouts.drain, made.pools[0].on_all_down) == (30.0, "try")
     assert made.timeouts.shutdown_delay == 0.0
