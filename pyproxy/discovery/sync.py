@@ -148,9 +148,13 @@ class Sync:
     def _on_change(self, watched: Watched, before: State) -> None:
         self.changed.set()
         self._tell()
-        now = watched.state.state
+        key, now = watched.target.key, watched.state.state
         if now is State.DOWN and before not in (State.UNCHECKED, now):
-            self._dataplane().reset(watched.target.key)
+            self._dataplane().reset(key)
+        elif watched.state.suspect and self._health_of(self.plan).get(key) != "ready":
+            # Clients that came in its first silent seconds: a new connection of theirs
+            # goes elsewhere. Those that it has answered before wait until it is dead.
+            self._dataplane().reset(key, silent=True)
 
     def _tell(self) -> None:
         self._dataplane().tell(self._health_of(self.plan))
