@@ -70,7 +70,9 @@ TOP = {
     "workers": "workers",
     "admin_address": "adminAddress",
     "state_file": "stateFile",
+    "discover": "discover",
 }
+CLIENT = {"kubeconfig": "kubeconfig", "context": "context"}
 
 
 EXAMPLE = """\b
@@ -131,6 +133,9 @@ FLAGS = [
         Network(),
         multiple=True,
     ),
+    flag("--discover", "Follow apiservers that announce themselves.  [false]", bool),
+    flag("--kubeconfig", "To read of them: who we are.", File()),
+    flag("--context", "Of the kubeconfig."),
     flag(
         "--state-file",
         "Remember here, for a restart, which servers are ready.",
@@ -171,7 +176,11 @@ def overlay(document: Document, flags: Document) -> Document:
     given = {k: v for k, v in flags.items() if v is not None and v != ()}
     document = dict(document)
     _put(document, given, TOP)
-    for name, fields in (("timeouts", TIMEOUTS), ("log", LOG)):
+    for name, fields in (
+        ("timeouts", TIMEOUTS),
+        ("log", LOG),
+        ("client", CLIENT),
+    ):
         if given.keys() & fields.keys():
             document[name] = _laid(document.get(name, {}), given, fields)
     pools = document.get("pools", [{}] if "server" in given else [])

@@ -68,7 +68,7 @@ def test_flags_are_written_as_in_go_programs(
 
 BAD = [
     (["--sever=a:1"], "No such option '--sever'"),
-    (["--discover"], "No such option '--discover'"),
+    (["--discovery"], "No such option '--discovery'"),
     (["--proxy-protocol-from=10.0.0.1/8"], "'10.0.0.1/8': write 10.0.0.0/8, or 10.0"),
     (["--proxy-protocol-from=lb.example"], "'lb.example' is not a network such as"),
     (["--proxy-protocol-from=fe80::1%1"], "addresses with a zone are not supported"),
