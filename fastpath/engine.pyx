@@ -17,8 +17,8 @@ from libc.string cimport memset
 from fastpath.base.affinity cimport affinity_fini, affinity_init
 from fastpath.base.linux.clock cimport clock_us
 from fastpath.base.mailbox cimport (
-    LETTER, LETTER_RESET, LETTER_STOP, SLOT_ALL, letter_t, mailbox_fini,
-    mailbox_init, mailbox_sleep,
+    LETTER, LETTER_RESET, LETTER_RESET_SILENT, LETTER_STOP, SLOT_ALL, letter_t,
+    mailbox_fini, mailbox_init, mailbox_sleep,
 )
 from fastpath.http.question cimport letter_burn
 from fastpath.publisher cimport Publisher
@@ -255,11 +255,13 @@ cdef class Engine:
             self.tables.stop_listening()
         self.settle(wait_s)
 
-    def reset(self, backend=None):
-        """Reset the live relays of a backend (host, port), or all. Returns at once."""
+    def reset(self, backend=None, *, bint silent=False):
+        """Reset the live relays of a backend (host, port), or all. Returns at once.
+
+        `silent`: only relays whose clients wait for the first byte."""
         self._check_open()
         slot = SLOT_ALL if backend is None else self.tables.registry.named(backend)
-        self._send(LETTER_RESET, slot)
+        self._send(LETTER_RESET_SILENT if silent else LETTER_RESET, slot)
 
     cdef _send(self, LETTER kind, uint32_t slot):
         cdef letter_t letter

@@ -22,6 +22,7 @@ cdef enum:
 cdef struct reset_t:
     uint32_t slot
     uint32_t next           # relay to look at
+    bint     silent         # only relays whose backend has said nothing yet
 
 # A letter from Python. Their list has no bound, so that Python never waits for room.
 cdef struct post_t:

@@ -227,10 +227,13 @@ class Dataplane:
                 self._engine.set_health(key, now)
                 self._told[key] = now
 
-    def reset(self, backend: Key | None = None) -> None:
-        """Reset the live relays of one backend, or all. Unknown ones have none."""
+    def reset(self, backend: Key | None = None, *, silent: bool = False) -> None:
+        """Reset the live relays of one backend, or all. Unknown ones have none.
+
+        `silent`: those whose clients wait for the first byte of an answer.
+        """
         if backend is None or backend in self._told:
-            self._try("reset", lambda: self._engine.reset(backend))
+            self._try("reset", lambda: self._engine.reset(backend, silent=silent))
 
     def drain(self) -> None:
         """Stop listening; live relays go on."""
