@@ -13,6 +13,7 @@ from typing import Any
 from pyproxy.discovery.services import (
     BY_SERVICE,
     Delta,
+    Options,
     ServiceHandler,
     ServiceTable,
     Settings,
@@ -129,26 +130,23 @@ def _by_key(found: tuple[Any, ...]) -> dict[VipKey, Any]:
 
 
 def _set(what: dict[str, Any]) -> dict[str, Any]:
-    from pyproxy.discovery.services.options import USUAL
-
-    return {key: each for key, each in what.items() if each and each != USUAL}
+    return {key: each for key, each in what.items() if each and each != Options()}
 
 
-def shown(table: Table) -> str:
+def shown(table: Table) -> list[str]:
     """Return a table as lines."""
-    lines = [_address(front, table.vips.get(k)) for k, front in table.fronts.items()]
+    vips, health = table.vips, table.health.items()
+    lines = [_address(front, vips.get(key)) for key, front in table.fronts.items()]
     lines += [
         f"{name} = {' '.join(format_address(*b.key) for b in pool.backends) or '-'}"
         f"{f' for {pool.affinity_s:g} s' if pool.affinity_s else ''}"
         for name, pool in table.pools.items()
     ]
-    lines += [
-        f"health {key} {h.port}: {h.endpoints}" for key, h in table.health.items()
-    ]
+    lines += [f"health {key} {each.port}: {each.endpoints}" for key, each in health]
     lines += [f"! {key}: {c}" for key, said in table.complaints.items() for c in said]
-    lines.append(f"cluster IPs {' '.join(sorted(table.cluster_ips))}")
-    lines.append(f"blocks {' '.join(table.blocks)}")
-    return "".join(f"  {line}\n" for line in sorted(lines))
+    lines += [f"cluster IP {each}" for each in table.cluster_ips]
+    lines += [f"block {each}" for each in table.blocks]
+    return sorted(lines)
 
 
 def _address(front: Front, vip: Vip | None) -> str:
@@ -162,11 +160,15 @@ def _address(front: Front, vip: Vip | None) -> str:
 
 
 def tables() -> str:
-    """Return the table after each phase."""
-    replay = Replay()
-    return "".join(
-        f"{phase}\n{shown(replay.table.whole())}" for phase, _ in replay.phases()
-    )
+    """Return each phase, and what is otherwise than at the end of the one before."""
+    replay, before, text = Replay(), list[str](), ""
+    for phase, _ in replay.phases():
+        now = shown(replay.table.whole())
+        gone = [f"- {line}\n" for line in before if line not in now]
+        come = [f"+ {line}\n" for line in now if line not in before]
+        text += f"{phase}\n{''.join(gone + come)}"
+        before = now
+    return text
 
 
 if __name__ == "__main__":

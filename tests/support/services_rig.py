@@ -58,7 +58,7 @@ def service(
     """Return a Service; of its metadata and status, see what is popped here."""
     namespace, _, name = key.partition("/")
     ips = (ip,) if isinstance(ip, str) else tuple(ip)
-    meta = {
+    meta: dict[str, Any] = {
         "labels": {},
         "annotations": {},
         "creation_timestamp": "2026-01-01T00:00:00Z",

@@ -158,7 +158,7 @@ def masquerading(masquerade_all: bool, knows_pods: bool) -> World:
         cluster_cidrs=PODS if knows_pods else (),
     )
     world = World(settings)
-    policies = (
+    policies: tuple[dict[str, str], ...] = (
         {},
         {"external_traffic_policy": "Local"},
         {"internal_traffic_policy": "Local"},
