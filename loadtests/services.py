@@ -125,12 +125,11 @@ def read_list(data: bytes, resource: Resource[Any], store: Store[Any]) -> None:
     replacement.finish()
 
 
-def changed(number: int, turn: int) -> bytes:
-    """Return a line of the watch: one endpoint of a slice is ready, or is not."""
-    made = endpoint_slice(number, ENDPOINTS, 20_000 + turn)
-    ready = bool(turn // MANY % 2)
-    made["endpoints"][turn % ENDPOINTS]["conditions"]["ready"] = ready
-    made["endpoints"][turn % ENDPOINTS]["conditions"]["serving"] = ready
+def changed(number: int, visit: int) -> bytes:
+    """Return a line of the watch: another endpoint than last time is unready."""
+    made = endpoint_slice(number, ENDPOINTS, 20_000 + visit)
+    conditions = made["endpoints"][visit % ENDPOINTS]["conditions"]
+    conditions |= {"ready": False, "serving": False}
     return line("MODIFIED", made)
 
 
@@ -177,7 +176,7 @@ def run(rounds: int, many: int, lines: int) -> list[Sample]:
     services = list_of("ServiceList", map(service, range(many)))
     slices = (endpoint_slice(n, ENDPOINTS, 5 + n) for n in range(many))
     lists = services, list_of("EndpointSliceList", slices)
-    data = [changed(n * 7919 % many, n) for n in range(lines)]
+    data = [changed(n * 7919 % many, n // many) for n in range(lines)]
     return [measure(lists, data, many) for _ in range(rounds)]
 
 

@@ -1,7 +1,7 @@
 """Services and slices in two lines each, and where a packet to them would go."""
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -19,6 +19,7 @@ from pyproxy.discovery.services import (
     here_of,
 )
 from pyproxy.kube.objects import (
+    NO_LABELS,
     EndpointConditions,
     EndpointHints,
     EndpointPort,
@@ -64,6 +65,7 @@ def service(
         "creation_timestamp": "2026-01-01T00:00:00Z",
     }
     meta |= {name: spec.pop(name) for name in meta if name in spec}
+    meta["uid"] = f"{key} of {meta['creation_timestamp']}"
     ingress = [
         {"ip": each} if isinstance(each, str) else each
         for each in spec.pop("ingress", ())
@@ -114,7 +116,7 @@ def slice_of(
     number: int = 1,
     ports: Iterable[tuple[str | None, int | None, str]] = (("p80", 80, "TCP"),),
     family: str = "",
-    **labels: str,
+    labels: Mapping[str, str] = NO_LABELS,
 ) -> BriefSlice:
     """Return a slice of a Service; its family is that of its first address."""
     namespace, _, name = key.partition("/")
@@ -191,6 +193,25 @@ class World:
     ) -> tuple[str, bool]:
         """Return where a packet goes, and whether as one of this node's."""
         return trace(self.table.whole(), source, dest, number, protocol)
+
+
+def keys(delta: Delta) -> dict[str, list[str]]:
+    """Return the names of all that a delta has."""
+    return {
+        "+pools": [each.name for each in delta.pools],
+        "-pools": [*delta.remove_pools],
+        "+vips": [f"{each.host}:{each.port}" for each in delta.vips],
+        "-vips": [f"{host}:{number}" for _, host, number in delta.remove_vips],
+        "+fronts": [f"{each.host}:{each.port}" for each in delta.fronts],
+        "-fronts": [f"{host}:{number}" for _, host, number in delta.remove_fronts],
+        "+ips": [*delta.cluster_ips],
+        "-ips": [*delta.remove_cluster_ips],
+    }
+
+
+def some(delta: Delta) -> dict[str, list[str]]:
+    """Return what of it is there."""
+    return {name: each for name, each in keys(delta).items() if each}
 
 
 def trace(

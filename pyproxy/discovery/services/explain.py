@@ -18,7 +18,6 @@ from pyproxy.discovery.services.build import (
 from pyproxy.discovery.services.claims import Claim, Target, claims_of
 from pyproxy.discovery.services.endpoints import (
     LEAVING,
-    Merged,
     Mode,
     groups,
     merge,
@@ -29,7 +28,7 @@ from pyproxy.discovery.services.options import USUAL, Options
 from pyproxy.discovery.services.ports import PROTOCOLS, Kind
 from pyproxy.discovery.services.table import BY_SERVICE, ServiceTable
 from pyproxy.kube.slices import READY, SERVING, TERMINATING, BriefSlice, Row
-from pyproxy.model import Access, KeepSource
+from pyproxy.model import Access, KeepSource, Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,6 @@ def explain(table: ServiceTable, key: str) -> Explanation:
         return Explanation(key, skipped=made.skipped, type=service.spec.type)
     mine = ours(slices, settings)
     targets = targets_of(key, want, groups(mine), here, [])
-    lost = table.complaints(key)[len(table.made(key).complaints) :]
     return Explanation(
         key,
         type=service.spec.type,
@@ -113,7 +111,7 @@ def explain(table: ServiceTable, key: str) -> Explanation:
         health=made.health,
         ports=tuple(_port(each, made, mine, table) for each in targets),
         ignored=tuple(_ignored(slices, mine, targets)),
-        complaints=made.complaints + lost,
+        complaints=made.complaints + table.lost(key),
     )
 
 
@@ -165,47 +163,42 @@ def _uses(target: Target, slices: Sequence[BriefSlice], here: Here) -> Iterator[
     port, family = target.port, target.face.family
     group = (port.name, port.protocol, family)
     merged = merge(groups(slices).get(group, ()), family, here.name)
-    told: set[tuple[str, int]] = set()
+    used = {*target.usable.cluster}, {*target.usable.local}
+    told: set[Key] = set()
     for each in slices:
         for number, rows in groups([each]).get(group, ()):
             for row in rows:
-                host = canonical(row[0]) or row[0]
-                key = (host, number)
-                cluster, local = (
-                    key in target.usable.cluster,
-                    key in target.usable.local,
-                )
-                why = _why(key, row, merged, target, here)
-                if key in told or (merged.get(key) not in (None, row)):
-                    cluster, local = False, False
+                key = (canonical(row[0]) or row[0], number)
+                cluster, local = (key in one for one in used)
+                if key not in merged:
+                    why = f"no address of {family}"
+                elif key in told or merged[key] != row:
+                    cluster = local = False
                     why = "stands in another place, too, and that copy counts"
-                elif key in merged:
+                else:
                     told.add(key)
-                name = each.metadata.name
-                yield Use(host, number, name, row[2], cluster, local, why)
+                    why = _why(row, target, here, cluster=cluster, local=local)
+                yield Use(*key, each.metadata.name, row[2], cluster, local, why)
 
 
-def _why(
-    key: tuple[str, int], row: Row, merged: Merged, target: Target, here: Here
-) -> str:
+def _why(row: Row, target: Target, here: Here, *, cluster: bool, local: bool) -> str:
     """Say why an endpoint is used, or is not."""
-    if key not in merged:
-        return f"no address of {target.face.family}"
-    usable, state = target.usable, row[1]
+    mode, state = target.usable.mode, row[1]
     where = "here" if row[2] == here.name else "on another node"
-    if key in usable.cluster or key in usable.local:
+    if cluster or local:
         if state & READY:
             return f"ready, {where}"
-        return f"terminating but serving, {where}, and none is ready"
+        others = "none" if cluster else "none here"
+        return f"terminating but serving, {where}, and {others} is ready"
     if not state & READY:
         if state & LEAVING == LEAVING:
             return "terminating, and others are ready"
         return (
             "terminating, no longer serving" if state & TERMINATING else _unready(row)
         )
-    if usable.mode == "same-zone":
+    if mode == "same-zone":
         return f"meant for zone {', '.join(row[3])}; this is {here.zone}"
-    if usable.mode == "same-node":
+    if mode == "same-node":
         return f"meant for node {', '.join(row[4])}"
     return f"{where}, and the policy is Local"
 
@@ -231,5 +224,5 @@ def _ignored(
             yield f"{name}: no port with a name and a number"
         elif not any((port, protocol) in wanted for port, protocol, _ in ports):
             yield f"{name}: no port of it is one of the Service"
-        if any(family_of(row[0]) != each.address_type for row in each.endpoints):
+        elif any(family_of(row[0]) != each.address_type for row in each.endpoints):
             yield f"{name}: addresses that are not {each.address_type}"

@@ -57,7 +57,7 @@ def why_skipped(service: Service, settings: Settings) -> str:
     labels, spec = service.metadata.labels, service.spec
     name = labels.get(PROXY_NAME, "")
     if PROXY_NAME in labels and (not name or name != settings.service_proxy_name):
-        return f"label {PROXY_NAME} gives it to another proxy: {name or 'unnamed'}"
+        return f"label {PROXY_NAME} gives it to {name or 'nobody'}"
     if settings.service_proxy_name and PROXY_NAME not in labels:
         return f"label {PROXY_NAME} is not {settings.service_proxy_name}"
     if HEADLESS in labels:

@@ -115,7 +115,11 @@ class ServiceTable:
 
     def complaints(self, key: str) -> tuple[str, ...]:
         """Say what is wrong with a Service."""
-        return self.made(key).complaints + self._contest.complaints(key)
+        return self.made(key).complaints + self.lost(key)
+
+    def lost(self, key: str) -> tuple[str, ...]:
+        """Say which addresses of a Service others have."""
+        return self._contest.complaints(key)
 
     def take(self) -> Delta:
         """Build what is marked, and return what differs from the last time."""

@@ -36,33 +36,28 @@ from tests.support.services_rig import (
 )
 
 HTTP = (("http", 80, "TCP"),)
+NAMES = ("http", "https", "dns-udp", "dns-tcp")
+
+
+def two_services() -> World:
+    """Return one with a port and one with many; SCTP is none of ours."""
+    protocols = ("TCP", "TCP", "UDP", "TCP")
+    targets = zip(NAMES, (80, 8443, 53, 5353), protocols, strict=True)
+    numbers = zip(NAMES, (80, 443, 53, 53), protocols, strict=True)
+    ports = [port(number, name, protocol=kind) for name, number, kind in numbers]
+    both = (endpoint("10.180.0.1", NODE), endpoint("10.180.2.1", "node2"))
+    world = World()
+    world.put(
+        service("ns1/svc1", "172.30.0.41", port(80, "http")),
+        service("ns2/svc2", "172.30.0.42", *ports, port(53, "sctp", protocol="SCTP")),
+        slice_of("ns1/svc1", both[0], ports=HTTP),
+        slice_of("ns2/svc2", *both, ports=targets),
+    )
+    return world
 
 
 def test_cluster_ip() -> None:
-    names = ("http", "https", "dns-udp", "dns-tcp")
-    world = World()
-    world.table.set_blocks(())
-    world.put(
-        service("ns1/svc1", "172.30.0.41", port(80, "http")),
-        service(
-            "ns2/svc2",
-            "172.30.0.42",
-            port(80, "http"),
-            port(443, "https"),
-            port(53, "dns-udp", protocol="UDP"),
-            port(53, "dns-tcp"),
-            port(53, "dns-sctp", protocol="SCTP"),
-        ),
-        slice_of("ns1/svc1", endpoint("10.180.0.1", NODE), ports=HTTP),
-        slice_of(
-            "ns2/svc2",
-            endpoint("10.180.0.1", NODE),
-            endpoint("10.180.2.1", "node2"),
-            ports=zip(
-                names, (80, 8443, 53, 5353), ("TCP", "TCP", "UDP", "TCP"), strict=True
-            ),
-        ),
-    )
+    world = two_services()
     other = "10.180.0.2"
     check_flows(
         world,
