@@ -19,12 +19,13 @@ from pyproxy.kube.objects import (
     Part,
 )
 from pyproxy.kube.resource import ENDPOINT_SLICES, Resource
+from pyproxy.kube.spelling import canonical
 
 SERVICE_NAME = "kubernetes.io/service-name"
 CHANGED_AT = "endpoints.kubernetes.io/last-change-trigger-time"
 
-# States of a row, added up.
-READY, SERVING, TERMINATING = 1, 2, 4
+# States of a row, added up. A stranger is no address of the kind that the slice has.
+READY, SERVING, TERMINATING, STRANGER = 1, 2, 4, 8
 
 Names: TypeAlias = tuple[str, ...]
 # Address, state, node, zones and nodes that it is meant for; "" and () = not said.
@@ -69,7 +70,8 @@ class BriefSlice(Object, frozen=True, kw_only=True):
     ports: EndpointPorts = ()
 
     def __post_init__(self) -> None:
-        force_setattr(self, "endpoints", rows_of(self.endpoints))
+        rows = rows_of(self.endpoints, self.address_type == "IPv6")
+        force_setattr(self, "endpoints", rows)
         if self.ports is None:
             force_setattr(self, "ports", ())
 
@@ -86,7 +88,9 @@ class BriefSlice(Object, frozen=True, kw_only=True):
         return self.metadata.annotations.get(CHANGED_AT, "")
 
 
-def rows_of(endpoints: "tuple[BriefEndpoint | Row, ...] | None") -> tuple[Row, ...]:
+def rows_of(
+    endpoints: "tuple[BriefEndpoint | Row, ...] | None", is_ipv6: bool
+) -> tuple[Row, ...]:
     """Return rows; what is one already stays as it is."""
     intern = sys.intern
     rows: list[Row] = []
@@ -96,14 +100,17 @@ def rows_of(endpoints: "tuple[BriefEndpoint | Row, ...] | None") -> tuple[Row, .
             continue
         if not each.addresses:
             continue
+        address = canonical(each.addresses[0])
         said, hints = each.conditions, each.hints
         state = STATES[said.ready, said.serving, said.terminating]
+        if not address or (":" in address) is not is_ipv6:
+            address, state = each.addresses[0], STRANGER
         node = intern(each.node_name) if each.node_name else ""
         if hints is None:
-            rows.append((each.addresses[0], state, node, NONE, NONE))
+            rows.append((address, state, node, NONE, NONE))
         else:
             zones, nodes = _names(hints.for_zones), _names(hints.for_nodes)
-            rows.append((each.addresses[0], state, node, zones, nodes))
+            rows.append((address, state, node, zones, nodes))
     return tuple(rows)
 
 

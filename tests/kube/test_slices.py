@@ -11,6 +11,7 @@ from pyproxy.kube.slices import (
     BRIEF_SLICES,
     READY,
     SERVING,
+    STRANGER,
     TERMINATING,
     BriefSlice,
     Row,
@@ -92,3 +93,26 @@ def test_a_slice_that_is_copied_keeps_its_rows() -> None:
     brief, _ = read({"endpoints": [{"addresses": ["10.0.0.1"]}]})
     copy = msgspec.structs.replace(brief, address_type="IPv4")
     assert copy.endpoints == brief.endpoints
+
+
+@pytest.mark.parametrize(
+    ("kind", "address", "row"),
+    [
+        ("IPv4", "10.0.0.1", ("10.0.0.1", READY | SERVING)),
+        ("IPv6", "FD00:0::1", ("fd00::1", READY | SERVING)),
+        ("IPv6", "::ffff:10.0.0.1", ("::ffff:10.0.0.1", READY | SERVING)),
+        ("IPv4", "fd00::1", ("fd00::1", STRANGER)),
+        ("IPv6", "10.0.0.1", ("10.0.0.1", STRANGER)),
+        ("IPv4", "10.0.0.01", ("10.0.0.01", STRANGER)),
+        ("IPv6", "fd00::1%eth0", ("fd00::1%eth0", STRANGER)),
+        ("IPv4", "10.0.0.1\x00", ("10.0.0.1\x00", STRANGER)),
+        ("IPv4", "", ("", STRANGER)),
+        ("FQDN", "a.example", ("a.example", STRANGER)),
+    ],
+)
+def test_addresses_have_one_spelling_or_are_strangers(
+    kind: str, address: str, row: tuple[str, int]
+) -> None:
+    endpoint = {"addresses": [address, "10.9.9.9"]}
+    brief, _ = read({"addressType": kind, "endpoints": [endpoint]})
+    assert [each[:2] for each in brief.endpoints] == [row]

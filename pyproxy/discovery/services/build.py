@@ -56,6 +56,9 @@ class Made:
     claims: Mapping[VipKey, Claim] = field(default_factory=dict)
     cluster_ips: tuple[str, ...] = ()
     health: Health | None = None
+    # Ports whose clients are dropped: all usable endpoints are on other nodes.
+    lacking_internal: int = 0
+    lacking_external: int = 0
     complaints: tuple[str, ...] = ()
 
 
@@ -103,6 +106,7 @@ def build(
     else:
         args = (targets, made.wanted, here, settings, before.claims)
         made.claims = claims_of(*args)
+    _count_lacking(targets, made)
     made.pools = _pools(targets, made, settings, before.pools, complaints)
     made.health = _health(made.wanted, found, here)
     made.complaints = tuple(complaints)
@@ -144,7 +148,7 @@ def targets_of(
             parts = found.get((port.name, port.protocol, family))
             target = Target(key, port, face, NOTHING)
             if parts:
-                merged = merge(parts, family, here.name)
+                merged = merge(parts, here.name)
                 is_external = target.is_external
                 usable = choose(
                     merged,
@@ -157,6 +161,14 @@ def targets_of(
                     complaints += strangers(parts, family)
             targets.append(target)
     return targets
+
+
+def _count_lacking(targets: Sequence[Target], made: Made) -> None:
+    assert made.wanted is not None
+    for each in targets:
+        if each.usable.has_any and not each.usable.local:
+            made.lacking_internal += made.wanted.internal_local
+            made.lacking_external += made.wanted.external_local and each.is_external
 
 
 def _pools(
@@ -228,7 +240,7 @@ def _health(
     most = 0
     for face in want.faces:
         merged = [
-            merge(parts, face.family, here.name)
+            merge(parts, here.name)
             for (_, _, kind), parts in found.items()
             if kind == face.family
         ]

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from pyproxy.discovery.services.families import Family, canonical, family_of
+from pyproxy.discovery.services.families import Family
 from pyproxy.discovery.services.here import Here
-from pyproxy.kube.slices import READY, SERVING, TERMINATING, BriefSlice, Row
+from pyproxy.kube.slices import READY, SERVING, STRANGER, TERMINATING, BriefSlice, Row
 from pyproxy.model import Key
 
 Group: TypeAlias = tuple[str, str, str]  # name and protocol of a port, kind of address
@@ -48,30 +48,26 @@ def groups(slices: Iterable[BriefSlice]) -> dict[Group, list[Part]]:
     return found
 
 
-def merge(parts: Iterable[Part], family: Family, here: str) -> dict[Key, Row]:
-    """Return each endpoint once; what is no address of the family is left out."""
+def merge(parts: Iterable[Part], here: str) -> dict[Key, Row]:
+    """Return each endpoint once; strangers are left out."""
     merged: dict[Key, Row] = {}
-    is_ipv6 = family == "IPv6"
     for port, rows in parts:
+        fresh = {(row[0], port): row for row in rows if row[1] < STRANGER}
+        if len(fresh) == len(rows) and merged.keys().isdisjoint(fresh):
+            merged.update(fresh)
+            continue
         for row in rows:
-            host = canonical(row[0])
-            if not host or (":" in host) is not is_ipv6:
-                continue
-            key = (host, port)
-            known = merged.setdefault(key, row)
-            if known is not row and _rank(row, here) > _rank(known, here):
-                merged[key] = row
+            if row[1] < STRANGER:
+                key = (row[0], port)
+                known = merged.setdefault(key, row)
+                if known is not row and _rank(row, here) > _rank(known, here):
+                    merged[key] = row
     return merged
 
 
 def strangers(parts: Iterable[Part], family: Family) -> list[str]:
-    """Complain of what `merge` leaves out, one for all."""
-    wrong = [
-        row[0]
-        for _, rows in parts
-        for row in rows
-        if not (host := canonical(row[0])) or family_of(host) != family
-    ]
+    """Complain of what `merge` leaves out, once for all."""
+    wrong = [row[0] for _, rows in parts for row in rows if row[1] & STRANGER]
     more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
     return [f"endpoint {wrong[0]!r}{more}: not {family}"] if wrong else []
 
@@ -87,7 +83,7 @@ def choose(merged: Merged, here: Here, *, cluster: bool, local: bool) -> Usable:
     """Return what is used, of the sets that are asked for."""
     if not merged:
         return NOTHING
-    ready = [key for key in merged if merged[key][1] & READY]
+    ready = [key for key, row in merged.items() if row[1] & READY]
     leaving = _leaving(merged) if not ready or local else []
     mode: Mode = ""
     used: Sequence[Key] = ()
@@ -113,11 +109,10 @@ def _leaving(merged: Merged) -> list[Key]:
 
 def _mode(merged: Merged, ready: Sequence[Key], here: Here) -> Mode:
     """Return what hints ask for: one endpoint without a hint, and they do not count."""
-    nodes = [merged[key][4] for key in ready]
-    if nodes and all(nodes) and any(here.name in each for each in nodes):
+    rows = [merged[key] for key in ready]
+    if all(row[4] for row in rows) and any(here.name in row[4] for row in rows):
         return "same-node"
-    zones = [merged[key][3] for key in ready]
-    if zones and all(zones) and any(here.zone in each for each in zones):
+    if all(row[3] for row in rows) and any(here.zone in row[3] for row in rows):
         return "same-zone"
     return ""
 

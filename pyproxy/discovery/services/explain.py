@@ -22,12 +22,11 @@ from pyproxy.discovery.services.endpoints import (
     groups,
     merge,
 )
-from pyproxy.discovery.services.families import canonical, family_of
 from pyproxy.discovery.services.here import Here
 from pyproxy.discovery.services.options import USUAL, Options
 from pyproxy.discovery.services.ports import PROTOCOLS, Kind
 from pyproxy.discovery.services.table import BY_SERVICE, ServiceTable
-from pyproxy.kube.slices import READY, SERVING, TERMINATING, BriefSlice, Row
+from pyproxy.kube.slices import READY, SERVING, STRANGER, TERMINATING, BriefSlice, Row
 from pyproxy.model import Access, KeepSource, Key
 
 
@@ -162,15 +161,15 @@ def _why_not_served(claim: Claim, target: Target, made: Made) -> str:
 def _uses(target: Target, slices: Sequence[BriefSlice], here: Here) -> Iterator[Use]:
     port, family = target.port, target.face.family
     group = (port.name, port.protocol, family)
-    merged = merge(groups(slices).get(group, ()), family, here.name)
+    merged = merge(groups(slices).get(group, ()), here.name)
     used = {*target.usable.cluster}, {*target.usable.local}
     told: set[Key] = set()
     for each in slices:
         for number, rows in groups([each]).get(group, ()):
             for row in rows:
-                key = (canonical(row[0]) or row[0], number)
+                key = (row[0], number)
                 cluster, local = (key in one for one in used)
-                if key not in merged:
+                if row[1] & STRANGER:
                     why = f"no address of {family}"
                 elif key in told or merged[key] != row:
                     cluster = local = False
@@ -224,5 +223,5 @@ def _ignored(
             yield f"{name}: no port with a name and a number"
         elif not any((port, protocol) in wanted for port, protocol, _ in ports):
             yield f"{name}: no port of it is one of the Service"
-        elif any(family_of(row[0]) != each.address_type for row in each.endpoints):
+        elif any(row[1] & STRANGER for row in each.endpoints):
             yield f"{name}: addresses that are not {each.address_type}"

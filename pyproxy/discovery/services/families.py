@@ -1,7 +1,6 @@
 """IP addresses as text: of which family they are, and how we spell them."""
 
 import ipaddress
-import socket
 from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
@@ -14,18 +13,6 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 def family_of(address: str) -> Family:
     """Return the family of an address that is one."""
     return "IPv6" if ":" in address else "IPv4"
-
-
-def canonical(address: str) -> str:
-    """Return an address as the core spells it; "" = it is none."""
-    try:
-        if ":" not in address:
-            socket.inet_pton(socket.AF_INET, address)
-            return address
-        raw = socket.inet_pton(socket.AF_INET6, address)
-        return socket.inet_ntop(socket.AF_INET6, raw)
-    except (OSError, ValueError):
-        return ""
 
 
 def network_of(text: str) -> Network | None:

@@ -10,7 +10,6 @@ from pyproxy.discovery.services.families import (
     FAMILIES,
     Family,
     Network,
-    canonical,
     family_of,
     is_in,
     network_of,
@@ -18,6 +17,7 @@ from pyproxy.discovery.services.families import (
 )
 from pyproxy.discovery.services.settings import Settings
 from pyproxy.kube.machines import Node
+from pyproxy.kube.spelling import canonical
 
 ZONE = "topology.kubernetes.io/zone"
 LEAVES = "ToBeDeletedByClusterAutoscaler"  # a taint

@@ -10,7 +10,6 @@ from typing import Literal, TypeAlias
 from pyproxy.discovery.services.families import (
     FAMILIES,
     Family,
-    canonical,
     family_of,
     is_in,
     network_of,
@@ -19,6 +18,7 @@ from pyproxy.discovery.services.families import (
 from pyproxy.discovery.services.here import Here
 from pyproxy.discovery.services.settings import HEADLESS, PROXY_NAME, Settings
 from pyproxy.kube.objects import Service, ServicePort
+from pyproxy.kube.spelling import canonical
 from pyproxy.model import Protocol
 
 Kind: TypeAlias = Literal["cluster", "load-balancer", "external", "node-port"]

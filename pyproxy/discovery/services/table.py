@@ -74,6 +74,8 @@ class ServiceTable:
         self._marked: dict[str, str] = {}  # key -> when the change happened, if said
         self._contest = Contest()
         self._users: dict[str, int] = {}  # cluster IP -> Services that have it
+        # Ports that drop clients, by policy, as kube-proxy counts them for its metrics.
+        self.lacking_internal = self.lacking_external = 0
         self._blocks: tuple[str, ...] = ()
         self._told_blocks: tuple[str, ...] = ()
 
@@ -154,6 +156,8 @@ class ServiceTable:
         if old.cluster_ips != new.cluster_ips:
             self._count(old.cluster_ips, -1, diff)
             self._count(new.cluster_ips, 1, diff)
+        self.lacking_internal += new.lacking_internal - old.lacking_internal
+        self.lacking_external += new.lacking_external - old.lacking_external
         if new is ABSENT:
             self._made.pop(key, None)
         else:

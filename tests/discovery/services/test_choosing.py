@@ -140,7 +140,7 @@ ROWS = {
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_sets_are_those_of_upstream(row: Row) -> None:
     found = groups([slice_of("ns/svc", *row.endpoints)] if row.endpoints else [])
-    merged = merge(found.get(("p80", "TCP", "IPv4"), []), "IPv4", "here")
+    merged = merge(found.get(("p80", "TCP", "IPv4"), []), "here")
     here = Here("here", zone=row.zone)
     wants = {"cluster": row.cluster is not None, "local": row.local is not None}
     usable = choose(merged, here, **wants)
@@ -157,7 +157,7 @@ def ends_of(used: Sequence[Key]) -> str:
 def merged_of(*slices: BriefSlice, group: str = "p80") -> list[str]:
     """Return the endpoints of a port, `*` at those that are here, `-` unready."""
     parts = groups(slices)[group, "TCP", "IPv4"]
-    merged = merge(parts, "IPv4", "here")
+    merged = merge(parts, "here")
     return [
         f"{host}:{number}{'*' * (row[2] == 'here')}{'-' * (not row[1] & 1)}"
         for (host, number), row in sorted(merged.items())
@@ -227,5 +227,5 @@ def test_what_is_no_address_of_the_family_is_left_out() -> None:
 
 def test_an_address_has_one_spelling() -> None:
     made = slice_of("ns/svc", endpoint("FD00:0::1"), endpoint("fd00::1"))
-    merged = merge(groups([made])["p80", "TCP", "IPv6"], "IPv6", "here")
+    merged = merge(groups([made])["p80", "TCP", "IPv6"], "here")
     assert [*merged] == [("fd00::1", 80)]

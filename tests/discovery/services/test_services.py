@@ -157,3 +157,23 @@ def test_a_health_port_counts_ready_endpoints_here_once() -> None:
     assert world.put(health(type="NodePort")).health == {}
     world.put(health())
     assert world.drop(health()).health == {A: None}
+
+
+def test_ports_that_drop_clients_are_counted() -> None:
+    # kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy}
+    world = World()
+    local = {"internal_traffic_policy": "Local", "external_traffic_policy": "Local"}
+    made = service(A, "172.30.0.1", port(80, node_port=1), type="NodePort", **local)
+    inside = service(B, "172.30.0.2", **local)
+    rows = [
+        ([made, inside], (0, 0)),  # refused, not dropped
+        ([slice_of(A, endpoint("10.0.0.1", "other"))], (1, 1)),
+        ([slice_of(B, endpoint("10.0.0.2", "other"))], (2, 1)),
+        ([slice_of(A, endpoint("10.0.0.1", NODE))], (1, 0)),
+    ]
+    for things, counts in rows:
+        world.put(*things)  # type: ignore[arg-type]
+        found = world.table.lacking_internal, world.table.lacking_external
+        assert found == counts
+    world.drop(made, inside)
+    assert (world.table.lacking_internal, world.table.lacking_external) == (0, 0)
