@@ -1,6 +1,6 @@
 """Of Services: types, ports, names, affinity, health check node ports."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,9 @@ from tests.support.services_rig import (
     slice_of,
     some,
 )
+
+if TYPE_CHECKING:
+    from pyproxy.kube.slices import BriefSlice
 
 A, B = "ns/a", "ns/b"
 
@@ -165,14 +168,14 @@ def test_ports_that_drop_clients_are_counted() -> None:
     local = {"internal_traffic_policy": "Local", "external_traffic_policy": "Local"}
     made = service(A, "172.30.0.1", port(80, node_port=1), type="NodePort", **local)
     inside = service(B, "172.30.0.2", **local)
-    rows = [
+    rows: list[tuple[list[Service | BriefSlice], tuple[int, int]]] = [
         ([made, inside], (0, 0)),  # refused, not dropped
         ([slice_of(A, endpoint("10.0.0.1", "other"))], (1, 1)),
         ([slice_of(B, endpoint("10.0.0.2", "other"))], (2, 1)),
         ([slice_of(A, endpoint("10.0.0.1", NODE))], (1, 0)),
     ]
     for things, counts in rows:
-        world.put(*things)  # type: ignore[arg-type]
+        world.put(*things)
         found = world.table.lacking_internal, world.table.lacking_external
         assert found == counts
     world.drop(made, inside)
