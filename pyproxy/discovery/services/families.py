@@ -29,6 +29,17 @@ def is_in(address: str, networks: Iterable[Network]) -> bool:
     return any(parsed in network for network in networks)
 
 
+def is_special(address: str) -> bool:
+    """Whether an address can be no Service's: it means this host, or one link."""
+    parsed = ipaddress.ip_address(address)
+    return (
+        parsed.is_unspecified
+        or parsed.is_loopback
+        or parsed.is_multicast
+        or parsed.is_link_local
+    )
+
+
 def single(address: str) -> str:
     """Return the network that is one address."""
     return f"{address}/{128 if ':' in address else 32}"

@@ -12,6 +12,7 @@ from pyproxy.discovery.services.families import (
     Family,
     family_of,
     is_in,
+    is_special,
     network_of,
     single,
 )
@@ -113,9 +114,9 @@ def _faces(
     if spec.external_ips and not settings.external_ips:
         complaints.append("externalIPs are not served (a switch allows them)")
     cluster = _canonical(spec.cluster_ips or (spec.cluster_ip,), complaints)
-    balanced = _canonical(balanced, complaints)
+    balanced = _ordinary(balanced, complaints)
     named = spec.external_ips if settings.external_ips else ()
-    external = _canonical(named, complaints)
+    external = _ordinary(named, complaints)
     ranges = spec.load_balancer_source_ranges
     for family in FAMILIES:
         # A family without a cluster IP is not one of this Service.
@@ -132,6 +133,13 @@ def _canonical(said: Sequence[str], complaints: list[str]) -> list[str]:
     found = [(each, canonical(each)) for each in said]
     complaints += [f"{each!r} is no address" for each, address in found if not address]
     return [address for _, address in found if address]
+
+
+def _ordinary(said: Sequence[str], complaints: list[str]) -> list[str]:
+    """Return addresses that others may be given; statuses are hardly validated."""
+    found = _canonical(said, complaints)
+    complaints += [f"{each} is not served" for each in found if is_special(each)]
+    return [each for each in found if not is_special(each)]
 
 
 def _of(family: Family, addresses: Sequence[str]) -> tuple[str, ...]:

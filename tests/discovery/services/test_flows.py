@@ -307,6 +307,24 @@ def test_modes_of_a_load_balancers_addresses() -> None:
     assert world.table.complaints("ns1/svc1") == ("'nonsense' is no address",)
 
 
+@pytest.mark.parametrize(
+    "ip", ["0.0.0.0", "127.0.0.1", "::", "::1", "224.0.0.1", "169.254.1.1", "fe80::1"]
+)
+def test_addresses_that_mean_this_host_are_no_services(ip: str) -> None:
+    world = World()
+    world.put(
+        service(
+            *("ns1/svc1", ("172.30.0.41", "fd00:172:30::41")),
+            ingress=(ip,),
+            external_ips=(ip,),
+        ),
+        slice_of("ns1/svc1", endpoint("10.180.0.1")),
+    )
+    hosts = {host for _, host, _ in world.table.whole().fronts}
+    assert hosts == {"172.30.0.41", "fd00:172:30::41"}
+    assert world.table.complaints("ns1/svc1") == (f"{ip} is not served",) * 2
+
+
 def test_blocks_of_cluster_ips() -> None:
     world = World()
     first = ServiceCIDR(
