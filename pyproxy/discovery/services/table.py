@@ -5,6 +5,7 @@ stores hold by then, in time that grows with those Services alone, and returns w
 differs. The order of events does not matter, nor how many came in between.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,6 +21,8 @@ from pyproxy.discovery.services.settings import Settings
 from pyproxy.kube.objects import Service, ServiceCIDR
 from pyproxy.kube.slices import BriefSlice
 from pyproxy.model import Front, Pool, Vip, VipKey
+
+logger = logging.getLogger(__name__)
 
 BY_SERVICE = "service"  # the index of the slices' store
 
@@ -132,7 +135,14 @@ class ServiceTable:
             slices = self.slices.by(BY_SERVICE, key)
             service, before = self.services.get(key), self.made(key)
             args = (self.here, self.settings, before)
-            self._replace(key, before, build(key, service, slices, *args), diff)
+            try:
+                made = build(key, service, slices, *args)
+            except Exception:
+                # A bug of ours, with a Service of an unforeseen kind; others go on.
+                extra = {"key": key, "bug": True}
+                logger.exception("service not built, keeping the last", extra=extra)
+                continue
+            self._replace(key, before, made, diff)
         for address in diff.claims:
             for loser in self._contest.settle(address, self._rank):
                 diff.complaints.setdefault(loser, None)

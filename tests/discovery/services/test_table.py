@@ -1,11 +1,16 @@
 """What changes when something changes: deltas, marks, the node."""
 
+from typing import Any
+
 import msgspec
+import pytest
 
 from pyproxy.discovery.services import Delta, Settings, Table, here_of
+from pyproxy.discovery.services.build import Made, build
 from pyproxy.model import Pool
 from tests.support.services_golden import added
 from tests.support.services_rig import (
+    CLIENT,
     NODE,
     NODE_IP,
     NODE_IP6,
@@ -174,3 +179,28 @@ def test_a_node_that_changes_changes_what_it_is_part_of() -> None:
         assert told == world.rebuilt()
     world.table.set_here(here_of(settings, None, NODE_IPS))
     assert not world.table.is_marked
+
+
+def test_a_bug_with_one_service_leaves_the_others_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World()
+    world.put(service(A, "172.30.0.1"), slice_of(A, endpoint("10.0.0.1")))
+
+    def build_some(key: str, *args: Any) -> Made:
+        if key == A:
+            raise ZeroDivisionError("that")
+        return build(key, *args)
+
+    monkeypatch.setattr("pyproxy.discovery.services.table.build", build_some)
+    delta = world.put(service(A, "172.30.0.9"), service(B, "172.30.0.2"))
+    assert some(delta) == {"+fronts": ["172.30.0.2:80"], "+ips": ["172.30.0.2"]}
+    assert world.flow(CLIENT, "172.30.0.1", 80)[0] == "10.0.0.1:80"
+    (record,) = caplog.records
+    assert (record.message, record.__dict__["key"]) == (
+        "service not built, keeping the last",
+        A,
+    )
+    monkeypatch.undo()
+    delta = world.put(service(A, "172.30.0.3"))
+    assert some(delta)["-ips"] == ["172.30.0.1"]
