@@ -1,6 +1,7 @@
 """What a user is told of a Service: the same as what is done, and why."""
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import given
 
 from pyproxy.discovery.services import ServiceTable, Settings, explain, render
 from pyproxy.discovery.services.explain import Explanation
@@ -146,8 +147,8 @@ def test_each_service_of_a_real_cluster_is_explained() -> None:
             assert render(explain(replay.table, key)).startswith(key), phase
 
 
+@pytest.mark.slow
 @given(things)
-@settings(max_examples=200)
 def test_what_is_said_is_what_is_done(found: list[Thing]) -> None:
     world = World()
     world.put(*found)

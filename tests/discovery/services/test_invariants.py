@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,6 +91,7 @@ def last(found: Sequence[Thing]) -> list[Thing]:
     return list({(type(each), each.key): each for each in found}.values())
 
 
+@pytest.mark.slow
 @given(steps)
 def test_deltas_add_up_to_a_rebuild(steps: list[tuple[Thing, bool, bool]]) -> None:
     world, told = World(), Table()
@@ -107,6 +109,7 @@ def test_deltas_add_up_to_a_rebuild(steps: list[tuple[Thing, bool, bool]]) -> No
     assert world.table.take().is_empty
 
 
+@pytest.mark.slow
 @given(things, st.randoms(use_true_random=False))
 def test_the_order_does_not_matter(found: list[Thing], dice: random.Random) -> None:
     found = last(found)
@@ -119,6 +122,7 @@ def test_the_order_does_not_matter(found: list[Thing], dice: random.Random) -> N
     assert first.table.whole() == second.table.whole()
 
 
+@pytest.mark.slow
 @given(things, st.one_of(services, slices), st.booleans())
 def test_what_comes_and_goes_is_nothing(
     found: list[Thing], thing: Thing, look: bool
@@ -135,6 +139,7 @@ def test_what_comes_and_goes_is_nothing(
     assert added(told, delta) == world.table.whole() == before
 
 
+@pytest.mark.slow
 @given(things, st.integers(0, 2))
 @settings(max_examples=50)
 def test_another_node_is_another_table(found: list[Thing], count: int) -> None:
@@ -175,6 +180,7 @@ def test_1000_slices_of_a_service() -> None:
     assert world.table.whole() == world.rebuilt()
 
 
+@pytest.mark.slow
 def test_more_endpoints_than_a_pool_holds_are_cut_off_and_told() -> None:
     world = World()
     said = {"pyproxy.io/balance": "ring"}
