@@ -120,6 +120,7 @@ REST = [
     ),
     flag("--proxy-client-key-file", "PEM file: its key.", File()),
     flag("--connect-timeout", "Per address that is tried.  [5s]", Duration()),
+    flag("--audit-log-path", "File for an audit log; - = stdout.  [none]"),
 ]
 
 # flag -> field
@@ -141,6 +142,7 @@ TOP = {
     "forward_rest": "forwardRest",
     "proxy_client_cert_file": "proxyClientCertFile",
     "proxy_client_key_file": "proxyClientKeyFile",
+    "audit_log_path": "auditLogPath",
     "workers": "workers",
     "admin_address": "adminAddress",
 }

@@ -101,6 +101,9 @@ class ApiserverProxy(ModeConfig, frozen=True, kw_only=True):
     clean_paths: bool = False
     # Send X-Forwarded-Uri; without it all paths below a URL share a verdict.
     forwarded_uri: bool = True
+    # File for an audit log, JSON lines as kube-apiserver writes them; "-" = stdout,
+    # empty = none. It is opened anew once it was moved away.
+    audit_log_path: str = ""
     client: ClientFlags = ClientFlags()  # which apiserver, and as whom
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from pyproxy.dataplane import Forward, Question, Reply
 from pyproxy.discovery.targets import Location, Lookup, Refused, Resolver
+from pyproxy.http.audit import Refusal, Target, Trail
 from pyproxy.http.identity import (
     AUTHENTICATED,
     NOBODY,
@@ -26,7 +27,7 @@ from pyproxy.http.identity import (
     impersonated,
     protocols_left,
 )
-from pyproxy.http.proxypath import WORD, ProxyPath, cleaned, parse
+from pyproxy.http.proxypath import VERBS, WORD, ProxyPath, cleaned, parse
 from pyproxy.http.status import form_of, status
 from pyproxy.modes.apiserver_proxy import forwards
 from pyproxy.modes.apiserver_proxy.forwards import Apiserver, Edits
@@ -34,14 +35,6 @@ from pyproxy.modes.apiserver_proxy.keys import key_of
 
 MASTERS = "system:masters"  # whoever is in it may do everything
 REMEMBER_S = 3600.0  # what hangs on no answer; changes withdraw it anyway
-VERBS = {
-    "GET": "get",
-    "HEAD": "get",
-    "POST": "create",
-    "PUT": "update",
-    "PATCH": "patch",
-    "DELETE": "delete",
-}
 USUAL, USUAL_NAMES = Edits(), HeaderNames()
 METHODS = (*VERBS, "OPTIONS")
 # Of a kubelet: what runs commands, though a WebSocket begins with a GET.
@@ -123,6 +116,7 @@ class Verdict(NamedTuple):
     tag: str = ""
     location: Location | None = None  # that the answer's upstream must lead to
     path: ProxyPath | None = None  # whose location it is
+    refusal: Refusal | None = None  # what the answer says, if it is a Status
 
 
 class _RefusalError(Exception):
@@ -143,15 +137,25 @@ class _RefusalError(Exception):
         self.nosniff = nosniff
 
 
-def decide(question: Question, settings: Settings, answers: Answers) -> Verdict | Need:
-    """Say what becomes of a request, or what must be known to say it."""
-    case = _Case(question, settings, answers)
+def decide(
+    question: Question,
+    settings: Settings,
+    answers: Answers,
+    trail: Trail | None = None,
+) -> Verdict | Need:
+    """Say what becomes of a request, or what must be known to say it.
+
+    On what grounds is written down in `trail`, a new one.
+    """
+    case = _Case(question, settings, answers, trail or Trail())
     try:
         return case.verdict()
     except Missing as missing:
         return missing.need
     except _RefusalError as error:
         refused = error.refused
+        details = tuple((error.details or {}).items())
+        said = Refusal(refused.reason, refused.message, details)
         reply = status(
             *(refused.code, refused.reason, refused.message, error.details),
             form=form_of(question.header("accept") or ""),
@@ -159,8 +163,8 @@ def decide(question: Question, settings: Settings, answers: Answers) -> Verdict 
         )
         key = key_of(question) if error.holds else None
         if key is None:
-            return Verdict(reply)
-        return Verdict(reply, key, answers.ttl_s)
+            return Verdict(reply, refusal=said)
+        return Verdict(reply, key, answers.ttl_s, refusal=said)
 
 
 UNAUTHORIZED = Refused(401, "Unauthorized", "Unauthorized")
@@ -181,11 +185,13 @@ class _Case:
     question: Question
     settings: Settings
     answers: Answers
+    trail: Trail
 
     def verdict(self) -> Verdict:
         path = self._path()
         if path is None:
             return self._rest()
+        self.trail.target = Target.of(path)
         claim = self._claim()
         user = self._user(claim)
         self._authorize(user, path)
@@ -222,7 +228,7 @@ class _Case:
         return claim_of(self.question, settings.issuers, settings.names, now_s=now_s)
 
     def _user(self, claim: Claim) -> User:
-        user = self._sender(claim)
+        user = self.trail.user = self._sender(claim)
         try:
             other = impersonated(self.question)
         except ValueError as error:
@@ -236,6 +242,7 @@ class _Case:
                     *(right.namespace, right.group, right.subresource),
                 )
             )
+        self.trail.other = other.user
         return other.user
 
     def _sender(self, claim: Claim) -> User:
@@ -258,12 +265,11 @@ class _Case:
         verb = VERBS.get(self.question.method, "")
         if path.kind == "nodes" and verb == "get" and self._runs_commands():
             verb = "create"
-        self._allow(
-            Access(
-                *(user, verb, path.kind, path.id, path.namespace),
-                subresource="proxy",
-            )
+        self.trail.verb = verb
+        access = Access(
+            *(user, verb, path.kind, path.id, path.namespace), subresource="proxy"
         )
+        self._allow(access, self.trail)
 
     def _runs_commands(self) -> bool:
         """Whether it is an upgrade to what runs commands on a node."""
@@ -273,10 +279,14 @@ class _Case:
         first = cleaned(path.rest).split("/")[1] if path is not None else ""
         return first.lower() in COMMANDS
 
-    def _allow(self, access: Access) -> None:
-        if not self.settings.authorize or MASTERS in access.user.groups:
-            return
-        decision = self.answers.access(access)
+    def _allow(self, access: Access, trail: Trail | None = None) -> None:
+        """Go on if it is allowed; the decision about the request goes into `trail`."""
+        decision = Decision(True)
+        if self.settings.authorize and MASTERS not in access.user.groups:
+            decision = self.answers.access(access)
+        if trail is not None:
+            trail.decision = "allow" if decision.is_allowed else "forbid"
+            trail.reason = decision.reason
         if not decision.is_allowed:
             refused = Refused(403, "Forbidden", forbidden(access, decision.reason))
             details = {"name": access.name, "kind": access.resource}
@@ -324,11 +334,13 @@ class _Case:
         shown = self.question.certificate is not None
         claim = self._claim() if shown else Claim()
         if not claim.by_certificate:
+            self.trail.passed_on = True
             return self._kept(Verdict(forwards.as_it_came(self.question, apiserver)))
         if not apiserver.front:
             raise _RefusalError(Refused(403, "Forbidden", forwards.NO_FRONT_PROXY))
         user = self._sender(claim)
         names = self.settings.names
+        self.trail.passed_on = True
         sent = forwards.in_the_name_of(self.question, apiserver, user, names)
         return self._kept(Verdict(sent))
 
