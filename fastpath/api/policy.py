@@ -218,7 +218,8 @@ class ResponseEdits:
     default: Pairs = ()  # add where there is none of that name, or an empty one
     location: Pairs = ()  # (path of the upstream, path that stands for it here)
     hosts: tuple[str, ...] = ()  # authorities by which clients call us
-    cookie_path: str = ""  # put before the Path of every Set-Cookie, or for it
+    # Put before the Path of every Set-Cookie, or for it; its Domain goes. "" = neither.
+    cookie_path: str = ""
     upgrades: bool = False  # a 101 is edited, too
 
     def __post_init__(self) -> None:

@@ -108,6 +108,11 @@ TARGETS = [
     flag("--deny-address", "Never to dial; repeatable.", Network(), multiple=True),
     flag("--clean-paths", "Pass paths on decoded and cleaned.  [false]", bool),
     flag("--forwarded-uri", "Send X-Forwarded-Uri.  [true]", bool),
+    flag(
+        "--virtual-host-suffix",
+        "Serve SERVICE.NAMESPACE.svc.SUFFIX as that Service; repeatable.",
+        multiple=True,
+    ),
 ]
 REST = [
     flag("--kubeconfig", "Which apiserver, and who we are to it.", File()),
@@ -143,6 +148,7 @@ TOP = {
     "proxy_client_cert_file": "proxyClientCertFile",
     "proxy_client_key_file": "proxyClientKeyFile",
     "audit_log_path": "auditLogPath",
+    "virtual_host_suffix": "virtualHostSuffix",
     "workers": "workers",
     "admin_address": "adminAddress",
 }
@@ -177,6 +183,7 @@ LISTS = (
     "requestheader_group_headers",
     "requestheader_extra_headers_prefix",
     "kubelet_preferred_address_types",
+    "virtual_host_suffix",
 )
 
 

@@ -8,6 +8,7 @@ from msgspec import Meta
 from pyproxy.config import Config, ModeConfig, SecondsOrZero, effective
 from pyproxy.http.addresses import Network
 from pyproxy.http.identity import HeaderNames
+from pyproxy.http.virtualhost import suffix_of
 from pyproxy.kube.config import ClientFlags
 from pyproxy.modes.apiserver_proxy.keys import MOST_NAMES
 
@@ -101,6 +102,8 @@ class ApiserverProxy(ModeConfig, frozen=True, kw_only=True):
     clean_paths: bool = False
     # Send X-Forwarded-Uri; without it all paths below a URL share a verdict.
     forwarded_uri: bool = True
+    # Serve SERVICE.NAMESPACE.svc.SUFFIX as that Service; empty = by paths only.
+    virtual_host_suffix: tuple[str, ...] = ()
     # File for an audit log, JSON lines as kube-apiserver writes them; "-" = stdout,
     # empty = none. It is opened anew once it was moved away.
     audit_log_path: str = ""
@@ -123,6 +126,16 @@ class ApiserverProxy(ModeConfig, frozen=True, kw_only=True):
                 raise ValueError(f"{' and '.join(flags)} go together")
         networks("allowAddress", self.allow_address)
         networks("denyAddress", self.deny_address)
+        for index, text in enumerate(self.virtual_host_suffix):
+            try:
+                suffix_of(text)
+            except ValueError as error:
+                raise ValueError(f".virtualHostSuffix[{index}]: {error}") from None
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Return what names of virtual hosts end with, for the policy."""
+        return tuple(suffix_of(text) for text in self.virtual_host_suffix)
 
 
 def networks(field: str, texts: tuple[str, ...]) -> tuple[Network, ...]:

@@ -13,7 +13,10 @@ from pyproxy.http.identity import (
 from pyproxy.http.proxypath import WORD as PROXY
 
 PATH, DEPTH = ":path", ":path/"
-UNNAMED = frozenset({":headers", ":target", ":minor", ":query"})  # no key has these
+# No key has these.
+UNNAMED = frozenset(
+    {":headers", ":target", ":minor", ":query", "origin", "sec-fetch-site"}
+)
 MOST_NAMES = 4  # of headers of front proxies, so that a key has 16 parts at most
 
 

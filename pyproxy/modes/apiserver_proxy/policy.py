@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 from pyproxy.dataplane import Forward, Question, Reply
 from pyproxy.discovery.targets import Location, Lookup, Refused, Resolver
 from pyproxy.http.audit import Refusal, Target, Trail
+from pyproxy.http.filter import is_cross_site
 from pyproxy.http.identity import (
     AUTHENTICATED,
     NOBODY,
@@ -29,9 +30,18 @@ from pyproxy.http.identity import (
 )
 from pyproxy.http.proxypath import VERBS, WORD, ProxyPath, cleaned, parse
 from pyproxy.http.status import form_of, status
+from pyproxy.http.virtualhost import VirtualHost, parse_host
 from pyproxy.modes.apiserver_proxy import forwards
 from pyproxy.modes.apiserver_proxy.forwards import Apiserver, Edits
 from pyproxy.modes.apiserver_proxy.keys import key_of
+from pyproxy.modes.apiserver_proxy.refusals import (
+    ACROSS_SITES,
+    NO_SUCH_METHOD,
+    NO_SUCH_PATH,
+    UNAUTHORIZED,
+    RefusalError,
+    forbidden,
+)
 
 MASTERS = "system:masters"  # whoever is in it may do everything
 REMEMBER_S = 3600.0  # what hangs on no answer; changes withdraw it anyway
@@ -104,6 +114,7 @@ class Settings:
     authorize: bool = True  # False: whoever is known may do everything
     clean_paths: bool = False
     forwarded_uri: bool = True
+    suffixes: tuple[str, ...] = ()  # of virtual hosts
     now_s: Callable[[], float] = time.time
 
 
@@ -117,24 +128,6 @@ class Verdict(NamedTuple):
     location: Location | None = None  # that the answer's upstream must lead to
     path: ProxyPath | None = None  # whose location it is
     refusal: Refusal | None = None  # what the answer says, if it is a Status
-
-
-class _RefusalError(Exception):
-    """The request ends here."""
-
-    def __init__(
-        self,
-        refused: Refused,
-        details: Mapping[str, object] | None = None,
-        *,
-        holds: bool = False,
-        nosniff: bool = False,
-    ) -> None:
-        super().__init__(refused.message)
-        self.refused = refused
-        self.details = details
-        self.holds = holds  # as long as the answers that it comes of
-        self.nosniff = nosniff
 
 
 def decide(
@@ -152,7 +145,7 @@ def decide(
         return case.verdict()
     except Missing as missing:
         return missing.need
-    except _RefusalError as error:
+    except RefusalError as error:
         refused = error.refused
         details = tuple((error.details or {}).items())
         said = Refusal(refused.reason, refused.message, details)
@@ -167,17 +160,6 @@ def decide(
         return Verdict(reply, key, answers.ttl_s, refusal=said)
 
 
-UNAUTHORIZED = Refused(401, "Unauthorized", "Unauthorized")
-NO_SUCH_PATH = Refused(
-    404, "NotFound", "the server could not find the requested resource"
-)
-NO_SUCH_METHOD = Refused(
-    405,
-    "MethodNotAllowed",
-    "the server does not allow this method on the requested resource",
-)
-
-
 @dataclass(slots=True)
 class _Case:
     """One question, while it is decided."""
@@ -188,16 +170,23 @@ class _Case:
     trail: Trail
 
     def verdict(self) -> Verdict:
-        path = self._path()
-        if path is None:
+        hosted = self._host()
+        path = hosted.path if hosted is not None else self._path()
+        if path is None and hosted is None:
             return self._rest()
-        self.trail.target = Target.of(path)
+        self.trail.target = Target.of(path) if path is not None else None
         claim = self._claim()
         user = self._user(claim)
+        if path is None:
+            raise RefusalError(NO_SUCH_PATH, {})
         self._authorize(user, path)
         if self.question.method not in METHODS:
-            raise _RefusalError(NO_SUCH_METHOD, {})
+            raise RefusalError(NO_SUCH_METHOD, {})
+        if hosted is not None and claim.by_certificate and is_cross_site(self.question):
+            raise RefusalError(ACROSS_SITES, nosniff=True)
         location = self._location(path)
+        if hosted is not None:
+            return self._send(path, location)
         if not path.rest and self.question.method in ("GET", "HEAD"):
             return Verdict(forwards.redirect(self.question))
         if not path.rest or self.settings.clean_paths or self.settings.forwarded_uri:
@@ -207,6 +196,11 @@ class _Case:
         return self._forward(path, location)
 
     # What is asked for
+
+    def _host(self) -> VirtualHost | None:
+        """Return the Service that the host names; None = the path says what it is."""
+        suffixes = self.settings.suffixes
+        return parse_host(self.question.host, suffixes) if suffixes else None
 
     def _path(self) -> ProxyPath | None:
         """Return what a proxy URL says, by no more of its path than that takes."""
@@ -232,7 +226,7 @@ class _Case:
         try:
             other = impersonated(self.question)
         except ValueError as error:
-            raise _RefusalError(Refused(400, "BadRequest", str(error))) from error
+            raise RefusalError(Refused(400, "BadRequest", str(error))) from error
         if other is None:
             return user
         for right in other.rights:
@@ -247,16 +241,16 @@ class _Case:
 
     def _sender(self, claim: Claim) -> User:
         if claim.is_bad:
-            raise _RefusalError(UNAUTHORIZED)
+            raise RefusalError(UNAUTHORIZED)
         user = claim.user
         if claim.token is not None:
             user = self.answers.user(claim.token)
             if user is None:
-                raise _RefusalError(UNAUTHORIZED, holds=True)
+                raise RefusalError(UNAUTHORIZED, holds=True)
         if user is not None:
             return user.with_group(AUTHENTICATED)
         if not self.settings.anonymous:
-            raise _RefusalError(UNAUTHORIZED)
+            raise RefusalError(UNAUTHORIZED)
         return NOBODY
 
     # May they
@@ -292,7 +286,7 @@ class _Case:
             details = {"name": access.name, "kind": access.resource}
             if access.group:
                 details = {"name": access.name, "group": access.group} | details
-            raise _RefusalError(refused, details, holds=True, nosniff=True)
+            raise RefusalError(refused, details, holds=True, nosniff=True)
 
     # Where to
 
@@ -300,13 +294,13 @@ class _Case:
         resolver = self.settings.resolver
         if unsynced := resolver.stores.unsynced():
             said = f"not everything is known yet: {', '.join(unsynced)}"
-            raise _RefusalError(Refused(503, "ServiceUnavailable", said))
+            raise RefusalError(Refused(503, "ServiceUnavailable", said))
         found = resolver.resolve(path, self.answers.names)
         if isinstance(found, Lookup):
             raise Missing(found)
         if isinstance(found, Refused):
             details = {"name": found.name, "kind": path.kind} if found.name else None
-            raise _RefusalError(found, details)
+            raise RefusalError(found, details)
         return found
 
     def _forward(self, path: ProxyPath, location: Location) -> Verdict:
@@ -315,11 +309,25 @@ class _Case:
             uri = path.prefix + cleaned(path.rest)
         elif self.settings.forwarded_uri:
             uri = path.prefix + (path.rest or "/")
+        return self._send(
+            *(path, location),
+            uri=uri if self.settings.forwarded_uri else "",
+            cleaned_uri=uri if self.settings.clean_paths else "",
+        )
+
+    def _send(
+        self,
+        path: ProxyPath,
+        location: Location,
+        *,
+        uri: str = "",
+        cleaned_uri: str = "",
+    ) -> Verdict:
         forward = forwards.forward(
             *(path, location, self.settings.edits, self.question.host),
             protocols=protocols_left(self.question),
-            uri=uri if self.settings.forwarded_uri else "",
-            cleaned_uri=uri if self.settings.clean_paths else "",
+            uri=uri,
+            cleaned_uri=cleaned_uri,
         )
         return self._kept(
             Verdict(forward, tag=tag_of(path), location=location, path=path)
@@ -329,7 +337,7 @@ class _Case:
         """Send what is no proxy URL to the apiserver, as it came."""
         apiserver = self.settings.apiserver
         if apiserver is None:
-            raise _RefusalError(NO_SUCH_PATH, {})
+            raise RefusalError(NO_SUCH_PATH, {})
         # A token is read by the apiserver alone: whoever has one, the verdict is this.
         shown = self.question.certificate is not None
         claim = self._claim() if shown else Claim()
@@ -337,7 +345,7 @@ class _Case:
             self.trail.passed_on = True
             return self._kept(Verdict(forwards.as_it_came(self.question, apiserver)))
         if not apiserver.front:
-            raise _RefusalError(Refused(403, "Forbidden", forwards.NO_FRONT_PROXY))
+            raise RefusalError(Refused(403, "Forbidden", forwards.NO_FRONT_PROXY))
         user = self._sender(claim)
         names = self.settings.names
         self.trail.passed_on = True
@@ -361,21 +369,3 @@ def tag_of(path: ProxyPath) -> str:
     name = path.id.split(":")
     bare = name[1] if len(name) == 3 else name[0]
     return f"{path.kind} {path.namespace}/{bare}"
-
-
-_HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-
-
-def forbidden(access: Access, reason: str) -> str:
-    """Say what a user may not do. Source: apiserver, responsewriters.Forbidden."""
-    resource = access.resource
-    if access.subresource:
-        resource += f"/{access.subresource}"
-    what = f'cannot {access.verb} resource "{resource}" in API group "{access.group}"'
-    where = "at the cluster scope"
-    if access.namespace:
-        where = f'in the namespace "{access.namespace}"'
-    said = f'User "{access.user.name}" {what} {where}'.translate(_HTML)
-    kind = access.resource + (f".{access.group}" if access.group else "")
-    because = f": {reason}" if reason else ""
-    return f'{kind} "{access.name}" is forbidden: {said}{because}'

@@ -284,6 +284,7 @@ class Proxy:
             authorize=config.authorization_mode == "webhook",
             clean_paths=config.clean_paths,
             forwarded_uri=config.forwarded_uri,
+            suffixes=config.suffixes,
         )
 
     def _apiserver(self) -> Apiserver:
