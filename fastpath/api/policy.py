@@ -53,7 +53,7 @@ PARTS = (
     ":body",
     ":certificate",
 )
-MAX_KEY_PARTS = 16
+MAX_KEY_PARTS = 24
 MAX_FAILURE_BYTES = 4096
 MAX_REPLY_BYTES = 1 << 20
 MAX_EDITS = 64  # of a verdict; the core keeps one bit for each

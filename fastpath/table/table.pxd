@@ -62,7 +62,7 @@ cdef struct pool_t:
     tier_t*        tiers       # owned; tier_count of them
 
 cdef enum:
-    PARTS_MOST = 16          # MAX_KEY_PARTS of policy.py
+    PARTS_MOST = 24          # MAX_KEY_PARTS of policy.py
     LOGGED_MOST = 8          # MAX_LOG_HEADERS of policy.py
 
 # Part of a request that a key may contain.

@@ -47,7 +47,7 @@ def test_host_names_a_service(host: str) -> None:
         *("web", "a.b.c", ".shop", "web.", "..", "web..shop", "-web.shop", "web-.shop"),
         *("web--.shop", "--web.shop", "--80.shop", "a----b.shop", "a---b.shop"),
         *("https--.shop", "http----80.shop", "web%2e.shop", "web%2f..shop", "w_b.shop"),
-        *("we b.shop", "web/../x.shop", "caf\xe9.shop", "web.sh%6fp", "w" * 64 + ".s"),
+        *("we b.shop", "web/../x.shop", "n\xe9e.shop", "web.sh%6fp", "w" * 64 + ".s"),
         *("web.shop.svc.example.org", "web.shop\t", "web.shop@x", "web:80.shop"),
     ],
 )
@@ -99,7 +99,7 @@ def test_suffix_is_read_as_people_write_it(text: str, wanted: str) -> None:
     assert suffix_of(text) == wanted
 
 
-@pytest.mark.parametrize("text", ["", ".", "a..b", ".x", "*", "x:80", "caf\xe9", "a/b"])
+@pytest.mark.parametrize("text", ["", ".", "a..b", ".x", "*", "x:80", "n\xe9e", "a/b"])
 def test_suffix_that_is_no_domain_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no name of a domain"):
         suffix_of(text)

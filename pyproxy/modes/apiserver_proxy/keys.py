@@ -17,14 +17,14 @@ PATH, DEPTH = ":path", ":path/"
 UNNAMED = frozenset(
     {":headers", ":target", ":minor", ":query", "origin", "sec-fetch-site"}
 )
-MOST_NAMES = 4  # of headers of front proxies, so that a key has 16 parts at most
+MOST_NAMES = 4  # of headers of front proxies, so that a key has few parts
 
 
 def parts_of(names: HeaderNames | None) -> tuple[str, ...]:
     """Return all parts that keys may name; `names` if there are front proxies."""
     parts: tuple[str, ...] = (
         *(PATH, WORD + PROXY, ":method", ":host", ":upgrade", ":certificate"),
-        *("authorization", "accept", PROTOCOLS),
+        *("authorization", "accept", "user-agent", PROTOCOLS),
         *(IMPERSONATE_USER, IMPERSONATE_UID, IMPERSONATE_GROUP),
     )
     if names is not None:

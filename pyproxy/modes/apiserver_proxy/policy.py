@@ -29,7 +29,7 @@ from pyproxy.http.identity import (
     protocols_left,
 )
 from pyproxy.http.proxypath import VERBS, WORD, ProxyPath, cleaned, parse
-from pyproxy.http.status import form_of, status
+from pyproxy.http.status import Form, form_of, is_shown, status
 from pyproxy.http.virtualhost import VirtualHost, parse_host
 from pyproxy.modes.apiserver_proxy import forwards
 from pyproxy.modes.apiserver_proxy.forwards import Apiserver, Edits
@@ -151,7 +151,7 @@ def decide(
         said = Refusal(refused.reason, refused.message, details)
         reply = status(
             *(refused.code, refused.reason, refused.message, error.details),
-            form=form_of(question.header("accept") or ""),
+            form=_form(question),
             nosniff=error.nosniff,
         )
         key = key_of(question) if error.holds else None
@@ -362,6 +362,12 @@ class _Case:
         if key is None or ttl_s <= 0:
             return verdict._replace(ttl_s=0.0, key=())
         return verdict._replace(ttl_s=ttl_s, key=key)
+
+
+def _form(question: Question) -> Form:
+    form = form_of(question.header("accept") or "")
+    shown = form == "json" and is_shown(question.header("user-agent") or "")
+    return "indented" if shown else form
 
 
 def tag_of(path: ProxyPath) -> str:
