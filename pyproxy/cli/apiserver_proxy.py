@@ -109,6 +109,10 @@ TARGETS = [
     flag("--clean-paths", "Pass paths on decoded and cleaned.  [false]", bool),
     flag("--forwarded-uri", "Send X-Forwarded-Uri.  [true]", bool),
     flag(
+        "--pass-authorization-header",
+        "Header to send to backends as Authorization.  [none]",
+    ),
+    flag(
         "--virtual-host-suffix",
         "Serve SERVICE.NAMESPACE.svc.SUFFIX as that Service; repeatable.",
         multiple=True,
@@ -148,6 +152,7 @@ TOP = {
     "proxy_client_cert_file": "proxyClientCertFile",
     "proxy_client_key_file": "proxyClientKeyFile",
     "audit_log_path": "auditLogPath",
+    "pass_authorization_header": "passAuthorizationHeader",
     "virtual_host_suffix": "virtualHostSuffix",
     "workers": "workers",
     "admin_address": "adminAddress",

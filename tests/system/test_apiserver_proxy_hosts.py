@@ -34,7 +34,10 @@ UPGRADE = ("Connection: Upgrade", "Upgrade: websocket")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """One for all tests."""
     directory = tmp_path_factory.mktemp("bastion")
-    flags = ("--virtual-host-suffix=example.org", "--virtual-host-suffix=*.Localhost")
+    flags = (
+        *("--virtual-host-suffix=example.org", "--virtual-host-suffix=*.Localhost"),
+        "--pass-authorization-header=X-Pyproxy-Authorization",
+    )
     with bastion_rig(directory, *flags) as made:
         yield made
 
@@ -180,3 +183,21 @@ def test_browser_of_a_user_with_a_certificate_is_no_tool_of_other_sites(
             assert message(answer).startswith("a page of another site"), lines
     # A token is not sent by itself.
     assert rig.ask("/x", *far[0], host=HOST, method="POST").status == 200
+
+
+@pytest.mark.parametrize(("host", "prefix"), [(HOST, ""), ("h", WEB)])
+def test_backend_gets_the_authorization_that_is_meant_for_it(
+    rig: Rig, host: str, prefix: str
+) -> None:
+    own = "X-Pyproxy-Authorization: Basic"
+    for value in ("one", "two", "one"):
+        found = headers(rig.echo(f"{prefix}/x", f"{own} {value}", host=host))
+        assert found["authorization"] == f"Basic {value}"
+        assert "x-pyproxy-authorization" not in found
+    found = headers(rig.echo(f"{prefix}/x", host=host))
+    assert "authorization" not in found
+    hidden = (f"{own} one", "Connection: X-Pyproxy-Authorization")
+    found = headers(rig.echo(f"{prefix}/x", *hidden, host=host))
+    assert "x-pyproxy-authorization" not in found
+    twice = rig.ask(f"{prefix}/x", f"{own} a", f"{own} b", host=host)
+    assert twice.status == 400

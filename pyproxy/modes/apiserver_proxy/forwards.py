@@ -78,6 +78,7 @@ def forward(
     host: str,
     *,
     protocols: str | None = None,
+    authorization: str = "",
     uri: str = "",
     cleaned_uri: str = "",
 ) -> Forward:
@@ -89,6 +90,7 @@ def forward(
         edits: what is the same for all.
         host: by which the client calls us.
         protocols: what stays of the WebSocket's subprotocols; None = all.
+        authorization: for the backend, of the client's own; "" = none.
         uri: for X-Forwarded-Uri; "" = none.
         cleaned_uri: it to send in place of the path; "" = the path as it came.
     """
@@ -102,6 +104,8 @@ def forward(
         headers += (("X-Forwarded-Host", host),)
     if uri:
         headers += (("X-Forwarded-Uri", _printable(uri)),)
+    if authorization:
+        headers += (("Authorization", authorization),)
     if protocols:
         headers += ((PROTOCOLS, protocols),)
     address = location.addresses[0]

@@ -20,7 +20,7 @@ UNNAMED = frozenset(
 MOST_NAMES = 4  # of headers of front proxies, so that a key has few parts
 
 
-def parts_of(names: HeaderNames | None) -> tuple[str, ...]:
+def parts_of(names: HeaderNames | None, passed_header: str = "") -> tuple[str, ...]:
     """Return all parts that keys may name; `names` if there are front proxies."""
     parts: tuple[str, ...] = (
         *(PATH, WORD + PROXY, ":method", ":host", ":upgrade", ":certificate"),
@@ -29,6 +29,8 @@ def parts_of(names: HeaderNames | None) -> tuple[str, ...]:
     )
     if names is not None:
         parts += (*names.user, *names.uid, *names.group)[:MOST_NAMES]
+    if passed_header and passed_header not in parts:
+        parts += (passed_header,)
     return parts
 
 

@@ -115,6 +115,7 @@ class Settings:
     clean_paths: bool = False
     forwarded_uri: bool = True
     suffixes: tuple[str, ...] = ()  # of virtual hosts
+    passed_header: str = ""  # whose value is the backend's Authorization; "" = none
     now_s: Callable[[], float] = time.time
 
 
@@ -326,12 +327,22 @@ class _Case:
         forward = forwards.forward(
             *(path, location, self.settings.edits, self.question.host),
             protocols=protocols_left(self.question),
+            authorization=self._own_authorization(),
             uri=uri,
             cleaned_uri=cleaned_uri,
         )
         return self._kept(
             Verdict(forward, tag=tag_of(path), location=location, path=path)
         )
+
+    def _own_authorization(self) -> str:
+        """Return what the client wants to show to the backend; "" = nothing."""
+        name = self.settings.passed_header
+        lines = self.question.headers_all(name) if name else ()
+        if len(lines) > 1:
+            said = f"{name} is there more than once"
+            raise RefusalError(Refused(400, "BadRequest", said))
+        return lines[0] if lines else ""
 
     def _rest(self) -> Verdict:
         """Send what is no proxy URL to the apiserver, as it came."""

@@ -259,7 +259,10 @@ class Proxy:
     def _edits(self) -> Edits:
         extra = [name for name in self._names().all() if name not in Edits().remove]
         return Edits(
-            remove=(*Edits().remove, *extra),
+            remove=(
+                *Edits().remove,
+                *filter(None, (*extra, self._config.passed_header)),
+            ),
             verifies_kubelets=self._held.kubelet_ca is not None,
         )
 
@@ -285,6 +288,7 @@ class Proxy:
             clean_paths=config.clean_paths,
             forwarded_uri=config.forwarded_uri,
             suffixes=config.suffixes,
+            passed_header=config.passed_header,
         )
 
     def _apiserver(self) -> Apiserver:
@@ -300,7 +304,9 @@ class Proxy:
             idle_timeout_s=float(self._config.timeouts.tcp_idle),
             client_first=True,
             http=Http(
-                key=parts_of(self._names() if front else None),
+                key=parts_of(
+                    self._names() if front else None, self._config.passed_header
+                ),
                 park_timeout_s=PARK_S,
                 stall_timeout_s=0.0,
                 gateway=UNREACHED,
