@@ -22,7 +22,8 @@ from pyproxy.http.proxypath import VERBS, ProxyPath, parse
 # What records must have of a request; see `event_of`.
 HEADERS = ("user-agent", "audit-id", "x-forwarded-for", "x-real-ip")
 MOST_TARGET = 8192  # bytes of path and query
-MOST_TRAILS = 65_536
+MOST_TRAILS = 65_536  # of decisions that are remembered
+MOST_PASSING = 16_384  # and of others
 _ID = re.compile(r"[!-~]{1,64}")  # of a client, to be taken over
 
 
@@ -77,6 +78,7 @@ class Trails:
         self._numbers: dict[Trail, int] = {}
         self._trails: dict[int, Trail] = {}
         self._old: dict[int, Trail] = {}
+        self._passing: dict[int, Trail] = {}
 
     def number(self, trail: Trail) -> int:
         """Return the number of a trail, the same for equal ones; never 0."""
@@ -91,9 +93,24 @@ class Trails:
         self._trails[self._last] = trail
         return self._last
 
+    def pass_by(self, trail: Trail) -> int:
+        """Return a number for one request, whose decision is not remembered.
+
+        Such trails take no room of the others: whoever asks for ten thousand objects
+        that are not there makes nothing be forgotten.
+        """
+        self._last += 1
+        self._passing[self._last] = trail
+        if len(self._passing) > MOST_PASSING:
+            del self._passing[next(iter(self._passing))]
+        return self._last
+
     def get(self, number: int) -> Trail | None:
         """Return the trail of a number; None = there is none, or it is forgotten."""
-        return self._trails.get(number) or self._old.get(number)
+        for known in (self._trails, self._passing, self._old):
+            if (found := known.get(number)) is not None:
+                return found
+        return None
 
 
 class Ids:

@@ -10,6 +10,7 @@ import pytest
 from msgspec.json import encode
 
 from pyproxy.dataplane import Record
+from pyproxy.http import audit
 from pyproxy.http.audit import Ids, Target, Trail, Trails, event_of
 from pyproxy.http.identity import User
 
@@ -126,3 +127,18 @@ def test_trails_are_bounded_and_outlive_the_next_generation() -> None:
     assert trails.get(1) is None
     assert trails.get(3) == Trail(user=User("c"))
     assert trails.get(0) is None
+
+
+def test_decisions_that_are_not_remembered_take_no_room_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(audit, "MOST_PASSING", 3)
+    forgotten: list[int] = []
+    trails = Trails(lambda: forgotten.append(1), most=2)
+    kept = trails.number(Trail(user=User("a")))
+    passing = [trails.pass_by(Trail(user=User(name))) for name in "bcdef"]
+    assert forgotten == []
+    assert trails.get(kept) == Trail(user=User("a"))
+    assert [trails.get(number) is not None for number in passing] == [False] * 2 + [
+        True
+    ] * 3

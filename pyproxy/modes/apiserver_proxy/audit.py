@@ -41,9 +41,15 @@ class Audit:
         if before is not None:
             before.close()
 
-    def number(self, trail: Trail) -> int:
-        """Return what records shall call a trail; 0 = nothing is written."""
-        return self._trails.number(trail) if self._writer is not None else 0
+    def number(self, trail: Trail, *, is_kept: bool) -> int:
+        """Return what records shall call a trail; 0 = nothing is written.
+
+        `is_kept`: the core remembers the decision, and uses the number again.
+        """
+        if self._writer is None:
+            return 0
+        trails = self._trails
+        return trails.number(trail) if is_kept else trails.pass_by(trail)
 
     def _take(self, records: list[Record]) -> None:
         decided = [(record, self._trail_of(record)) for record in records]

@@ -32,6 +32,17 @@ Prepare = Callable[[ProxyPath, Location], None]  # likewise
 Waiting = tuple[Question, Mapping[Need, Answer], Trail]
 
 
+class Label(Protocol):
+    """Returns what records call the trail of a decision; 0 = nothing."""
+
+    def __call__(self, trail: Trail, *, is_kept: bool) -> int:
+        """`is_kept`: more than one request goes by the decision."""
+
+
+def _unlabelled(trail: Trail, *, is_kept: bool) -> int:
+    return 0
+
+
 class Core(Protocol):
     """The part of the engine that takes verdicts."""
 
@@ -61,7 +72,7 @@ class Judge:
         memory: Memory,
         ask: Ask,
         prepare: Prepare,
-        label: Callable[[Trail], int] = lambda trail: 0,
+        label: Label = _unlabelled,
     ) -> None:
         """`prepare` is called before a verdict that leads to a location.
 
@@ -156,7 +167,7 @@ class Judge:
             ttl_s=verdict.ttl_s,
             key=verdict.key,
             tag=verdict.tag if verdict.ttl_s > 0 else "",
-            label=self._label(trail),
+            label=self._label(trail, is_kept=verdict.ttl_s > 0),
         )
 
 
