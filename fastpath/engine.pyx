@@ -304,7 +304,7 @@ cdef class Engine:
         self._check_open()
         return self.fleet.questions.wake_fd
 
-    def answer(self, question, verdict, *, ttl_s=0.0, key=None, tag=""):
+    def answer(self, question, verdict, *, ttl_s=0.0, key=None, tag="", label=0):
         """Let the request go on as the Forward or Reply says.
 
         None: the response with the status `question.refused` goes to the client. So it
@@ -312,7 +312,8 @@ cdef class Engine:
 
         With `ttl_s` > 0, requests that agree with it in the parts `key` share the
         verdict for so many seconds; `forget(tag)` ends that. Answers for closed clients
-        are ignored; those from before a `forget` are asked for again.
+        are ignored; those from before a `forget` are asked for again. Records of all
+        these requests have the `label`, a number of 64 bits.
 
         Raises:
             KeyError: the table has no such upstream.
@@ -330,7 +331,7 @@ cdef class Engine:
                 return
             block = self.verdicts.take(question, verdict, self.tables.state.upstreams)
             answer_letter(
-                &letter, question, block, ttl_s, vip.spec.http.key, key, tag,
+                &letter, question, block, ttl_s, vip.spec.http.key, key, tag, label,
                 self.verdicts.tags,
             )
             try:
@@ -379,7 +380,7 @@ cdef class Engine:
                 backends = [key for key in numbers.slots if numbers.named(key)]
             return report(
                 &self.fleet, self.tables.registry, told, state.upstreams, backends,
-                self.generation,
+                self.generation, self.verdicts.lost,
             )
 
     cdef _check_open(self):

@@ -160,13 +160,14 @@ cdef report_codes(http_stats_t* one, dict codes):
                     codes[key] = codes.get(key, 0) + some[k]
 
 
-cdef report_web(fleet_t* fleet, uint32_t slot, bint upstream):
+cdef report_web(fleet_t* fleet, uint32_t slot, bint upstream, uint64_t lost):
     cdef const stats_t* stats
     cdef http_stats_t total
     cdef http_stats_t* one
     cdef int i, k
 
     memset(&total, 0, sizeof(total))
+    total.unrecorded = lost
     codes = {}
     for i in range(fleet.count):
         stats = &fleet.workers[i].context.stats
@@ -223,7 +224,8 @@ cdef report_verdicts(fleet_t* fleet):
 
 
 cdef report(
-    fleet_t* fleet, Registry registry, dict vips, dict upstreams, backends, generation
+    fleet_t* fleet, Registry registry, dict vips, dict upstreams, backends, generation,
+    lost,
 ):
     cdef int i
 
@@ -247,11 +249,11 @@ cdef report(
         },
         workers=workers,
         http={
-            key: report_web(fleet, block.slot, False)
+            key: report_web(fleet, block.slot, False, lost.get(key, 0))
             for key, block in vips.items() if block.spec.http is not None
         },
         upstreams={
-            name: report_web(fleet, block.slot, True)
+            name: report_web(fleet, block.slot, True, 0)
             for name, block in upstreams.items()
         },
         verdicts=report_verdicts(fleet),

@@ -12,7 +12,8 @@ cdef class VerdictApi:
     cdef dict blocks             # (verdict, slot, stamp) -> VerdictBlock
     cdef dict waiting            # (worker, index) -> the Question of that client
     cdef list gone               # Questions withdrawn that nobody asked for yet
-    cdef object ended            # deque of the last Records that nobody asked for yet
+    cdef list ended              # Records that nobody asked for yet
+    cdef object lost             # Counter of those that found no room in it, by vip
     cdef dict meant              # slot -> vip and its Http.key, as last seen
     cdef Tags tags               # and what was withdrawn
 
@@ -49,8 +50,8 @@ cdef class VerdictApi:
 
 # A letter that answers `question` with a verdict, to be shared as `key`, parts among
 # `names`, says, and to be withdrawn as `tag`. ValueError if `names` lacks one of them,
-# or if the verdict may not be remembered so.
+# or if the verdict may not be remembered so. `label` is for records.
 cdef answer_letter(
     letter_t* letter, question, VerdictBlock block, ttl_s, names, key, str tag,
-    Tags tags,
+    uint64_t label, Tags tags,
 )

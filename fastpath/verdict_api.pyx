@@ -1,6 +1,6 @@
 """Python's side of requests: questions and records as values, answers as letters."""
 
-from collections import deque
+from collections import Counter
 
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -16,7 +16,7 @@ from fastpath.base.mailbox cimport (
     mailbox_sleep,
 )
 from fastpath.http.key cimport DEPTH_SHIFT, mask_t
-from fastpath.http.state cimport RECORDS_MOST, answer_t, question_t, record_t
+from fastpath.http.state cimport RECORD_ABSENT, answer_t, question_t, record_t
 from fastpath.http.verdict cimport budget_init, budget_t, epochs_t, verdict_hold
 from fastpath.http1.field cimport H_UPGRADE, span_t
 from fastpath.http1.framing cimport BODY_NONE, head_ready, head_t, request_head_t
@@ -32,6 +32,7 @@ TAG_MOST = 256        # characters
 MEMORY_MOST = 1 << 40  # bytes
 VERDICTS_MOST = 4096
 SHELVED_MOST = 16384  # bytes; a larger reply is compiled each time
+ENDED_MOST = 16384    # records that nobody has asked for yet
 
 
 cdef str text_of(const char* bytes, span_t s):
@@ -91,14 +92,32 @@ cdef object question_of(const question_t* q, tuple vip, uint64_t moment):
 
 cdef object record_of(const record_t* r, tuple vip):
     cdef const char* text = &r.text[0]
-    has_ip = r.client.family == AF_INET or r.client.family == AF_INET6
-    said = text[:r.method_size + r.path_size].decode("latin-1")
+    cdef uint32_t i, at, path_at, query_at
 
+    has_ip = r.client.family == AF_INET or r.client.family == AF_INET6
+    path_at = r.method_size
+    query_at = path_at + r.path_size
+    at = query_at + r.query_size
+    said = text[:at].decode("latin-1")
+    headers = []
+    for i in range(r.header_count):
+        if r.header_sizes[i] == RECORD_ABSENT:
+            headers.append(None)
+            continue
+        headers.append(text[at:at + r.header_sizes[i]].decode("latin-1"))
+        at += r.header_sizes[i]
     return Record(
         vip=vip,
         source=addr_text(&r.client) if has_ip else "",
-        method=said[:r.method_size],
-        path=said[r.method_size:],
+        method=said[:path_at],
+        path=said[path_at:query_at],
+        query=said[query_at:],
+        headers=tuple(headers),
+        is_cut=bool(r.is_cut),
+        is_over=bool(r.is_over),
+        id=r.id,
+        label=r.label,
+        began_us=r.began_us,
         status=r.status,
         bytes_up=r.bytes[0],
         bytes_down=r.bytes[1],
@@ -142,7 +161,7 @@ cdef check_answer(question, ttl_s, key, tag):
 
 cdef answer_letter(
     letter_t* letter, question, VerdictBlock block, ttl_s, names, key, str tag,
-    Tags tags,
+    uint64_t label, Tags tags,
 ):
     cdef answer_t* answer
     cdef mask_t mask
@@ -156,6 +175,7 @@ cdef answer_letter(
         raise MemoryError
     answer.stale = not tags.is_current(moment, tag)
     answer.tag = tags.slot(tag)
+    answer.label = label
     answer.moment = tags.now  # after slot(), which may withdraw
     answer.ttl_ms = <uint64_t>(min(ttl_s, MAX_TTL_S) * 1000)
     answer.index = index
@@ -178,7 +198,8 @@ cdef class VerdictApi:
         self.blocks = {}
         self.waiting = {}
         self.gone = []
-        self.ended = deque(maxlen=RECORDS_MOST)
+        self.ended = []
+        self.lost = Counter()
         self.meant = {}
         self.tags = Tags()
 
@@ -227,7 +248,10 @@ cdef class VerdictApi:
         if vip is None:
             return  # it has left every table
         if letter.kind == LETTER_RECORD:
-            self.ended.append(record_of(r, vip))
+            if len(self.ended) < ENDED_MOST:
+                self.ended.append(record_of(r, vip))
+            else:
+                self.lost[vip] += 1
         else:
             fresh[q.worker, q.index] = question_of(q, vip, self.tags.now)
 
@@ -248,8 +272,7 @@ cdef class VerdictApi:
             del self.waiting[place]
 
     cdef list records(self):
-        records = list(self.ended)
-        self.ended.clear()
+        records, self.ended = self.ended, []
         return records
 
     cdef VerdictBlock take(self, question, verdict, dict upstreams):

@@ -27,8 +27,8 @@ PACKAGES = {
     """,
     "http1": "field target framing firstline chunks head compose",
     "table": """
-        keep registry listener networks table block delta draft balancer dialler
-        admission
+        keep registry listener networks table httpblock block delta draft balancer
+        dialler admission
     """,
     "tcp": "proxyhead relay dial naming batch",
     "udp": "",

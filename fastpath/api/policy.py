@@ -53,13 +53,15 @@ PARTS = (
     ":body",
     ":certificate",
 )
-MAX_KEY_PARTS = 16
+MAX_KEY_PARTS = 24
 MAX_FAILURE_BYTES = 4096
 MAX_REPLY_BYTES = 1 << 20
 MAX_EDITS = 64  # of a verdict; the core keeps one bit for each
 MAX_EDITS_BYTES = 1 << 16
 MAX_LOCATIONS = 16
 MAX_PATH = 4096  # bytes of one that URLs are mapped to
+MAX_LOG_TARGET = 32768
+MAX_LOG_HEADERS = 8
 
 # Edits must not change how long a message is, nor the host that it is for.
 FRAMING = {
@@ -79,8 +81,12 @@ def _check_part(part: object) -> None:
     known = part in PARTS
     if isinstance(part, str) and part.startswith(WORD):
         known = bool(PATH_WORD.fullmatch(word_of(part)))
-    lower = isinstance(part, str) and bool(TOKEN.fullmatch(part)) and part.islower()
-    check(known or lower, f"{part!r} is neither a part of a request nor a header")
+    header = is_lower_token(part)
+    check(known or header, f"{part!r} is neither a part of a request nor a header")
+
+
+def is_lower_token(name: object) -> bool:
+    return isinstance(name, str) and bool(TOKEN.fullmatch(name)) and name.islower()
 
 
 def _check_pairs(what: str, pairs: Pairs) -> None:
@@ -175,6 +181,8 @@ class Http:
     gateway: Failure | None = None  # instead of that, and of plain text
     gateway_upgrade: Failure | None = None  # of requests to upgrade; None = the same
     log: bool = False  # a record of each exchange, see Engine.records
+    log_target: int = 0  # bytes of path and query in it; 0 = 256, and no query
+    log_headers: tuple[str, ...] = ()  # in it: 512 bytes of the first line of each
 
     def __post_init__(self) -> None:
         for part in self.key:
@@ -187,6 +195,11 @@ class Http:
         check_seconds("stall_timeout_s", self.stall_timeout_s, longest, zero=True)
         if self.gateway_status:
             check_count("gateway status", self.gateway_status, 500, 599)
+        check_count("log_target", self.log_target, 0, MAX_LOG_TARGET)
+        for name in self.log_headers:
+            check(is_lower_token(name), f"{name!r} is no header in lower case")
+        few = len(self.log_headers) <= MAX_LOG_HEADERS
+        check(few, f"more than {MAX_LOG_HEADERS} headers to log")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +218,8 @@ class ResponseEdits:
     default: Pairs = ()  # add where there is none of that name, or an empty one
     location: Pairs = ()  # (path of the upstream, path that stands for it here)
     hosts: tuple[str, ...] = ()  # authorities by which clients call us
-    cookie_path: str = ""  # put before the Path of every Set-Cookie, or for it
+    # Put before the Path of every Set-Cookie, or for it; its Domain goes. "" = neither.
+    cookie_path: str = ""
     upgrades: bool = False  # a 101 is edited, too
 
     def __post_init__(self) -> None:
@@ -274,13 +288,23 @@ class Reply:
 
 
 class Record(NamedTuple):
-    """One exchange, for an access log. No query, no header: those hold secrets."""
+    """One exchange, for a log. A tunnel has two, when it begins and when it ends.
+
+    Neither query nor header is in it unless Http says so: those hold secrets.
+    """
 
     vip: tuple[str, str, int]
     source: str
     method: str
-    path: str  # at most 256 bytes of it
+    path: str  # at most 256 bytes of it, or Http.log_target
     status: int  # 0 = none was sent
-    bytes_up: int  # of the body
+    bytes_up: int  # of the body, or sent through the tunnel so far
     bytes_down: int
-    took_us: int
+    took_us: int  # from a whole head on
+    began_us: int = 0  # of CLOCK_MONOTONIC
+    id: int = 0  # of the exchange, in this engine: below 2 ** 62
+    label: int = 0  # that Engine.answer was given with its verdict; 0 = none
+    query: str = ""  # with its '?'
+    headers: tuple[str | None, ...] = ()  # as Http.log_headers; None = no line
+    is_cut: bool = False  # path or query are not all there
+    is_over: bool = True  # False = a tunnel has begun

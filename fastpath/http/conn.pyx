@@ -50,7 +50,7 @@ from fastpath.http.asking cimport asking_withdraw
 from fastpath.http.body cimport pending_drop
 from fastpath.http.heads cimport head_return, heads_fini, heads_init
 from fastpath.http.idle cimport idle_fini, upconn_leave
-from fastpath.http.record cimport exchange_count
+from fastpath.http.record cimport exchange_count, record_end
 from fastpath.http.state cimport (
     CONN_FLOWING,
     CONN_HANDSHAKE,
@@ -298,7 +298,9 @@ cdef void conn_drop(conns_t* w, conn_t* conn, DROP reason) noexcept nogil:
     if x != NULL and x.began_us > 0 and (
         conn.state == CONN_FLOWING or x.answering
     ):
-        exchange_count(w, x)
+        exchange_count(w, x, False)
+    elif x != NULL:
+        record_end(w, x)  # of a tunnel, or of a request that a log must not miss
     # Count before closing, so that a client that saw the close also sees the counter.
     stats.closed[<int>reason] += 1
     stats.active -= 1

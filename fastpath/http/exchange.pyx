@@ -183,7 +183,7 @@ cdef STEP exchange_done(conns_t* w, exchange_t* x) noexcept nogil:
         x.request_abandoned = 1  # the upstream has answered and ended its side
     if not x.request_abandoned and (not whole or x.to_up.first != NULL):
         return STEP_WAIT  # the upstream still takes the request
-    exchange_count(w, x)
+    exchange_count(w, x, False)
     if x.up != NULL and x.up.keep and not x.request_abandoned and not x.upgrade:
         upconn_keep(w, x)
     if not whole:

@@ -59,8 +59,8 @@ cdef void put_cookie(out_t* o, part_t value, part_t prefix) noexcept nogil:
     cdef bint said = False
     cdef part_t name
 
-    # In order: the pair of name and value; each attribute, of which only Path changes;
-    # a Path, if there was none.
+    # In order: the pair of name and value; each attribute, of which Path changes and
+    # Domain goes; a Path, if there was none.
     put_part(o, part_of(value.at, p))
     while p < end:
         next_ = find_any(p + 1, end, b";", b";", b";")
@@ -71,7 +71,9 @@ cdef void put_cookie(out_t* o, part_t value, part_t prefix) noexcept nogil:
             if equals < next_:
                 equals += 1  # else it is "Path" without a value: as if empty
             put_cookie_path(o, trimmed(part_of(equals, next_)), prefix)
-        else:
+        elif name.size != 6 or not same(name.at, 6, b"domain"):
+            # Our name is not in the upstream's Domain: a browser would take no cookie
+            # from us with one. Without it the cookie is for our name alone.
             put_part(o, part_of(p, next_))
         p = next_
     if not said:

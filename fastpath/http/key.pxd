@@ -14,7 +14,7 @@ cdef enum:
     KEY_BYTES_MOST = 8192    # a request with a longer key is asked about each time
     KEY_KEPT_MOST = 1024     # of a longer one its digest is kept
     KEY_DIGEST = 0x80000000  # in a size: the bytes are a digest
-    DEPTH_SHIFT = 16
+    DEPTH_SHIFT = 24         # PARTS_MOST
 
 # Which parts make a key. Bit n: the n-th part of the vip's key (PARTS_MOST of them).
 # The four bits above say up to which segment the path counts; 0 = all of it.

@@ -4,6 +4,7 @@ While an exchange is PARKED its parsed head is given back: a thousand clients ma
 for one answer, and to parse again costs little compared with asking Python.
 """
 
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
 
 from fastpath.base.linux.file cimport close
@@ -20,6 +21,7 @@ from fastpath.http.conn cimport conn_until
 from fastpath.http.heads cimport head_return
 from fastpath.http.idle cimport upconn_leave
 from fastpath.http.key cimport asked_t, path_is_plain
+from fastpath.http.record cimport record_label
 from fastpath.http.reply cimport exchange_reply, exchange_say
 from fastpath.http.request cimport request_parsed
 from fastpath.http.state cimport (
@@ -88,16 +90,18 @@ cdef STEP question_obey(conns_t* w, exchange_t* x) noexcept nogil:
 
 cdef STEP question_decide(conns_t* w, exchange_t* x) noexcept nogil:
     cdef verdict_t* v
+    cdef uint64_t label
     cdef asked_t a
 
     if not question_pose(w, x, &a):
         return question_orphaned(w, x)
-    v = memory_find(&w.memory, &a, w.c.now_ms)
+    v = memory_find(&w.memory, &a, w.c.now_ms, &label)
     if v == NULL:
         return STEP_UNKNOWN
     # Held: while the request goes on, the memory may drop it.
     verdict_hold(v)
     x.verdict = v
+    record_label(x, label)
     http_stats(&w.c.stats, x.conn.vip.slot).remembered += 1
     return question_obey(w, x)
 
@@ -197,9 +201,10 @@ cdef STEP question_settle(conns_t* w, exchange_t* x, const answer_t* a) noexcept
         return question_orphaned(w, x) if x.refused == 0 else question_pass(w, x)
     if a.ttl_ms > 0:
         memory_keep(
-            &w.memory, &asked, a.mask, a.verdict, a.tag, a.moment,
+            &w.memory, &asked, a.mask, a.verdict, a.tag, a.label, a.moment,
             w.c.now_ms + a.ttl_ms, w.c.now_ms,
         )
+    record_label(x, a.label)
     if x.refused != 0:
         return question_retry(w, x, a.verdict)
     x.verdict = a.verdict

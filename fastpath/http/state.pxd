@@ -24,7 +24,7 @@ from fastpath.http1.chunks cimport chunks_t
 from fastpath.http1.framing cimport head_t
 from fastpath.table.dialler cimport WHY_BYTES, dial_t
 from fastpath.table.registry cimport backend_state_t, upstream_state_t, vip_state_t
-from fastpath.table.table cimport http_t, table_vip, vip_t
+from fastpath.table.table cimport LOGGED_MOST, http_t, table_vip, vip_t
 from fastpath.tls.buffers cimport buffers_t
 from fastpath.tls.transport cimport transport_t
 
@@ -36,7 +36,9 @@ cdef enum:
     LINGER_BYTES = 1048576
     INFORMATIONAL_MOST = 32   # 1xx of one response
     RECORD_METHOD = 32        # bytes kept of a method
-    RECORD_PATH = 256         # and of a path
+    RECORD_PATH = 256         # and of a path, if its query is not wanted
+    RECORD_HEADER = 512       # and of each header
+    RECORD_ABSENT = 0xffff
     RECORDS_MOST = 2048       # on their way to Python; questions need room, too
     HEADS_KEPT = 16           # parsed heads that a worker keeps for the next request
 
@@ -106,16 +108,24 @@ cdef struct pending_t:
     spill_t*  first           # owned list; NULL = none
     spill_t*  last
 
-# What an access log says of one exchange: no query, no header, for those hold secrets.
+# What a log says of one exchange. Headers are those that the vip names for its log.
 cdef struct record_t:
     uint32_t  vip
-    uint16_t  status
-    addr_t    client
-    uint64_t  took_us
-    uint64_t  bytes[2]        # of bodies: up, down
-    uint32_t  method_size
     uint32_t  path_size
-    char      text[320]       # method, then path, cut if they are longer
+    uint32_t  query_size          # behind the path
+    uint16_t  status
+    uint8_t   method_size
+    uint8_t   is_over             # 0 = a tunnel has begun; it has another record
+    uint8_t   is_cut              # path and query are not all there
+    uint8_t   header_count
+    uint16_t  header_sizes[LOGGED_MOST]   # behind the query; RECORD_ABSENT = no line
+    addr_t    client
+    uint64_t  id                  # of the exchange, in this engine
+    uint64_t  label               # of its verdict; 0 = none
+    uint64_t  began_us
+    uint64_t  took_us
+    uint64_t  bytes[2]            # of bodies: up, down
+    char      text[1]
 
 # Requests that wait for Python, over all workers of an engine.
 cdef struct parked_t:
@@ -228,6 +238,7 @@ cdef struct conns_t:
     idle_set_t*  idle_sets        # owned; by slot of the upstream
     uint32_t     idle_room
     uint32_t     head_count
+    uint64_t     recorded         # records begun
     head_t*      heads[HEADS_KEPT]    # owned; unused ones
     memory_t     memory
     buffers_t    buffers          # OpenSSL's
@@ -259,6 +270,7 @@ cdef struct answer_t:
     uint32_t   asks
     uint32_t   tag                # its slot; 0 = none
     mask_t     mask
+    uint64_t   label              # for records
     uint8_t    stale              # withdrawn between the question and this: ask anew
 
 # ---- Small readers of these structs.

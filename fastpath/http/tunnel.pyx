@@ -83,7 +83,7 @@ cdef STEP tunnel_begin(conns_t* w, exchange_t* x) noexcept nogil:
     # In order: count the exchange, as a tunnel may live for days; forget the request;
     # send what the client wrote behind it, which is the tunnel's; watch for urgent
     # data; set the idle time. The bodies' counters go on for the two directions.
-    exchange_count(w, x)
+    exchange_count(w, x, True)
     x.request.done = 0
     x.response.done = 0
     request_forget(w, x)

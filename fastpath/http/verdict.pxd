@@ -83,6 +83,7 @@ cdef struct remembered_t:
     uint64_t    moment       # when Python answered
     uint64_t    expires_ms
     verdict_t*  verdict      # held
+    uint64_t    label        # for records of exchanges; 0 = none
     uint32_t    tag
     uint32_t    size         # of key, as key_write gave it
     char        key[1]
@@ -118,14 +119,14 @@ cdef void memory_init(
 cdef void memory_fini(memory_t* m) noexcept nogil
 
 # The verdict that is remembered for a request, borrowed until the next call; NULL =
-# none. What was withdrawn is not found.
+# none. What was withdrawn is not found. `label` gets that of the answer.
 cdef verdict_t* memory_find(
-    memory_t* m, const asked_t* a, uint64_t now_ms
+    memory_t* m, const asked_t* a, uint64_t now_ms, uint64_t* label
 ) noexcept nogil
 
 # Remember `v`, as answered at `moment`, for all requests that agree with `a` in `mask`.
 # Best effort.
 cdef void memory_keep(
     memory_t* m, const asked_t* a, mask_t mask, verdict_t* v, uint32_t tag,
-    uint64_t moment, uint64_t expires_ms, uint64_t now_ms,
+    uint64_t label, uint64_t moment, uint64_t expires_ms, uint64_t now_ms,
 ) noexcept nogil

@@ -314,7 +314,7 @@ cdef inline remembered_t** memory_look(
 
 
 cdef verdict_t* memory_find(
-    memory_t* m, const asked_t* a, uint64_t now_ms
+    memory_t* m, const asked_t* a, uint64_t now_ms, uint64_t* label
 ) noexcept nogil:
     cdef masks_t* masks = masks_of(m, a.vip)
     cdef remembered_t** found
@@ -334,6 +334,7 @@ cdef verdict_t* memory_find(
             continue  # too long for a key: Python is asked each time
         found = memory_look(m, key_hash(m.key, size, &m.secret), size)
         if found != NULL and entry_counts(m, found[0], now_ms):
+            label[0] = found[0].label
             return found[0].verdict
     return NULL
 
@@ -360,7 +361,7 @@ cdef remembered_t** memory_place(
 
 cdef void memory_keep(
     memory_t* m, const asked_t* a, mask_t mask, verdict_t* v, uint32_t tag,
-    uint64_t moment, uint64_t expires_ms, uint64_t now_ms,
+    uint64_t label, uint64_t moment, uint64_t expires_ms, uint64_t now_ms,
 ) noexcept nogil:
     cdef remembered_t** place
     cdef remembered_t* r
@@ -388,4 +389,5 @@ cdef void memory_keep(
     r.moment = moment
     r.expires_ms = expires_ms
     r.tag = tag
+    r.label = label
     place[0] = r

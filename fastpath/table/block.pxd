@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from fastpath.base.linux.socket cimport sockaddr_storage, socklen_t
 from fastpath.table.registry cimport Registry
 from fastpath.table.table cimport (
-    Block, backend_t, failure_t, pool_t, upstream_t, vip_t,
+    Block, backend_t, pool_t, upstream_t, vip_t,
 )
 
 # Address of a backend for connect(2); returns its size.
@@ -26,8 +26,6 @@ cdef class VipBlock(Block):
 
     cdef vip_t* vip(self)
     cdef _fill_limits(self, spec)
-    cdef _fill_http(self, spec)
-    cdef _fill_failure(self, failure_t* failure, spec)
 
 cdef class UpstreamBlock(Block):
     cdef Registry registry

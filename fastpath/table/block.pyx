@@ -18,20 +18,18 @@ from fastpath.base.addr cimport (
 from fastpath.base.linux.socket cimport AF_UNIX, IPPROTO_TCP, sockaddr_un
 from fastpath.ring.ring cimport ring_fini, ring_hash_bytes, ring_init, ring_t
 from fastpath.ring.rounds cimport rounds_new
+from fastpath.table.httpblock cimport http_fill, ms_of
 from fastpath.table.listener cimport listen_options
 from fastpath.table.networks cimport networks_fill
 from fastpath.table.registry cimport pool_state_t, upstream_state_t, vip_state_t
 from fastpath.table.table cimport (
     BALANCE_LEAST, BALANCE_RANDOM, BALANCE_RING, BALANCE_ROUND_ROBIN,
-    BALANCE_TWO_CHOICES, PART_BODY, PART_CERTIFICATE, PART_HEADER, PART_HOST,
-    PART_METHOD, PART_PATH, PART_QUERY, PART_SEGMENT, PART_SOURCE, PART_UPGRADE,
-    PART_WORD, TIERS, failure_t, http_t, part_t, tier_t,
+    BALANCE_TWO_CHOICES, TIERS, http_t, tier_t,
 )
 from fastpath.tls.context cimport ClientContext, ServerContext
 
 from fastpath.api.checks import UNIX as _UNIX
 from fastpath.api.errors import TableError
-from fastpath.api.question import word_of
 
 BALANCES = {
     "random": BALANCE_RANDOM,
@@ -40,19 +38,6 @@ BALANCES = {
     "round-robin": BALANCE_ROUND_ROBIN,
     "ring": BALANCE_RING,
 }
-
-PARTS = {
-    ":method": PART_METHOD,
-    ":host": PART_HOST,
-    ":path": PART_PATH,
-    ":segment": PART_SEGMENT,
-    ":query": PART_QUERY,
-    ":upgrade": PART_UPGRADE,
-    ":source": PART_SOURCE,
-    ":body": PART_BODY,
-    ":certificate": PART_CERTIFICATE,
-}
-
 
 cdef void* allocate(size_t count, size_t size) except NULL:
     # At least one: calloc(3) of nothing may return NULL, which would mean a failure.
@@ -165,9 +150,9 @@ cdef _fill_pool(pool_t* pool, spec):
     pool.try_all_down = spec.on_all_down == "try"
     pool.tries = spec.connect_tries
     pool.eject_after = spec.eject_after
-    pool.eject_ms = _ms(spec.eject_s)
-    pool.connect_ms = _ms(spec.connect_timeout_s)
-    pool.slow_start_ms = _ms(spec.slow_start_s)
+    pool.eject_ms = ms_of(spec.eject_s)
+    pool.connect_ms = ms_of(spec.connect_timeout_s)
+    pool.slow_start_ms = ms_of(spec.slow_start_s)
     pool.affinity_s = max(1, round(spec.affinity_s)) if spec.affinity_s > 0 else 0
 
 
@@ -183,11 +168,6 @@ cdef socklen_t backend_sockaddr(
     un.sun_family = AF_UNIX
     memcpy(un.sun_path, b.path, strlen(b.path))  # spec.py bounds it
     return sizeof(sockaddr_un)
-
-
-cdef uint32_t _ms(seconds) except? 0xffffffff:
-    """Milliseconds; only 0 is 0, which has a meaning of its own to the core."""
-    return max(1, round(seconds * 1000)) if seconds > 0 else 0
 
 
 cdef _fill_tiers(pool_t* pool, list ordered):
@@ -289,7 +269,8 @@ cdef class VipBlock(Block):
         v.keep_far = spec.keep_source in ("far", "all")
         v.keep_near = spec.keep_source in ("near", "all")
         if spec.http is not None:
-            self._fill_http(spec.http)
+            v.http = <http_t*>allocate(1, sizeof(http_t))
+            http_fill(v.http, spec.http, self.kept)
         if tls is not None:  # with HTTP only, as Vip has checked
             v.http.tls = (<ServerContext>tls).contexts
 
@@ -311,45 +292,13 @@ cdef class VipBlock(Block):
     cdef _fill_limits(self, spec):
         cdef vip_t* v = self.vip()
 
-        v.idle_ms = _ms(spec.idle_timeout_s)
+        v.idle_ms = ms_of(spec.idle_timeout_s)
         v.max_live = spec.max_connections
         v.max_live_source = spec.max_connections_per_source
         v.max_new = spec.max_new_per_s
         v.max_new_source = spec.max_new_per_s_per_source
         v.listen = listen_options(spec)
 
-    cdef _fill_http(self, spec):
-        cdef http_t* http = <http_t*>allocate(1, sizeof(http_t))
-        cdef part_t* part
-
-        self.vip().http = http
-        http.header_ms = _ms(spec.header_timeout_s)
-        http.idle_ms = _ms(spec.idle_timeout_s)
-        http.park_ms = _ms(spec.park_timeout_s)
-        http.stall_ms = _ms(spec.stall_timeout_s)
-        http.gateway_status = spec.gateway_status
-        self._fill_failure(&http.gateway, spec.gateway)
-        self._fill_failure(&http.gateway_upgrade, spec.gateway_upgrade or spec.gateway)
-        http.log = spec.log
-        for i, name in enumerate(spec.key):
-            part = &http.parts[i]
-            part.kind = PARTS.get(name, PART_HEADER)
-            text = b"upgrade" if name == ":upgrade" else name.encode()
-            if word_of(name):
-                part.kind = PART_WORD
-                text = word_of(name).encode()
-            self.kept.append(text)
-            part.name = text
-            part.size = len(text)
-            http.part_count += 1
-
-    cdef _fill_failure(self, failure_t* failure, spec):
-        if spec is None:
-            return
-        texts = spec.texts
-        self.kept.extend(texts)
-        failure.head, failure.before, failure.after = texts
-        failure.status = spec.status
 
 
 @cython.no_gc
@@ -371,7 +320,7 @@ cdef class UpstreamBlock(Block):
         u.stamp = self.stamp
         u.pool = pool
         u.keepalive = spec.keepalive
-        u.keepalive_ms = _ms(spec.keepalive_s)
+        u.keepalive_ms = ms_of(spec.keepalive_s)
         u.head_bytes = spec.response_head_bytes
         u.head_lines = spec.response_head_lines
         if tls is not None:

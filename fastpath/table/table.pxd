@@ -64,7 +64,8 @@ cdef struct pool_t:
     tier_t*        tiers       # owned; tier_count of them
 
 cdef enum:
-    PARTS_MOST = 16          # MAX_KEY_PARTS of policy.py
+    PARTS_MOST = 24          # MAX_KEY_PARTS of policy.py
+    LOGGED_MOST = 8          # MAX_LOG_HEADERS of policy.py
 
 # Part of a request that a key may contain.
 cdef enum PART:
@@ -104,7 +105,10 @@ cdef struct http_t:
     failure_t gateway_upgrade    # ... and of those to upgrade
     uint8_t   log                # a record of each exchange
     uint8_t   part_count
+    uint8_t   logged_count
+    uint16_t  log_target         # bytes of path and query in a record; 0 = path only
     part_t    parts[PARTS_MOST]  # of keys of verdicts
+    part_t    logged[LOGGED_MOST]  # headers that a record has
 
 # How requests are spoken with a place.
 cdef struct upstream_t:

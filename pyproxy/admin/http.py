@@ -53,7 +53,7 @@ def _decisions(listeners: Iterable[HttpStats]) -> "Iterator[Family]":
     replays = counter("http_replays", "Requests sent again on a new connection.")
     replays.add_metric([], sum(one.replayed for one in listeners))
     yield replays
-    lost = counter("http_records_lost", "Lines of the access log without room.")
+    lost = counter("http_records_lost", "Records of requests, for logs, without room.")
     lost.add_metric([], sum(one.unrecorded for one in listeners))
     yield lost
 

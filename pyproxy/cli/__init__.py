@@ -39,7 +39,7 @@ ENTRIES = {
     "sandbox": Entry(
         "pyproxy.cli.sandbox",
         "sandbox",
-        "Run a small cluster here, with a balancer.",
+        "Run a small cluster here, with a balancer and a bastion.",
     ),
     "top": Entry(
         "pyproxy.cli.top",

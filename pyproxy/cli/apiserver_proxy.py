@@ -108,6 +108,15 @@ TARGETS = [
     flag("--deny-address", "Never to dial; repeatable.", Network(), multiple=True),
     flag("--clean-paths", "Pass paths on decoded and cleaned.  [false]", bool),
     flag("--forwarded-uri", "Send X-Forwarded-Uri.  [true]", bool),
+    flag(
+        "--pass-authorization-header",
+        "Header to send to backends as Authorization.  [none]",
+    ),
+    flag(
+        "--virtual-host-suffix",
+        "Serve SERVICE.NAMESPACE.svc.SUFFIX as that Service; repeatable.",
+        multiple=True,
+    ),
 ]
 REST = [
     flag("--kubeconfig", "Which apiserver, and who we are to it.", File()),
@@ -120,6 +129,7 @@ REST = [
     ),
     flag("--proxy-client-key-file", "PEM file: its key.", File()),
     flag("--connect-timeout", "Per address that is tried.  [5s]", Duration()),
+    flag("--audit-log-path", "File for an audit log; - = stdout.  [none]"),
 ]
 
 # flag -> field
@@ -141,6 +151,9 @@ TOP = {
     "forward_rest": "forwardRest",
     "proxy_client_cert_file": "proxyClientCertFile",
     "proxy_client_key_file": "proxyClientKeyFile",
+    "audit_log_path": "auditLogPath",
+    "pass_authorization_header": "passAuthorizationHeader",
+    "virtual_host_suffix": "virtualHostSuffix",
     "workers": "workers",
     "admin_address": "adminAddress",
 }
@@ -175,6 +188,7 @@ LISTS = (
     "requestheader_group_headers",
     "requestheader_extra_headers_prefix",
     "kubelet_preferred_address_types",
+    "virtual_host_suffix",
 )
 
 

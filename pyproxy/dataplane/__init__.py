@@ -91,6 +91,8 @@ class Dataplane:
         self._watched: list[int] = []  # descriptors of the engine in our loop
         self.last_apply_s = 0.0  # how long the last apply took
         self.sockets: Mapping[Key, Sequence[int]] = {}  # borrowed; used, not bound
+        # Called with records as they come; None = they wait for a call of `records`.
+        self.on_records: Callable[[list[Record]], None] | None = None
 
     @classmethod
     def open(cls, workers: int | None) -> "Dataplane":
@@ -136,7 +138,7 @@ class Dataplane:
         pools = {pool.name: pool for vip in wanted.values() for pool in pools_of(vip)}
         return self.update(
             Change(
-                vips=[v for k, v in wanted.items() if not self._has(v)],
+                vips=[v for k, v in wanted.items() if self._vips.get(k) != v],
                 pools=[p for n, p in pools.items() if self._pools.get(n) != p],
                 upstreams=[u for n, u in named.items() if self._upstreams.get(n) != u],
                 remove_vips=[key for key in self._vips if key not in wanted],
@@ -145,9 +147,6 @@ class Dataplane:
             ),
             health=health,
         )
-
-    def _has(self, vip: Vip) -> bool:
-        return self._vips.get(vip.key) == vip
 
     def update(
         self, change: Change, *, health: Mapping[Key, Health] = MappingProxyType({})
@@ -262,9 +261,7 @@ class Dataplane:
         self._watched.append(self._engine.fileno())
         if on_question is not None:
             number = self._engine.questions_fileno()
-            self._loop.add_reader(
-                number, self._pass_questions_on, on_question, on_withdrawn
-            )
+            self._loop.add_reader(number, self._ask, on_question, on_withdrawn)
             self._watched.append(number)
 
     def answer(
@@ -275,6 +272,7 @@ class Dataplane:
         ttl_s: float,
         key: tuple[str, ...],
         tag: str = "",
+        label: int = 0,
     ) -> None:
         """Let a request go on. An answer for a closed client is ignored.
 
@@ -283,13 +281,14 @@ class Dataplane:
         A verdict whose key lacks a part that was read is a bug of its policy: it holds
         for this request, and is not remembered.
         """
+        give = self._engine.answer
         try:
             try:
-                self._engine.answer(question, verdict, ttl_s=ttl_s, key=key, tag=tag)
+                give(question, verdict, ttl_s=ttl_s, key=key, tag=tag, label=label)
             except ValueError as error:
                 extra = {"why": str(error), "bug": True}
                 logger.error("core does not remember a verdict", extra=extra)
-                self._engine.answer(question, verdict)
+                give(question, verdict, label=label)
         except (KeyError, fastpath.EngineError) as error:
             logger.error("core did not take a verdict", extra={"why": str(error)})
 
@@ -322,11 +321,11 @@ class Dataplane:
         for notice in self._engine.notices():
             on_notice(notice.kind, notice.backend)
 
-    def _pass_questions_on(
-        self, on_question: OnQuestion, on_withdrawn: OnQuestion
-    ) -> None:
+    def _ask(self, on_question: OnQuestion, on_withdrawn: OnQuestion) -> None:
         questions = self._engine.questions()
         for question in self._engine.withdrawn():
             on_withdrawn(question)
         for question in questions:
             on_question(question)
+        if self.on_records is not None and (records := self._engine.records()):
+            self.on_records(records)

@@ -24,6 +24,15 @@ KINDS: dict[str, Kind] = {"pods": "pods", "services": "services"}
 WORD = "/proxy"  # in the path of every proxy URL that is written without escapes
 NAMESPACED, CLUSTERED = 7, 5  # segments up to and with `proxy`
 SCHEMES = ("", "http", "https")
+# What users need to be allowed; "" = any other method.
+VERBS = {
+    "GET": "get",
+    "HEAD": "get",
+    "POST": "create",
+    "PUT": "update",
+    "PATCH": "patch",
+    "DELETE": "delete",
+}
 _KEPT = "/$&+,:;=@-_.~"  # what Go leaves unescaped in a path
 
 

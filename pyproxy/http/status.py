@@ -1,4 +1,4 @@
-"""What an apiserver answers when it refuses: a Status, as JSON or as YAML, to the byte.
+"""What an apiserver answers when it refuses: a Status, in any form, to the byte.
 
 Source: apiserver, endpoints/handlers/responsewriters; tests/golden.
 """
@@ -9,7 +9,7 @@ from typing import Literal
 
 from pyproxy.dataplane import Failure, Reply
 
-Form = Literal["json", "yaml", "indented"]
+Form = Literal["json", "yaml", "protobuf", "indented"]
 Pairs = tuple[tuple[str, str], ...]
 
 # On everything that an apiserver answers.
@@ -18,6 +18,7 @@ _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 _TYPES: dict[Form, str] = {
     "json": "application/json",
     "yaml": "application/yaml",
+    "protobuf": "application/vnd.kubernetes.protobuf",
     "indented": "application/json",
 }
 _FORMS: dict[str, Form] = {
@@ -25,8 +26,7 @@ _FORMS: dict[str, Form] = {
     "application/yaml": "yaml",
     "application/*": "json",
     "*/*": "json",
-    # We do not write protobuf; a client that reads it reads JSON, too.
-    "application/vnd.kubernetes.protobuf": "json",
+    "application/vnd.kubernetes.protobuf": "protobuf",
 }
 # As Go's encoding/json writes them: no tag of HTML can begin in a message.
 _ESCAPES = str.maketrans(
@@ -51,6 +51,14 @@ def form_of(accept: str) -> Form:
         if name in _FORMS:
             return _FORMS[name]
     return "indented"
+
+
+def is_shown(agent: str) -> bool:
+    """Whether a program shows what it gets to people, who like JSON indented.
+
+    Source: apiserver, negotiation.isPrettyPrint. We do not read `?pretty=`.
+    """
+    return agent.startswith(("curl", "Wget", "Mozilla/5.0"))
 
 
 def _ranges(accept: str) -> Iterator[tuple[float, str]]:
@@ -92,7 +100,7 @@ def status(
     headers: Pairs = (("Content-Type", _TYPES[form]), NOT_CACHED)
     if nosniff:
         headers += (_NOSNIFF,)
-    return Reply(code, _written(made, form).encode(), headers)
+    return Reply(code, _written(made, form), headers)
 
 
 def failure(code: int, reason: str, before: str) -> Failure:
@@ -103,12 +111,52 @@ def failure(code: int, reason: str, before: str) -> Failure:
     return Failure(code, reply.headers, head, tail)
 
 
-def _written(made: dict[str, object], form: Form) -> str:
+def _written(made: dict[str, object], form: Form) -> bytes:
+    if form == "protobuf":
+        return _protobuf(made)
     if form == "yaml":
         import yaml
 
-        return yaml.safe_dump(made, allow_unicode=True, width=1 << 20)
+        return yaml.safe_dump(made, allow_unicode=True).encode()
     if form == "indented":
-        return json.dumps(made, ensure_ascii=False, indent=2).translate(_ESCAPES)
+        text = json.dumps(made, ensure_ascii=False, indent=2)
+        return text.translate(_ESCAPES).encode()
     text = json.dumps(made, ensure_ascii=False, separators=(",", ":"))
-    return text.translate(_ESCAPES) + "\n"
+    return f"{text.translate(_ESCAPES)}\n".encode()
+
+
+def _protobuf(made: dict[str, object]) -> bytes:
+    """Return a Status in the envelope of apimachinery; empty fields are written, too.
+
+    Source: apimachinery, runtime/serializer/protobuf, runtime.Unknown and meta.v1.
+    """
+    said = made.get("details")
+    details = b""
+    if isinstance(said, dict):
+        names = (said.get(name, "") for name in ("name", "group", "kind"))
+        texts = b"".join(_field(n, text) for n, text in enumerate(names, 1))
+        details = _field(5, texts + b"\x28\0" + _field(6, ""))  # no seconds, no uid
+    status = (
+        _field(1, _field(1, "") + _field(2, "") + _field(3, "")),  # links, version
+        _field(2, made["status"]),
+        _field(3, made["message"]),
+        _field(4, made.get("reason", "")),
+        details,
+        b"\x30" + _varint(int(str(made["code"]))),
+    )
+    kind = _field(1, _field(1, "v1") + _field(2, "Status"))
+    return b"k8s\0" + kind + _field(2, b"".join(status)) + _field(3, "") + _field(4, "")
+
+
+def _field(number: int, value: object) -> bytes:
+    data = value if isinstance(value, bytes) else str(value).encode()
+    return bytes([number << 3 | 2]) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)

@@ -25,16 +25,17 @@ class Row:
 class Guide:
     """The text; what it says to type works as it stands."""
 
-    rows: Sequence[Row]  # the balancer first, then the servers, the API server last
+    # The balancer first, then the servers, then the API server, bastion, and page.
+    rows: Sequence[Row]
     ca: str
     admin_url: str
     sandbox_pid: int
     kubeconfig: str
+    audit_log: str = ""
 
     def text(self) -> str:
         """Return the whole, ready to print."""
-        balancer, *servers, _ = self.rows
-        first, second, third = servers
+        balancer, first, second, third, *_ = self.rows
         curl = f"curl --cacert {self.ca} https://{balancer.address}"
         quiet = curl.replace("curl ", "curl -s ")
         table = [_COLUMNS.format(r.name, r.pid, r.address, r.role) for r in self.rows]
@@ -61,6 +62,8 @@ class Guide:
                 "",
                 *self._cluster(),
                 "",
+                *self._bastion(),
+                "",
                 *self._views(),
                 "",
                 "Ctrl-C ends and removes all of it.",
@@ -77,6 +80,23 @@ class Guide:
             f"  curl -s {self.admin_url}debug/table",
             f"  curl -s '{self.admin_url}readyz?verbose'",
             f"  curl -s {self.admin_url}metrics | grep pyproxy_backend",
+        ]
+
+    def _bastion(self) -> list[str]:
+        """What to type to reach what is inside."""
+        address = self.rows[-2].address
+        port = address.rpartition(":")[2]
+        name = f"page.default.svc.localhost:{port}"
+        curl = f"curl --cacert {self.ca} -H 'Authorization: Bearer"
+        core = f"https://{address}/api/v1"
+        page = f"{core}/namespaces/default/services/page/proxy/"
+        return [
+            "Reach what is inside of the cluster, or be refused.",
+            f"  {curl} admin-token' {page}",
+            f"  {curl} alice-token' {page}  # she may not",
+            f"  {curl} admin-token' --resolve {name}:127.0.0.1 https://{name}/any/path",
+            f"  {curl} admin-token' {core}/nodes/laptop/proxy/metrics",
+            f"  tail -n 4 {self.audit_log}  # who did what",
         ]
 
     def _cluster(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Three small servers with a balancer in front of them, and an API server.
+"""Three small servers with a balancer before them, and a cluster with a bastion.
 
 Each is a process of its own, as it would be in earnest: they can be killed, stopped and
 brought back, and the balancer is exactly the program that a user starts.
@@ -27,6 +27,7 @@ NAMES = ("alpha", "beta", "gamma")
 HOST = "127.0.0.1"
 DEFAULT_LISTEN = "127.0.0.1:6443"
 DEFAULT_ADMIN = "127.0.0.1:9791"
+DEFAULT_BASTION = "127.0.0.1:8443"
 DRAIN_S = 2  # Ctrl-C should not wait for a curl that watches
 PATIENCE_S = 20.0  # for a process to start
 
@@ -53,16 +54,38 @@ class Server:
 
 
 @dataclass(slots=True)
+class Inside(Server):
+    """A pod with a page, and a kubelet: what is inside of the cluster."""
+
+    ca: Path = Path()
+    kubelet_port: int = 0
+
+    async def start(self) -> None:
+        """Start, and learn the ports."""
+        files = (str(self.pair.certificate), str(self.pair.key), str(self.ca))
+        ports = (str(self.port), str(self.kubelet_port))
+        self.child = Child("pyproxy.sandbox.inside", HOST, *ports, *files)
+        await self.child.start()
+        words = (await self.child.first_line(PATIENCE_S)).split()
+        if len(words) != len(ports):
+            raise StartError("the page did not start")
+        self.port, self.kubelet_port = map(int, words)
+
+
+@dataclass(slots=True)
 class ApiServer(Server):
     """The API server; what it knew is lost when it is killed."""
 
     ca: Path = Path()
+    inside: Inside | None = None
 
     async def start(self) -> None:
         """Start, learn the port, and say in a kubeconfig how to reach it."""
+        assert self.inside is not None
         files = (str(self.pair.certificate), str(self.pair.key), str(self.ca))
+        real = (str(self.inside.port), str(self.inside.kubelet_port))
         module = "pyproxy.sandbox.apiserver"
-        self.child = Child(module, HOST, str(self.port), *files)
+        self.child = Child(module, HOST, str(self.port), *files, *real)
         await self.child.start()
         line = await self.child.first_line(PATIENCE_S)
         if not line.isdecimal():
@@ -77,16 +100,59 @@ class ApiServer(Server):
         return self.ca.with_name("kubeconfig")
 
 
+@dataclass(slots=True)
+class Bastion(Server):
+    """`pyproxy apiserver-proxy`, before the API server and what is inside."""
+
+    api: ApiServer | None = None
+
+    async def start(self) -> None:
+        """Start, and learn the port."""
+        assert self.api is not None
+        ca, files = str(self.api.ca), (str(self.pair.certificate), str(self.pair.key))
+        self.child = Child(
+            *("pyproxy", "apiserver-proxy", f"--kubeconfig={self.api.kubeconfig}"),
+            *(f"--bind-address={HOST}", f"--secure-port={self.port}"),
+            *(f"--tls-cert-file={files[0]}", f"--tls-private-key-file={files[1]}"),
+            *(f"--client-ca-file={ca}", f"--kubelet-certificate-authority={ca}"),
+            f"--kubelet-client-certificate={files[0]}",
+            f"--kubelet-client-key={files[1]}",
+            # What is inside is on this machine, which is refused everywhere else.
+            f"--allow-address={HOST}/32",
+            *("--virtual-host-suffix=localhost", f"--audit-log-path={self.audit_log}"),
+            *("--workers=1", "--admin-address=", "--log-level=error"),
+            "--drain-timeout=1s",
+        )
+        await self.child.start()
+        line = await self.child.first_line(PATIENCE_S)
+        if not line.startswith("Starting to serve on "):
+            raise StartError("the bastion did not start, its reason stands above")
+        self.port = int(line.rpartition(":")[2])
+
+    @property
+    def audit_log(self) -> Path:
+        """The file that says who did what."""
+        return self.pair.key.with_name("audit.log")
+
+
 class Sandbox:
     """Everything that runs, with its files in one temporary directory."""
 
-    def __init__(self, directory: Path, listen: str, admin_address: str) -> None:
+    def __init__(
+        self, directory: Path, listen: str, admin_address: str, bastion_port: int
+    ) -> None:
         self._authority = Authority(directory)
         hosts = ("localhost", HOST, "::1", "kubernetes.default.svc")
         self._servers = [Server(n, self._authority.issue(n, hosts)) for n in NAMES]
         pair = self._authority.issue("apiserver", hosts)
-        self._api = ApiServer("api", pair, ca=self._authority.certificate)
-        self._all = [*self._servers, self._api]
+        ca = self._authority.certificate
+        inside = self._authority.issue("inside", hosts)
+        self._inside = Inside("page", inside, ca=ca)
+        self._api = ApiServer("api", pair, ca=ca, inside=self._inside)
+        names = [*hosts, "*.default.svc.localhost"]
+        bastion = self._authority.issue("bastion", names)
+        self._bastion = Bastion("bastion", bastion, bastion_port, api=self._api)
+        self._all = [*self._servers, self._inside, self._api, self._bastion]
         self._file = directory / "apiserver-lb.json"
         self._listen = listen
         self._admin_address = admin_address
@@ -103,13 +169,18 @@ class Sandbox:
         self._followers: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def run(cls, listen: str | None, admin_address: str | None) -> int:
+    async def run(
+        cls, listen: str | None, admin_address: str | None, bastion_port: int | None
+    ) -> int:
         """Run until Ctrl-C and return the exit code."""
+        if bastion_port is None:
+            bastion_port = parse_address(_free_or_any(DEFAULT_BASTION))[1]
         with tempfile.TemporaryDirectory(prefix="pyproxy-sandbox-") as name:
             sandbox = cls(
                 Path(name),
                 listen or _free_or_any(DEFAULT_LISTEN),
                 admin_address or _free_or_any(DEFAULT_ADMIN),
+                bastion_port,
             )
             async with sandbox._signals():
                 try:
@@ -131,7 +202,7 @@ class Sandbox:
             await asyncio.gather(work, stop, return_exceptions=True)
 
     async def _start_and_watch(self) -> None:
-        api = self._follow(self._api.start())  # beside the others: it is needed last
+        cluster = self._follow(self._start_cluster())  # beside the others
         await asyncio.gather(*(server.start() for server in self._servers))
         self._file.write_text(json.dumps(self._configuration(), indent=2))
         await self._balancer.start()
@@ -139,7 +210,7 @@ class Sandbox:
         serving = await self._balancer.first_line(PATIENCE_S)
         if not serving.startswith("Starting to serve on "):
             raise StartError("the balancer did not start, its reason stands above")
-        await api
+        await cluster
         say(self._guide(serving.removeprefix("Starting to serve on ")).text())
         for server in self._all:
             self._follow(self._watch(server))
@@ -147,6 +218,10 @@ class Sandbox:
         await self._balancer.process.wait()
         if not self._stopping.is_set():
             raise StartError("the balancer ended by itself")
+
+    async def _start_cluster(self) -> None:
+        for each in (self._inside, self._api, self._bastion):
+            await each.start()
 
     def _follow(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -173,8 +248,11 @@ class Sandbox:
         rows = [Row("balancer", self._balancer.pid, address, "pyproxy apiserver-lb")]
         rows += [_row(server, "small server") for server in self._servers]
         rows.append(_row(self._api, "Kubernetes API, in memory"))
+        rows.append(_row(self._bastion, "pyproxy apiserver-proxy"))
+        rows.append(_row(self._inside, "page of a pod, and a kubelet"))
         ca, kubeconfig = str(self._authority.certificate), str(self._api.kubeconfig)
-        return Guide(rows, ca, self._admin_url, os.getpid(), kubeconfig)
+        audit_log = str(self._bastion.audit_log)
+        return Guide(rows, ca, self._admin_url, os.getpid(), kubeconfig, audit_log)
 
     async def _read_log(self) -> None:
         """Tell what the balancer sees, in words."""
@@ -207,9 +285,17 @@ class Sandbox:
             self._revive.clear()
             for server in self._all:
                 if server.child is not None and not server.child.is_running:
-                    await server.start()
-                    say_event(server.name, "back", f"pid {server.child.pid}")
-                    self._follow(self._watch(server))
+                    await self._start_again(server)
+
+    async def _start_again(self, server: Server) -> None:
+        try:
+            await server.start()
+        except StartError as error:  # its port is another's by now, perhaps
+            say_event(server.name, "not back", str(error))
+            return
+        assert server.child is not None
+        say_event(server.name, "back", f"pid {server.child.pid}")
+        self._follow(self._watch(server))
 
     async def _end(self) -> None:
         self._stopping.set()

@@ -2,9 +2,10 @@
 
 import pytest
 
-from pyproxy.http.status import failure, form_of, status
+from pyproxy.http.status import failure, form_of, is_shown, status
 
 MISSING = {"name": "none", "kind": "services"}
+WEB = {"name": "web", "kind": "services"}
 
 
 def test_status_is_json_as_go_writes_it() -> None:
@@ -29,6 +30,40 @@ def test_status_is_yaml_where_that_is_asked_for() -> None:
         b"reason: NotFound\nstatus: Failure\n"
     )
     assert ("Content-Type", "application/yaml") in reply.headers
+
+
+def test_status_is_protobuf_where_that_is_asked_for() -> None:
+    # Recorded from kube-apiserver 1.36.2.
+    reply = status(404, "NotFound", 'services "web" not found', WEB, form="protobuf")
+    assert reply.body == (
+        b"k8s\0\n\x0c\n\x02v1\x12\x06Status\x12O\n\x06\n\0\x12\0\x1a\0\x12\x07Failure"
+        b'\x1a\x18services "web" not found"\x08NotFound'
+        b'*\x15\n\x03web\x12\0\x1a\x08services(\x002\x000\x94\x03\x1a\0"\0'
+    )
+    assert ("Content-Type", "application/vnd.kubernetes.protobuf") in reply.headers
+    assert status(401, "Unauthorized", "Unauthorized", form="protobuf").body == (
+        b"k8s\0\n\x0c\n\x02v1\x12\x06Status\x120\n\x06\n\0\x12\0\x1a\0\x12\x07Failure"
+        b'\x1a\x0cUnauthorized"\x0cUnauthorized0\x91\x03\x1a\0"\0'
+    )
+
+
+def test_long_message_in_yaml_is_folded_where_an_apiserver_folds_it() -> None:
+    message = (
+        'services "https:web:80" is forbidden: User "alice" cannot get resource'
+        ' "services/proxy" in API group "" in the namespace "default"'
+    )
+    body = status(403, "Forbidden", message, form="yaml").body.decode()
+    assert 'resource "services/proxy"\n  in API group "" in' in body
+
+
+@pytest.mark.parametrize("agent", ["curl/8.1", "Mozilla/5.0 (X11)", "Wget/1"])
+def test_programs_that_show_json_to_people_get_it_indented(agent: str) -> None:
+    assert is_shown(agent)
+
+
+@pytest.mark.parametrize("agent", ["", "kubectl/v1", "Go-http-client/1.1", "x curl/8"])
+def test_other_programs_do_not(agent: str) -> None:
+    assert not is_shown(agent)
 
 
 def test_status_that_is_not_accepted_is_indented_json() -> None:
@@ -56,7 +91,7 @@ def test_refusal_is_not_sniffed() -> None:
         ("application/yaml", "yaml"),
         ("application/json;q=0.5, application/yaml", "yaml"),
         ("application/yaml;q=0, */*", "json"),
-        ("application/vnd.kubernetes.protobuf", "json"),
+        ("application/vnd.kubernetes.protobuf", "protobuf"),
         ("text/html", "indented"),
         ("text/html, */*;q=0.1", "json"),
         ("text/html;q=x", "indented"),

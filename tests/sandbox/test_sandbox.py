@@ -1,5 +1,6 @@
 """The first look: what the sandbox prints works as it stands, and nothing stays."""
 
+import json
 import os
 import re
 import shlex
@@ -13,14 +14,15 @@ import pytest
 from tests.fakes.process import Program
 from tests.support.waiting import scaled, wait_until
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]  # six processes start and end
+pytestmark = [pytest.mark.live, pytest.mark.slow]  # eight processes start and end
 
 
 class Sandbox(Program):
     """`pyproxy sandbox` on free ports."""
 
     def __init__(self, directory: Path) -> None:
-        free = ("--listen=127.0.0.1:0", "--admin-address=127.0.0.1:0")
+        free = [*("--listen=127.0.0.1:0", "--admin-address=127.0.0.1:0")]
+        free.append("--bastion-port=0")
         environment = {"TMPDIR": str(directory)}
         super().__init__(
             directory, "pyproxy", "sandbox", *free, environment=environment
@@ -122,6 +124,39 @@ def test_what_it_says_to_type_to_the_cluster_works(sandbox: Sandbox) -> None:
     )
 
 
+def test_what_it_says_to_type_to_the_bastion_works(sandbox: Sandbox) -> None:
+    sandbox.ready()
+    page = sandbox.type("Bearer admin-token' https", "-s")
+    assert "<h1>A page inside</h1>" in page
+    assert "for /; I am a pod" in page
+    refused = sandbox.type("Bearer alice-token'", "-s")
+    assert 'User \\"alice\\" cannot get resource \\"services/proxy\\"' in refused
+    page = sandbox.type("--resolve", "-s")
+    assert "asked page.default.svc.localhost:" in page
+    assert "for /any/path; I am a pod" in page
+    assert "kubelet_running_pods" in sandbox.type("laptop/proxy/metrics", "-s")
+
+    def logged() -> list[tuple[str, int]]:
+        lines = sandbox.type("# who did what").splitlines()
+        return [
+            (event["user"]["username"], event["responseStatus"]["code"])
+            for event in map(json.loads, lines)
+        ]
+
+    wanted = [("admin", 200), ("alice", 403), ("admin", 200), ("admin", 200)]
+    wait_until(lambda: logged() == wanted)
+
+
+def test_bastion_that_was_killed_comes_back(sandbox: Sandbox) -> None:
+    sandbox.ready()
+    row = sandbox.line("pyproxy apiserver-proxy")
+    os.kill(int(row.split()[1]), signal.SIGKILL)
+    sandbox.wait_for_event("bastion", "killed")
+    sandbox.type("# bring back")
+    sandbox.wait_for_event("bastion", "back")
+    wait_until(lambda: "A page" in sandbox.type("Bearer admin-token' https", "-s"), 10)
+
+
 def test_api_server_that_was_killed_comes_back(sandbox: Sandbox) -> None:
     sandbox.ready()
     row = sandbox.line("Kubernetes API")
@@ -160,7 +195,7 @@ def test_servers_die_hang_drain_and_come_back(sandbox: Sandbox) -> None:
 def test_end_leaves_nothing(sandbox: Sandbox, number: signal.Signals) -> None:
     sandbox.ready()
     kids = sandbox.kids()
-    assert len(kids) == 5
+    assert len(kids) == 7
     os.kill(kids[0], signal.SIGSTOP)  # even one that cannot hear us
     sandbox.send(number)
     assert sandbox.wait() == 0

@@ -49,8 +49,11 @@ class Rig:
 
 
 @contextmanager
-def bastion_rig(directory: Path) -> Iterator[Rig]:
-    """Run a bastion that knows users and front proxies by their certificates."""
+def bastion_rig(directory: Path, *given: str) -> Iterator[Rig]:
+    """Run a bastion that knows users and front proxies by their certificates.
+
+    `given` are more of its flags.
+    """
     (directory / "fronts").mkdir()
     fronts = Authority(directory / "fronts", "front proxies")
     flags = (
@@ -60,7 +63,7 @@ def bastion_rig(directory: Path) -> Iterator[Rig]:
     )
     (directory / "users").mkdir()
     users = Authority(directory / "users", "users")
-    more = (*flags, f"--client-ca-file={users.certificate}")
+    more = (*flags, f"--client-ca-file={users.certificate}", *given)
     with bastion(directory / "rig", *more) as (program, backend, call):
         grant(call)
         yield Rig(program, backend, call, users, fronts)

@@ -156,11 +156,13 @@ class Web:
         workers: int = 1,
         engine: dict[str, Any] | None = None,
         tag: Callable[[Question], str] = lambda _: "",
+        label: Callable[[Question], int] = lambda _: 0,
         **http: Any,
     ) -> None:
         self.upstreams = Upstreams()
         self.asked: list[Question] = []
         self._decide, self._ttl_s, self.key, self._tag = decide, ttl_s, key, tag
+        self._label = label
         self._clients: list[Peer] = []
         self.engine = Engine(workers=workers, **(engine or {}))
         wanted = backends if backends is not None else [self.upstreams.address]
@@ -186,6 +188,7 @@ class Web:
                         ttl_s=self._ttl_s,
                         key=self.key,
                         tag=self._tag(question.aside),
+                        label=self._label(question.aside),
                     )
 
     def changed_upstream(self) -> Upstream:

@@ -215,11 +215,26 @@ def test_user_without_rights_is_refused_as_by_kube_apiserver(
         assert seen(ours) == seen(theirs)
 
 
-@pytest.mark.parametrize("accept", ["application/yaml", "text/html", "*/*"])
-def test_status_is_written_as_by_kube_apiserver(rig: Rig, accept: str) -> None:
-    target = f"{SERVICES}/none:80/proxy/"
-    theirs, ours = rig.both(target, f"Accept: {accept}")
-    assert seen(ours) == seen(theirs)
+@pytest.mark.parametrize("agent", ["curl/8", "Mozilla/5.0 (X11)", "kubectl/v1"])
+@pytest.mark.parametrize(
+    "accept",
+    [
+        *("application/yaml", "text/html", "*/*", "text/html,*/*;q=0.8"),
+        *("application/vnd.kubernetes.protobuf", "image/png", "application/json"),
+    ],
+)
+def test_status_is_written_as_by_kube_apiserver(
+    rig: Rig, accept: str, agent: str
+) -> None:
+    lines = (f"Accept: {accept}", f"User-Agent: {agent}")
+    for target, token in (
+        (f"{SERVICES}/none:80/proxy/", "admin-token"),
+        (f"{NODES}/none/proxy/", "alice-token"),
+        (f"{WEB}/x", "bad-token"),
+    ):
+        theirs, ours = rig.both(target, *lines, token=token)
+        assert seen(ours) == seen(theirs)
+        assert ours.body == theirs.body
 
 
 def test_right_to_the_proxy_is_that_of_the_cluster(rig: Rig) -> None:

@@ -1,6 +1,7 @@
 """Settings of apiserver-proxy: names of kube-apiserver's flags, and what we add."""
 
 import ipaddress
+import re
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -8,6 +9,7 @@ from msgspec import Meta
 from pyproxy.config import Config, ModeConfig, SecondsOrZero
 from pyproxy.http.addresses import Network
 from pyproxy.http.identity import HeaderNames
+from pyproxy.http.virtualhost import suffix_of
 from pyproxy.kube.config import ClientFlags
 from pyproxy.modes.apiserver_proxy.keys import MOST_NAMES
 
@@ -18,6 +20,10 @@ AuthorizationMode = Literal["webhook", "always-allow"]
 AddressType = Literal[
     "InternalIP", "ExternalIP", "Hostname", "InternalDNS", "ExternalDNS"
 ]
+# Nothing that proves to us who somebody is, and nothing that HTTP needs.
+_PASSED = re.compile(
+    r"x-(?!remote-|forwarded-|real-ip)[!#$%&'*+.^_`|~0-9a-z-]{1,64}", re.IGNORECASE
+)
 
 
 class RequestHeader(Config, frozen=True, kw_only=True):
@@ -100,6 +106,14 @@ class ApiserverProxy(ModeConfig, frozen=True, kw_only=True):
     clean_paths: bool = False
     # Send X-Forwarded-Uri; without it all paths below a URL share a verdict.
     forwarded_uri: bool = True
+    # Serve SERVICE.NAMESPACE.svc.SUFFIX as that Service; empty = by paths only.
+    virtual_host_suffix: tuple[str, ...] = ()
+    # Header whose value is sent to backends as Authorization, e.g.
+    # X-Pyproxy-Authorization, for those that have users of their own; empty = none.
+    pass_authorization_header: str = ""
+    # File for an audit log, JSON lines as kube-apiserver writes them; "-" = stdout,
+    # empty = none. It is opened anew once it was moved away.
+    audit_log_path: str = ""
     client: ClientFlags = ClientFlags()  # which apiserver, and as whom
 
     def __post_init__(self) -> None:
@@ -119,6 +133,26 @@ class ApiserverProxy(ModeConfig, frozen=True, kw_only=True):
                 raise ValueError(f"{' and '.join(flags)} go together")
         networks("allowAddress", self.allow_address)
         networks("denyAddress", self.deny_address)
+        name = self.pass_authorization_header
+        if name and not _PASSED.fullmatch(name):
+            raise ValueError(
+                f".passAuthorizationHeader: {name!r} does not begin with X-"
+            )
+        for index, text in enumerate(self.virtual_host_suffix):
+            try:
+                suffix_of(text)
+            except ValueError as error:
+                raise ValueError(f".virtualHostSuffix[{index}]: {error}") from None
+
+    @property
+    def passed_header(self) -> str:
+        """Return the header for backends as the policy knows it; "" = none."""
+        return self.pass_authorization_header.lower()
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Return what names of virtual hosts end with, for the policy."""
+        return tuple(suffix_of(text) for text in self.virtual_host_suffix)
 
 
 def networks(field: str, texts: tuple[str, ...]) -> tuple[Network, ...]:

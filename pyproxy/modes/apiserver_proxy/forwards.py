@@ -78,17 +78,19 @@ def forward(
     host: str,
     *,
     protocols: str | None = None,
+    authorization: str = "",
     uri: str = "",
     cleaned_uri: str = "",
 ) -> Forward:
     """Send a request to a location, less all that proves who its sender is.
 
     Args:
-        path: what the proxy URL says.
+        path: what the proxy URL says; of a virtual host it has no prefix.
         location: where it leads.
         edits: what is the same for all.
         host: by which the client calls us.
         protocols: what stays of the WebSocket's subprotocols; None = all.
+        authorization: for the backend, of the client's own; "" = none.
         uri: for X-Forwarded-Uri; "" = none.
         cleaned_uri: it to send in place of the path; "" = the path as it came.
     """
@@ -96,11 +98,14 @@ def forward(
     if cleaned_uri:
         strip, prefix = path.strip + len(path.rest), cleaned_uri[path.strip :]
     headers: Pairs = (("X-Forwarded-Proto", "https"),)
-    headers += (("X-Forwarded-Prefix", _printable(path.prefix)),)
+    if path.prefix:
+        headers += (("X-Forwarded-Prefix", _printable(path.prefix)),)
     if _AUTHORITY.fullmatch(host):
         headers += (("X-Forwarded-Host", host),)
     if uri:
         headers += (("X-Forwarded-Uri", _printable(uri)),)
+    if authorization:
+        headers += (("Authorization", authorization),)
     if protocols:
         headers += ((PROTOCOLS, protocols),)
     address = location.addresses[0]
@@ -120,6 +125,11 @@ def forward(
 
 def _response(path: ProxyPath, host: str) -> ResponseEdits:
     """Keep what comes back below the prefix: places to go to, and cookies."""
+    if not path.prefix:
+        # Of a virtual host: it is an origin of its own, whose CORS is its own affair.
+        return ResponseEdits(
+            default=(NOT_CACHED,), location=(("/", "/"),), cookie_path="/"
+        )
     if not _PREFIX.fullmatch(path.prefix):
         return ResponseEdits(remove=CORS, default=(NOT_CACHED,))
     return ResponseEdits(

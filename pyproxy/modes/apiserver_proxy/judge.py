@@ -13,6 +13,7 @@ from typing import Protocol
 from pyproxy.dataplane import Forward, Question, Reply
 from pyproxy.discovery.targets import Location, Lookup
 from pyproxy.errors import PyproxyError
+from pyproxy.http.audit import Refusal, Trail
 from pyproxy.http.identity import Token
 from pyproxy.http.proxypath import ProxyPath
 from pyproxy.http.status import status
@@ -27,7 +28,19 @@ SPACED_S = 10.0  # between two lines about an apiserver that does not answer
 
 Ask = Callable[[Need], Awaitable[Answer]]  # raises PyproxyError
 Prepare = Callable[[ProxyPath, Location], None]  # likewise
-Waiting = tuple[Question, Mapping[Need, Answer]]  # with the answers that came before
+# With the answers that came before, and what was found out about it.
+Waiting = tuple[Question, Mapping[Need, Answer], Trail]
+
+
+class Label(Protocol):
+    """Returns what records call the trail of a decision; 0 = nothing."""
+
+    def __call__(self, trail: Trail, *, is_kept: bool) -> int:
+        """`is_kept`: more than one request goes by the decision."""
+
+
+def _unlabelled(trail: Trail, *, is_kept: bool) -> int:
+    return 0
 
 
 class Core(Protocol):
@@ -41,6 +54,7 @@ class Core(Protocol):
         ttl_s: float,
         key: tuple[str, ...],
         tag: str = "",
+        label: int = 0,
     ) -> None:
         """Take a verdict."""
 
@@ -58,13 +72,18 @@ class Judge:
         memory: Memory,
         ask: Ask,
         prepare: Prepare,
+        label: Label = _unlabelled,
     ) -> None:
-        """`prepare` is called before a verdict that leads to a location."""
+        """`prepare` is called before a verdict that leads to a location.
+
+        `label` returns what records call the trail of a decision.
+        """
         self._core = core
         self._settings = settings
         self._memory = memory
         self._ask = ask
         self._prepare = prepare
+        self._label = label
         self._waits: Waits[Need, Waiting, Answer | Verdict]
         self._waits = Waits(self._get, self._settle)
         self._slots = asyncio.Semaphore(AT_A_TIME)
@@ -92,8 +111,9 @@ class Judge:
     def _go_on(self, question: Question, fresh: Mapping[Need, Answer]) -> None:
         """Decide, by answers that have come if any have; wait for the next one."""
         found: Verdict | Need
+        trail = Trail()
         try:
-            found = decide(question, self._settings, self._memory.look(fresh))
+            found = decide(question, self._settings, self._memory.look(fresh), trail)
             if isinstance(found, Verdict) and found.location and found.path:
                 self._prepare(found.path, found.location)
         except PyproxyError as error:
@@ -102,10 +122,10 @@ class Judge:
             logger.exception("question not answered", extra={"bug": True})
             found = Verdict(status(500, "InternalError", "Internal error occurred"))
         if isinstance(found, Verdict):
-            self._answer(question, found)
+            self._answer(question, found, trail)
         else:
             # Decided once more later: what was read to see the need is no part of that.
-            self._waits.add(found, question.ticket, (question.again(), fresh))
+            self._waits.add(found, question.ticket, (question.again(), fresh, trail))
 
     async def _get(self, need: Need) -> Answer | Verdict:
         try:
@@ -121,9 +141,9 @@ class Judge:
             return Verdict(status(500, "InternalError", "Internal error occurred"))
 
     def _settle(self, waiting: Waiting, need: Need, outcome: Answer | Verdict) -> None:
-        question, before = waiting
+        question, before, trail = waiting
         if isinstance(outcome, Verdict):
-            self._answer(question, outcome)
+            self._answer(question, outcome, trail)
         else:
             # An answer that holds for no time must not be asked for again.
             self._go_on(question, {**before, need: outcome})
@@ -139,15 +159,18 @@ class Judge:
             logger.warning("question without an answer", extra=extra)
         return _unavailable(f"there is no answer to the question {said}")
 
-    def _answer(self, question: Question, verdict: Verdict) -> None:
+    def _answer(self, question: Question, verdict: Verdict, trail: Trail) -> None:
+        trail.refusal = verdict.refusal
         self._core.answer(
             question,
             verdict.answer,
             ttl_s=verdict.ttl_s,
             key=verdict.key,
             tag=verdict.tag if verdict.ttl_s > 0 else "",
+            label=self._label(trail, is_kept=verdict.ttl_s > 0),
         )
 
 
 def _unavailable(why: str) -> Verdict:
-    return Verdict(status(503, "ServiceUnavailable", why))
+    reason = "ServiceUnavailable"
+    return Verdict(status(503, reason, why), refusal=Refusal(reason, why))

@@ -13,19 +13,24 @@ from pyproxy.http.identity import (
 from pyproxy.http.proxypath import WORD as PROXY
 
 PATH, DEPTH = ":path", ":path/"
-UNNAMED = frozenset({":headers", ":target", ":minor", ":query"})  # no key has these
-MOST_NAMES = 4  # of headers of front proxies, so that a key has 16 parts at most
+# No key has these.
+UNNAMED = frozenset(
+    {":headers", ":target", ":minor", ":query", "origin", "sec-fetch-site"}
+)
+MOST_NAMES = 4  # of headers of front proxies, so that a key has few parts
 
 
-def parts_of(names: HeaderNames | None) -> tuple[str, ...]:
+def parts_of(names: HeaderNames | None, passed_header: str = "") -> tuple[str, ...]:
     """Return all parts that keys may name; `names` if there are front proxies."""
     parts: tuple[str, ...] = (
         *(PATH, WORD + PROXY, ":method", ":host", ":upgrade", ":certificate"),
-        *("authorization", "accept", PROTOCOLS),
+        *("authorization", "accept", "user-agent", PROTOCOLS),
         *(IMPERSONATE_USER, IMPERSONATE_UID, IMPERSONATE_GROUP),
     )
     if names is not None:
         parts += (*names.user, *names.uid, *names.group)[:MOST_NAMES]
+    if passed_header and passed_header not in parts:
+        parts += (passed_header,)
     return parts
 
 

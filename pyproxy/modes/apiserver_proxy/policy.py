@@ -14,6 +14,8 @@ from typing import NamedTuple, Protocol
 
 from pyproxy.dataplane import Forward, Question, Reply
 from pyproxy.discovery.targets import Location, Lookup, Refused, Resolver
+from pyproxy.http.audit import Refusal, Target, Trail
+from pyproxy.http.filter import is_cross_site
 from pyproxy.http.identity import (
     AUTHENTICATED,
     NOBODY,
@@ -26,22 +28,23 @@ from pyproxy.http.identity import (
     impersonated,
     protocols_left,
 )
-from pyproxy.http.proxypath import WORD, ProxyPath, cleaned, parse
-from pyproxy.http.status import form_of, status
+from pyproxy.http.proxypath import VERBS, WORD, ProxyPath, cleaned, parse
+from pyproxy.http.status import Form, form_of, is_shown, status
+from pyproxy.http.virtualhost import VirtualHost, parse_host
 from pyproxy.modes.apiserver_proxy import forwards
 from pyproxy.modes.apiserver_proxy.forwards import Apiserver, Edits
 from pyproxy.modes.apiserver_proxy.keys import key_of
+from pyproxy.modes.apiserver_proxy.refusals import (
+    ACROSS_SITES,
+    NO_SUCH_METHOD,
+    NO_SUCH_PATH,
+    UNAUTHORIZED,
+    RefusalError,
+    forbidden,
+)
 
 MASTERS = "system:masters"  # whoever is in it may do everything
 REMEMBER_S = 3600.0  # what hangs on no answer; changes withdraw it anyway
-VERBS = {
-    "GET": "get",
-    "HEAD": "get",
-    "POST": "create",
-    "PUT": "update",
-    "PATCH": "patch",
-    "DELETE": "delete",
-}
 USUAL, USUAL_NAMES = Edits(), HeaderNames()
 METHODS = (*VERBS, "OPTIONS")
 # Of a kubelet: what runs commands, though a WebSocket begins with a GET.
@@ -111,6 +114,8 @@ class Settings:
     authorize: bool = True  # False: whoever is known may do everything
     clean_paths: bool = False
     forwarded_uri: bool = True
+    suffixes: tuple[str, ...] = ()  # of virtual hosts
+    passed_header: str = ""  # whose value is the backend's Authorization; "" = none
     now_s: Callable[[], float] = time.time
 
 
@@ -123,55 +128,37 @@ class Verdict(NamedTuple):
     tag: str = ""
     location: Location | None = None  # that the answer's upstream must lead to
     path: ProxyPath | None = None  # whose location it is
+    refusal: Refusal | None = None  # what the answer says, if it is a Status
 
 
-class _RefusalError(Exception):
-    """The request ends here."""
+def decide(
+    question: Question,
+    settings: Settings,
+    answers: Answers,
+    trail: Trail | None = None,
+) -> Verdict | Need:
+    """Say what becomes of a request, or what must be known to say it.
 
-    def __init__(
-        self,
-        refused: Refused,
-        details: Mapping[str, object] | None = None,
-        *,
-        holds: bool = False,
-        nosniff: bool = False,
-    ) -> None:
-        super().__init__(refused.message)
-        self.refused = refused
-        self.details = details
-        self.holds = holds  # as long as the answers that it comes of
-        self.nosniff = nosniff
-
-
-def decide(question: Question, settings: Settings, answers: Answers) -> Verdict | Need:
-    """Say what becomes of a request, or what must be known to say it."""
-    case = _Case(question, settings, answers)
+    On what grounds is written down in `trail`, a new one.
+    """
+    case = _Case(question, settings, answers, trail or Trail())
     try:
         return case.verdict()
     except Missing as missing:
         return missing.need
-    except _RefusalError as error:
+    except RefusalError as error:
         refused = error.refused
+        details = tuple((error.details or {}).items())
+        said = Refusal(refused.reason, refused.message, details)
         reply = status(
             *(refused.code, refused.reason, refused.message, error.details),
-            form=form_of(question.header("accept") or ""),
+            form=_form(question),
             nosniff=error.nosniff,
         )
         key = key_of(question) if error.holds else None
         if key is None:
-            return Verdict(reply)
-        return Verdict(reply, key, answers.ttl_s)
-
-
-UNAUTHORIZED = Refused(401, "Unauthorized", "Unauthorized")
-NO_SUCH_PATH = Refused(
-    404, "NotFound", "the server could not find the requested resource"
-)
-NO_SUCH_METHOD = Refused(
-    405,
-    "MethodNotAllowed",
-    "the server does not allow this method on the requested resource",
-)
+            return Verdict(reply, refusal=said)
+        return Verdict(reply, key, answers.ttl_s, refusal=said)
 
 
 @dataclass(slots=True)
@@ -181,17 +168,26 @@ class _Case:
     question: Question
     settings: Settings
     answers: Answers
+    trail: Trail
 
     def verdict(self) -> Verdict:
-        path = self._path()
-        if path is None:
+        hosted = self._host()
+        path = hosted.path if hosted is not None else self._path()
+        if path is None and hosted is None:
             return self._rest()
+        self.trail.target = Target.of(path) if path is not None else None
         claim = self._claim()
         user = self._user(claim)
+        if path is None:
+            raise RefusalError(NO_SUCH_PATH, {})
         self._authorize(user, path)
         if self.question.method not in METHODS:
-            raise _RefusalError(NO_SUCH_METHOD, {})
+            raise RefusalError(NO_SUCH_METHOD, {})
+        if hosted is not None and claim.by_certificate and is_cross_site(self.question):
+            raise RefusalError(ACROSS_SITES, nosniff=True)
         location = self._location(path)
+        if hosted is not None:
+            return self._send(path, location)
         if not path.rest and self.question.method in ("GET", "HEAD"):
             return Verdict(forwards.redirect(self.question))
         if not path.rest or self.settings.clean_paths or self.settings.forwarded_uri:
@@ -201,6 +197,11 @@ class _Case:
         return self._forward(path, location)
 
     # What is asked for
+
+    def _host(self) -> VirtualHost | None:
+        """Return the Service that the host names; None = the path says what it is."""
+        suffixes = self.settings.suffixes
+        return parse_host(self.question.host, suffixes) if suffixes else None
 
     def _path(self) -> ProxyPath | None:
         """Return what a proxy URL says, by no more of its path than that takes."""
@@ -222,11 +223,11 @@ class _Case:
         return claim_of(self.question, settings.issuers, settings.names, now_s=now_s)
 
     def _user(self, claim: Claim) -> User:
-        user = self._sender(claim)
+        user = self.trail.user = self._sender(claim)
         try:
             other = impersonated(self.question)
         except ValueError as error:
-            raise _RefusalError(Refused(400, "BadRequest", str(error))) from error
+            raise RefusalError(Refused(400, "BadRequest", str(error))) from error
         if other is None:
             return user
         for right in other.rights:
@@ -236,20 +237,21 @@ class _Case:
                     *(right.namespace, right.group, right.subresource),
                 )
             )
+        self.trail.other = other.user
         return other.user
 
     def _sender(self, claim: Claim) -> User:
         if claim.is_bad:
-            raise _RefusalError(UNAUTHORIZED)
+            raise RefusalError(UNAUTHORIZED)
         user = claim.user
         if claim.token is not None:
             user = self.answers.user(claim.token)
             if user is None:
-                raise _RefusalError(UNAUTHORIZED, holds=True)
+                raise RefusalError(UNAUTHORIZED, holds=True)
         if user is not None:
             return user.with_group(AUTHENTICATED)
         if not self.settings.anonymous:
-            raise _RefusalError(UNAUTHORIZED)
+            raise RefusalError(UNAUTHORIZED)
         return NOBODY
 
     # May they
@@ -258,12 +260,11 @@ class _Case:
         verb = VERBS.get(self.question.method, "")
         if path.kind == "nodes" and verb == "get" and self._runs_commands():
             verb = "create"
-        self._allow(
-            Access(
-                *(user, verb, path.kind, path.id, path.namespace),
-                subresource="proxy",
-            )
+        self.trail.verb = verb
+        access = Access(
+            *(user, verb, path.kind, path.id, path.namespace), subresource="proxy"
         )
+        self._allow(access, self.trail)
 
     def _runs_commands(self) -> bool:
         """Whether it is an upgrade to what runs commands on a node."""
@@ -273,16 +274,20 @@ class _Case:
         first = cleaned(path.rest).split("/")[1] if path is not None else ""
         return first.lower() in COMMANDS
 
-    def _allow(self, access: Access) -> None:
-        if not self.settings.authorize or MASTERS in access.user.groups:
-            return
-        decision = self.answers.access(access)
+    def _allow(self, access: Access, trail: Trail | None = None) -> None:
+        """Go on if it is allowed; the decision about the request goes into `trail`."""
+        decision = Decision(True)
+        if self.settings.authorize and MASTERS not in access.user.groups:
+            decision = self.answers.access(access)
+        if trail is not None:
+            trail.decision = "allow" if decision.is_allowed else "forbid"
+            trail.reason = decision.reason
         if not decision.is_allowed:
             refused = Refused(403, "Forbidden", forbidden(access, decision.reason))
             details = {"name": access.name, "kind": access.resource}
             if access.group:
                 details = {"name": access.name, "group": access.group} | details
-            raise _RefusalError(refused, details, holds=True, nosniff=True)
+            raise RefusalError(refused, details, holds=True, nosniff=True)
 
     # Where to
 
@@ -290,13 +295,13 @@ class _Case:
         resolver = self.settings.resolver
         if unsynced := resolver.stores.unsynced():
             said = f"not everything is known yet: {', '.join(unsynced)}"
-            raise _RefusalError(Refused(503, "ServiceUnavailable", said))
+            raise RefusalError(Refused(503, "ServiceUnavailable", said))
         found = resolver.resolve(path, self.answers.names)
         if isinstance(found, Lookup):
             raise Missing(found)
         if isinstance(found, Refused):
             details = {"name": found.name, "kind": path.kind} if found.name else None
-            raise _RefusalError(found, details)
+            raise RefusalError(found, details)
         return found
 
     def _forward(self, path: ProxyPath, location: Location) -> Verdict:
@@ -305,30 +310,56 @@ class _Case:
             uri = path.prefix + cleaned(path.rest)
         elif self.settings.forwarded_uri:
             uri = path.prefix + (path.rest or "/")
+        return self._send(
+            *(path, location),
+            uri=uri if self.settings.forwarded_uri else "",
+            cleaned_uri=uri if self.settings.clean_paths else "",
+        )
+
+    def _send(
+        self,
+        path: ProxyPath,
+        location: Location,
+        *,
+        uri: str = "",
+        cleaned_uri: str = "",
+    ) -> Verdict:
         forward = forwards.forward(
             *(path, location, self.settings.edits, self.question.host),
             protocols=protocols_left(self.question),
-            uri=uri if self.settings.forwarded_uri else "",
-            cleaned_uri=uri if self.settings.clean_paths else "",
+            authorization=self._own_authorization(),
+            uri=uri,
+            cleaned_uri=cleaned_uri,
         )
         return self._kept(
             Verdict(forward, tag=tag_of(path), location=location, path=path)
         )
 
+    def _own_authorization(self) -> str:
+        """Return what the client wants to show to the backend; "" = nothing."""
+        name = self.settings.passed_header
+        lines = self.question.headers_all(name) if name else ()
+        if len(lines) > 1:
+            said = f"{name} is there more than once"
+            raise RefusalError(Refused(400, "BadRequest", said))
+        return lines[0] if lines else ""
+
     def _rest(self) -> Verdict:
         """Send what is no proxy URL to the apiserver, as it came."""
         apiserver = self.settings.apiserver
         if apiserver is None:
-            raise _RefusalError(NO_SUCH_PATH, {})
+            raise RefusalError(NO_SUCH_PATH, {})
         # A token is read by the apiserver alone: whoever has one, the verdict is this.
         shown = self.question.certificate is not None
         claim = self._claim() if shown else Claim()
         if not claim.by_certificate:
+            self.trail.passed_on = True
             return self._kept(Verdict(forwards.as_it_came(self.question, apiserver)))
         if not apiserver.front:
-            raise _RefusalError(Refused(403, "Forbidden", forwards.NO_FRONT_PROXY))
+            raise RefusalError(Refused(403, "Forbidden", forwards.NO_FRONT_PROXY))
         user = self._sender(claim)
         names = self.settings.names
+        self.trail.passed_on = True
         sent = forwards.in_the_name_of(self.question, apiserver, user, names)
         return self._kept(Verdict(sent))
 
@@ -344,26 +375,14 @@ class _Case:
         return verdict._replace(ttl_s=ttl_s, key=key)
 
 
+def _form(question: Question) -> Form:
+    form = form_of(question.header("accept") or "")
+    shown = form == "json" and is_shown(question.header("user-agent") or "")
+    return "indented" if shown else form
+
+
 def tag_of(path: ProxyPath) -> str:
     """Return what verdicts about an object are withdrawn by."""
     name = path.id.split(":")
     bare = name[1] if len(name) == 3 else name[0]
     return f"{path.kind} {path.namespace}/{bare}"
-
-
-_HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-
-
-def forbidden(access: Access, reason: str) -> str:
-    """Say what a user may not do. Source: apiserver, responsewriters.Forbidden."""
-    resource = access.resource
-    if access.subresource:
-        resource += f"/{access.subresource}"
-    what = f'cannot {access.verb} resource "{resource}" in API group "{access.group}"'
-    where = "at the cluster scope"
-    if access.namespace:
-        where = f'in the namespace "{access.namespace}"'
-    said = f'User "{access.user.name}" {what} {where}'.translate(_HTML)
-    kind = access.resource + (f".{access.group}" if access.group else "")
-    because = f": {reason}" if reason else ""
-    return f'{kind} "{access.name}" is forbidden: {said}{because}'

@@ -15,6 +15,7 @@ from pyproxy.discovery.names import SPACING_S, Due
 from pyproxy.discovery.targets import Resolver, Stores
 from pyproxy.errors import PyproxyError
 from pyproxy.http.addresses import AddressRules
+from pyproxy.http.audit import HEADERS, MOST_TARGET
 from pyproxy.http.identity import HeaderNames
 from pyproxy.http.status import failure
 from pyproxy.kube.client import Client
@@ -25,6 +26,7 @@ from pyproxy.kube.wire import Wire
 from pyproxy.model import Key, Pool, Vip, format_address
 from pyproxy.modes.apiserver_proxy import forwards
 from pyproxy.modes.apiserver_proxy.answers import Lives, Memory
+from pyproxy.modes.apiserver_proxy.audit import Audit
 from pyproxy.modes.apiserver_proxy.certificates import Certificates, Held, fingerprint
 from pyproxy.modes.apiserver_proxy.config import (
     MODE,
@@ -49,6 +51,7 @@ UNREACHED = failure(503, "ServiceUnavailable", "error trying to reach service: "
 NOT_UPGRADED = failure(500, "", "error dialing backend: ")
 KEPT = ("bind_address", "secure_port", "client")  # until a restart
 PARK_S = 60.0  # for answers of an apiserver
+LOOK_S, SETTLE_LOOKS = 0.01, 100  # for connections that were reset, at the end
 
 
 async def run(config: ApiserverProxy, runtime: Runtime[ApiserverProxy]) -> None:
@@ -60,9 +63,11 @@ async def run(config: ApiserverProxy, runtime: Runtime[ApiserverProxy]) -> None:
             runtime.on_reload(proxy.reload)
             runtime.background("files", proxy.look_at_files)
             runtime.background("names", proxy.look_names_up)
+            runtime.background("audit log", proxy.audit.look)
             proxy.follow()
             await runtime.serve([shown])
             await runtime.drain()
+            await proxy.settle()
         finally:
             await proxy.close()
 
@@ -88,14 +93,16 @@ class Proxy:
         self._upstreams: dict[str, Upstream] = {}
         self._due = Due()
         self._one_at_a_time = asyncio.Lock()
+        self.audit = Audit(lambda: runtime.dataplane)
 
     def sources(self) -> Sources:
         """Tell the admin address where to look."""
         runtime = self._runtime
         runtime.collectors.append(Collector(MODE, lambda: runtime.dataplane))
-        runtime.collectors.append(self._counters)
+        runtime.collectors += [self._counters, self.audit]
         runtime.health.require("caches", self._why_not_synced)
         runtime.health.mention("apiserver", self._why_not_answered)
+        runtime.health.mention("audit log", self.audit.why_not_written)
         return Sources(
             health=runtime.health,
             collectors=runtime.collectors,
@@ -108,6 +115,7 @@ class Proxy:
         """Listen, and return the address to print. Raise StartError."""
         dataplane = self._runtime.dataplane
         self._speak()
+        self.audit.open(self._config.audit_log_path)
         await self._apiservers.prepare()
         vip = self._vip()
         self._runtime.sockets.keep([(vip.host, vip.port)])
@@ -125,7 +133,7 @@ class Proxy:
         asking = Asking(Reviewer(Client(self._wire)))
         self._judge = Judge(
             *(dataplane, self._settings(), self._memory),
-            *(asking.ask, self._places.prepare),
+            *(asking.ask, self._places.prepare, self.audit.number),
         )
         dataplane.watch(
             lambda kind, backend: self._due.hurry() if kind != "recovered" else None,
@@ -156,6 +164,17 @@ class Proxy:
             self._places.close()
         await self._apiservers.close()
         await self._wire.close()
+        self.audit.close()
+
+    async def settle(self) -> None:
+        """Wait, not for long, for what the end of the drain resets: it is logged."""
+        dataplane = self._runtime.dataplane
+        for _ in range(SETTLE_LOOKS):
+            if not dataplane.stats().relays_active:
+                break
+            await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(LOOK_S)  # their records are read meanwhile
+        self.audit.speak()
 
     async def reload(self, config: ApiserverProxy) -> None:
         """Take other settings; where we listen and which apiserver it is stays.
@@ -169,9 +188,11 @@ class Proxy:
             self._config = structs.replace(config, **same)
             self._certificates = certificates
             try:
+                self.audit.open(config.audit_log_path)
                 self._apply()
             except PyproxyError:
                 self._config, self._certificates = before
+                self.audit.open(self._config.audit_log_path)
                 raise
             self._memory.lives = _lives(config)
             self._speak()
@@ -238,7 +259,10 @@ class Proxy:
     def _edits(self) -> Edits:
         extra = [name for name in self._names().all() if name not in Edits().remove]
         return Edits(
-            remove=(*Edits().remove, *extra),
+            remove=(
+                *Edits().remove,
+                *filter(None, (*extra, self._config.passed_header)),
+            ),
             verifies_kubelets=self._held.kubelet_ca is not None,
         )
 
@@ -263,6 +287,8 @@ class Proxy:
             authorize=config.authorization_mode == "webhook",
             clean_paths=config.clean_paths,
             forwarded_uri=config.forwarded_uri,
+            suffixes=config.suffixes,
+            passed_header=config.passed_header,
         )
 
     def _apiserver(self) -> Apiserver:
@@ -278,11 +304,16 @@ class Proxy:
             idle_timeout_s=float(self._config.timeouts.tcp_idle),
             client_first=True,
             http=Http(
-                key=parts_of(self._names() if front else None),
+                key=parts_of(
+                    self._names() if front else None, self._config.passed_header
+                ),
                 park_timeout_s=PARK_S,
                 stall_timeout_s=0.0,
                 gateway=UNREACHED,
                 gateway_upgrade=NOT_UPGRADED,
+                log=bool(self._config.audit_log_path),
+                log_target=MOST_TARGET,
+                log_headers=HEADERS,
             ),
             tls=self._held.server,
         )

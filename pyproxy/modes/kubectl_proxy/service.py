@@ -326,6 +326,8 @@ class Proxy:
     def write_down(self) -> None:
         """Write down which exchanges have ended."""
         for record in self._runtime.dataplane.records():
+            if record.status == 101 and record.is_over:
+                continue  # a tunnel has its line since it began
             access.info("exchange", extra=facts(record))
 
     async def _try_to_sync(self) -> None:

@@ -30,13 +30,13 @@ _VIEWED = (
 def fill(cluster: Cluster, *, is_populated: bool) -> None:
     """Make what every cluster has; and with `is_populated`, something to look at."""
     for name in NAMESPACES:
-        _make(cluster, resource("namespaces"), "", {"metadata": {"name": name}})
+        make(cluster, resource("namespaces"), "", {"metadata": {"name": name}})
     for role in _roles():
-        _make(cluster, resource("clusterroles", RBAC), "", role)
+        make(cluster, resource("clusterroles", RBAC), "", role)
     for binding in _bindings():
-        _make(cluster, resource("clusterrolebindings", RBAC), "", binding)
+        make(cluster, resource("clusterrolebindings", RBAC), "", binding)
     port = int(cluster.address.rpartition(":")[2] or 443)
-    _make(cluster, resource("services"), "default", _kubernetes(port))
+    make(cluster, resource("services"), "default", _kubernetes(port))
     if is_populated:
         _populate(cluster)
 
@@ -45,10 +45,11 @@ def default_account(cluster: Cluster, space: str) -> None:
     """Make the ServiceAccount that pods use, unless it is there."""
     found = resource("serviceaccounts")
     if cluster.store.get(found, (space, "default")) is None:
-        _make(cluster, found, space, {"metadata": {"name": "default"}})
+        make(cluster, found, space, {"metadata": {"name": "default"}})
 
 
-def _make(cluster: Cluster, found: Resource, space: str, body: Object) -> Object:
+def make(cluster: Cluster, found: Resource, space: str, body: Object) -> Object:
+    """Create an object, as a client would that may do everything."""
     target = Target("create", "", True, found.group, "v1", found.plural, space)
     call = Call(target, {"fieldManager": "kube-apiserver"}, SYSTEM)
     head = {"kind": found.kind, "apiVersion": found.api_version}
@@ -126,7 +127,7 @@ def _bindings() -> list[Object]:
 def _populate(cluster: Cluster) -> None:
     """One node, three pods, and a Service before two of them."""
     node = {"metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}}}
-    _make(cluster, resource("nodes"), "", node)
+    make(cluster, resource("nodes"), "", node)
     ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
     ready |= {"lastHeartbeatTime": cluster.now(), "lastTransitionTime": cluster.now()}
     addresses = [{"type": "InternalIP", "address": NODE_ADDRESS}]
@@ -144,11 +145,11 @@ def _populate(cluster: Cluster) -> None:
         container |= {"ports": [{"containerPort": 8080}]} if app == "web" else {}
         metadata = {"name": name, "labels": {"app": app}}
         pod = {"metadata": metadata, "spec": {"containers": [container]}}
-        _make(cluster, resource("pods"), "default", pod)
+        make(cluster, resource("pods"), "default", pod)
     ports = [{"name": "http", "port": 80, "targetPort": 8080}]
     spec = {"ports": ports, "selector": {"app": "web"}}
     service = {"metadata": {"name": "web"}, "spec": spec}
-    _make(cluster, resource("services"), "default", service)
+    make(cluster, resource("services"), "default", service)
 
 
 def endpoints(cluster: Cluster) -> None:
@@ -174,4 +175,4 @@ def endpoints(cluster: Cluster) -> None:
         "ports": [{"name": "http", "protocol": "TCP", "port": 8080}],
     }
     kind = resources("discovery.k8s.io")["endpointslices"]
-    _make(cluster, kind, "default", slice_)
+    make(cluster, kind, "default", slice_)

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from pyproxy.sandbox.apiserver import discovery, openapi, pods, seed
+from pyproxy.sandbox.apiserver import discovery, inside, openapi, pods, seed
 from pyproxy.sandbox.apiserver.answers import PLAIN, not_served, refused, write
 from pyproxy.sandbox.apiserver.cluster import Call, Cluster
 from pyproxy.sandbox.apiserver.handlers import Handlers
@@ -44,6 +44,7 @@ class Apiserver:
         port: int = 0,
         is_populated: bool = True,
         second: float = 1.0,
+        real: tuple[int, int] | None = None,
     ) -> None:
         """Prepare it.
 
@@ -55,6 +56,7 @@ class Apiserver:
             is_populated: whether there are pods, and a keeper that starts new ones. A
                 kube-apiserver alone has neither.
             second: how long it takes for a second of a watch's timeout to pass.
+            real: ports of a pod and of a kubelet that are really there.
         """
         self.cluster = Cluster(second=second)
         self.logs = pods.Logs()
@@ -65,6 +67,7 @@ class Apiserver:
         self._tls.load_verify_locations(ca)
         self._tls.verify_mode = ssl.CERT_OPTIONAL
         self._host, self._port = host, port
+        self._real = real
         self._runner: web.ServerRunner | None = None
         self._ticker: asyncio.Task[None] | None = None
 
@@ -90,8 +93,12 @@ class Apiserver:
         self.cluster.address = f"{self._host}:{self._port}"
         seed.fill(self.cluster, is_populated=self._keeper is not None)
         if self._keeper is not None:
+            if self._real is not None:
+                inside.begin(self.cluster)
             self._keeper.settle()
             seed.endpoints(self.cluster)
+            if self._real is not None:
+                inside.expose(self.cluster, *self._real)
             self._ticker = asyncio.create_task(self._tick(self._keeper))
         return self
 

@@ -62,7 +62,7 @@ def test_every_line_is_mapped() -> None:
     lines = passed(
         edits,
         "Location: /a",
-        "Set-Cookie: a=1; Path=/; Secure",
+        "Set-Cookie: a=1; Path=/; Domain=x.example; Secure",
         "location: /b",
         "set-cookie: b=2",
         "Content-Location: /c",

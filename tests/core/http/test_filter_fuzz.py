@@ -195,4 +195,5 @@ def test_cookie_gets_a_path_under_the_prefix_and_is_otherwise_the_same(
     elif not f"{path}/".startswith(f"{bare}/"):
         wanted = bare + path
     after = ours("Set-Cookie", cookie, ResponseEdits(cookie_path=prefix))
-    assert jar(after) == (pair, others, wanted)
+    left = [each for each in others if each.partition("=")[0].strip(" \t") != "Domain"]
+    assert jar(after) == (pair, left, wanted)

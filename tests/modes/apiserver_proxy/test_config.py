@@ -121,3 +121,19 @@ def test_certificate_of_our_own_has_a_fingerprint() -> None:
     pair = self_signed("192.0.2.7")
     assert len(fingerprint(pair).split(":")) == 32
     assert b"PRIVATE KEY" in pair[1]
+
+
+def test_suffixes_of_virtual_hosts_are_names_of_domains() -> None:
+    config = parse("--virtual-host-suffix=*.Apps.example", "--virtual-host-suffix=a,b")
+    assert config.suffixes == ("apps.example", "a", "b")
+    with pytest.raises(ConfigError, match="'x:80' is no name"):
+        parse("--virtual-host-suffix=a", "--virtual-host-suffix=x:80")
+
+
+@pytest.mark.parametrize(
+    "name", ["Authorization", "X-Remote-User", "x-forwarded-for", "Host", "X-a b", "X-"]
+)
+def test_header_for_backends_is_one_that_means_nothing_to_us(name: str) -> None:
+    assert parse("--pass-authorization-header=X-Own").passed_header == "x-own"
+    with pytest.raises(ConfigError, match="does not begin with X-"):
+        parse(f"--pass-authorization-header={name}")

@@ -38,6 +38,7 @@ class Core:
         ttl_s: float,
         key: tuple[str, ...],
         tag: str = "",
+        label: int = 0,
     ) -> None:
         self.answers.append((verdict, ttl_s, tag))
 

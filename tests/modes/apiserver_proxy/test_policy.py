@@ -282,3 +282,20 @@ def test_certificate_that_has_ended_is_nobody_to_the_apiserver() -> None:
     front = Apiserver("api.example", front=True)
     question = ask("/version", certificate=ended)
     assert status_of(judge(question, {}, apiserver=front)) == 401
+
+
+def test_host_is_a_part_of_keys_only_where_there_are_virtual_hosts() -> None:
+    rest = ask("/api/v1/pods", "GET", "h")
+    assert ":host" not in judge(rest).key
+    rest = ask("/api/v1/pods", "GET", "web.n.svc.localhost.evil")
+    assert ":host" in judge(rest, suffixes=("localhost",)).key
+
+
+def test_virtual_host_has_the_key_of_its_host_and_not_of_its_path() -> None:
+    question = ask("/any//path", "GET", "gone.n.svc.localhost", BEARER)
+    access = Access(KNOWN, "get", "services", "gone", "n", subresource="proxy")
+    denied: dict[Need, Any] = {Token("t"): ALICE, access: Decision(False)}
+    verdict = judge(question, denied, suffixes=("localhost",))
+    assert status_of(verdict) == 403
+    assert ":host" in verdict.key
+    assert not [part for part in verdict.key if part.startswith(":path")]
