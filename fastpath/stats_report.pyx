@@ -180,6 +180,7 @@ cdef report_web(fleet_t* fleet, uint32_t slot, bint upstream):
         total.unanswered += one.unanswered
         total.unrecorded += one.unrecorded
         total.replayed += one.replayed
+        total.rescued += one.rescued
         total.reused += one.reused
         total.resumed += one.resumed
         total.unreached += one.unreached
@@ -203,6 +204,7 @@ cdef report_web(fleet_t* fleet, uint32_t slot, bint upstream):
         unanswered=total.unanswered,
         unrecorded=total.unrecorded,
         replayed=total.replayed,
+        rescued=total.rescued,
         reused=total.reused,
         resumed=total.resumed,
         unreached=total.unreached,

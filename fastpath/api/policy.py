@@ -238,7 +238,9 @@ class Forward:
     forwarded_for: bool = False  # append the client's ip to X-Forwarded-For
     upgrades: tuple[str, ...] | None = ()  # protocols; None = any; others are ignored
     ask_on: int = 0  # 401: such an answer waits while Python is asked again, once
-    replay: bool = True  # once, on another connection, if a kept one was stale
+    # Sent again, if it is idempotent and at hand, and a connection ends before any byte
+    # of a response: once if it was a kept one, to other backends if it was a new one.
+    replay: bool = True
     response: ResponseEdits | None = None
     address: str = ""  # "IP:PORT" to dial instead of the upstream's pool; IPv6 in [ ]
 

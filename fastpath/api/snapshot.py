@@ -71,6 +71,7 @@ class HttpStats(NamedTuple):
     unanswered: int  # questions that Python did not take or not answer in time
     unrecorded: int  # exchanges whose Record found no room
     replayed: int  # requests sent again, because a kept connection had ended
+    rescued: int  # likewise, to another backend, because a new one had ended
     reused: int  # upstreams: kept connections used again
     resumed: int  # TLS sessions
     unreached: int  # upstreams: failed dials to an address that a verdict named

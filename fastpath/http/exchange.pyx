@@ -59,6 +59,7 @@ from fastpath.http.state cimport (
     STEP_FORWARD,
     STEP_KEPT,
     STEP_LINGER,
+    STEP_LOST,
     STEP_ON,
     STEP_PARKED,
     STEP_PARSED,
@@ -67,7 +68,6 @@ from fastpath.http.state cimport (
     STEP_REFUSED,
     STEP_SECURED,
     STEP_SENT,
-    STEP_STALE,
     STEP_TLS_FAILED,
     STEP_TURN,
     STEP_UNKNOWN,
@@ -141,7 +141,7 @@ cdef STEP exchange_next(conns_t* w, conn_t* conn, STEP step) noexcept nogil:
         return question_ask(w, conn.exchange)
     if step == STEP_REFUSED:
         return question_ask_on(w, conn.exchange)
-    if step == STEP_STALE:
+    if step == STEP_LOST:
         return request_replay(w, conn.exchange)
     if step == STEP_PARSED:
         conn.state = CONN_DECIDING

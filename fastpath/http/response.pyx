@@ -58,6 +58,7 @@ from fastpath.http1.framing cimport (
     head_t,
 )
 from fastpath.http1.head cimport fault_is_size, head_parse_response
+from fastpath.table.dialler cimport dialler_answered
 
 
 # Whether the client's connection stays after this response.
@@ -270,6 +271,7 @@ cdef STEP response_begin(conns_t* w, exchange_t* x) noexcept nogil:
             size = 0
             continue
         u.scanned = 0  # for the next head
+        dialler_answered(w.c, u.backend)
         used = w.answer.size
         result = response_to(w, x, bytes, size)
         if result == STEP_REFUSED:

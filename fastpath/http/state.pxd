@@ -3,7 +3,7 @@
 #
 #  accepted -> HANDSHAKE -> IDLE -> HEAD -> DECIDING -> REACHING -> SENDING -> FLOWING
 #                            ^               |    ^        ^                    | |  |
-#                            |               v    |        +---- STALE ---------+ |  |
+#                            |               v    |        +---- LOST ----------+ |  |
 #                            |              PARKED <------- REFUSED, PASSED --------+  |
 #                            +---------------------- KEPT ---------------------------+
 #                                                        LINGER, TUNNEL <------------+
@@ -69,8 +69,8 @@ cdef enum STEP:
     STEP_SENT                 # the head was sent                       -> FLOWING
     STEP_PASSED               # Python lets the refused status pass     -> FLOWING
     STEP_ANSWERED             # a reply of ours is on its way           -> FLOWING
-    STEP_STALE                # an idle connection had ended            -> REACHING, or
-                              # a reply, if the request may not be sent twice
+    STEP_LOST                 # x.up ended before a byte of a response  -> REACHING, or
+                              # a reply, if the request may not be sent again
     STEP_REFUSED              # a status that Python wants to see       -> ask, PARKED
     STEP_UPGRADED             # 101 was sent                            -> TUNNEL
     STEP_DONE                 # the client's socket took the response   -> next two
@@ -207,7 +207,8 @@ cdef struct exchange_t:
     uint8_t       request_abandoned   # the upstream takes no more of it
     uint8_t       asked_on        # Python was asked about a status already
     uint8_t       passed          # the response in up.input goes to the client now
-    uint8_t       replayed
+    uint8_t       replayed        # because a kept connection had ended: once
+    uint8_t       rescue          # a backend died with it: it goes to another
     uint8_t       idle_ended      # of an upstream: the next connection is a new one
 
 # Idle connections of one upstream, the last used first.

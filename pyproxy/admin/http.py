@@ -50,8 +50,12 @@ def _decisions(listeners: Iterable[HttpStats]) -> "Iterator[Family]":
     for outcome, count in _outcomes(listeners):
         verdicts.add_metric([outcome], count)
     yield verdicts
-    replays = counter("http_replays", "Requests sent again on a new connection.")
-    replays.add_metric([], sum(one.replayed for one in listeners))
+    replays = counter(
+        *("http_replays", "Requests sent again: a connection ended without an answer."),
+        "reason",
+    )
+    replays.add_metric(["kept-ended"], sum(one.replayed for one in listeners))
+    replays.add_metric(["backend-failed"], sum(one.rescued for one in listeners))
     yield replays
     lost = counter("http_records_lost", "Lines of the access log without room.")
     lost.add_metric([], sum(one.unrecorded for one in listeners))
