@@ -4,9 +4,10 @@ from fastpath.table.registry cimport Registry
 from fastpath.worker.fleet cimport fleet_t
 
 # Stats as they stand, of these VipBlocks and UpstreamBlocks by key, and of the backends
-# of these keys.
+# of these keys. So many names of quotas are known.
 cdef report(
-    fleet_t* fleet, Registry registry, dict vips, dict upstreams, backends, generation
+    fleet_t* fleet, Registry registry, dict vips, dict upstreams, backends, generation,
+    int quotas,
 )
 
 # Forget the counters of slots that came free: those in `freed` of their Numbers.

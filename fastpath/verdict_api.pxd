@@ -5,6 +5,7 @@ from fastpath.base.mailbox cimport letter_t, mailbox_t
 from fastpath.http.verdict cimport budget_t, epochs_t
 from fastpath.table.registry cimport Numbers
 from fastpath.verdict_block cimport VerdictBlock
+from fastpath.verdict_quotas cimport Quotas
 from fastpath.verdict_tags cimport Tags
 
 # What Python keeps about an engine's requests.
@@ -14,6 +15,7 @@ cdef class VerdictApi:
     cdef list gone               # Questions withdrawn that nobody asked for yet
     cdef object ended            # deque of the last Records that nobody asked for yet
     cdef dict meant              # slot -> vip and its Http.key, as last seen
+    cdef Quotas quotas           # that verdicts name
     cdef Tags tags               # and what was withdrawn
 
     # What the workers share, and the bytes that they may remember together; ValueError

@@ -28,6 +28,7 @@ from fastpath.api.policy import (
     Forward,
     Http,
     Question,
+    Quota,
     Record,
     Reply,
     ResponseEdits,
@@ -53,6 +54,7 @@ __all__ = [
     "Http",
     "HttpStats",
     "Question",
+    "Quota",
     "Record",
     "Reply",
     "ResponseEdits",
@@ -284,10 +286,9 @@ class Dataplane:
     ) -> None:
         """Let a request go on. An answer for a closed client is ignored.
 
-        None: the response that Python was asked about goes to the client.
-
-        A verdict whose key lacks a part that was read is a bug of its policy: it holds
-        for this request, and is not remembered.
+        None: the response that Python was asked about goes to the client. A verdict
+        whose key lacks a part that was read is a bug of its policy: it holds for this
+        request, and is not remembered.
         """
         try:
             try:

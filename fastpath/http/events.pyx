@@ -132,8 +132,11 @@ cdef void conn_timer(conns_t* w, conn_t* conn) noexcept nogil:
 
 
 cdef void upconn_timer(conns_t* w, upconn_t* u) noexcept nogil:
-    # Of a BUSY one it is left from when it was idle. Else its connect_ms are over.
-    if u.exchange == NULL or u.state == UPCONN_BUSY:
+    # Of a BUSY one it is that of a pause, or left from when it was idle. Else its
+    # connect_ms are over.
+    if u.state == UPCONN_BUSY and u.exchange != NULL and u.exchange.paused:
+        exchange_run(w, u.exchange.conn, STEP_ON)
+    elif u.exchange == NULL or u.state == UPCONN_BUSY:
         idle_timer(w, u)
     else:
         u.connect_timed_out = 1

@@ -20,7 +20,8 @@ from fastpath.http.conn cimport conn_until
 from fastpath.http.heads cimport head_return
 from fastpath.http.idle cimport upconn_leave
 from fastpath.http.key cimport asked_t, path_is_plain
-from fastpath.http.reply cimport exchange_reply, exchange_say
+from fastpath.http.meter cimport meter_enter
+from fastpath.http.reply cimport exchange_refuse, exchange_reply, exchange_say
 from fastpath.http.request cimport request_parsed
 from fastpath.http.state cimport (
     CONN_PARKED,
@@ -78,6 +79,9 @@ cdef STEP question_obey(conns_t* w, exchange_t* x) noexcept nogil:
         if v.close:
             x.conn.keep = 0
         return exchange_reply(w, x)
+    if not meter_enter(x, v.quota):
+        http_stats(&w.c.stats, x.conn.vip.slot).limited += 1
+        return exchange_refuse(w, x, b"Too many requests, please try again later.")
     # Decided here, once: what is not allowed is an ordinary request, and its Upgrade is
     # not passed on. HTTP/1.0 has no 101 (RFC 9110 7.8).
     x.upgrade = x.head.upgrade and x.minor == 1 and (

@@ -35,6 +35,7 @@ from fastpath.http.body cimport (
 from fastpath.http.conn cimport exchange_new, input_drop, input_take
 from fastpath.http.heads cimport head_lend, head_return
 from fastpath.http.idle cimport upconn_leave
+from fastpath.http.meter cimport meter_charge
 from fastpath.http.record cimport record_begin
 from fastpath.http.reply cimport exchange_fail, exchange_say, out_begin
 from fastpath.http.state cimport (
@@ -242,6 +243,8 @@ cdef STEP request_send(conns_t* w, exchange_t* x) noexcept nogil:
     if x.rescue:
         x.rescue = 0
         http_stats(&w.c.stats, x.conn.vip.slot).rescued += 1
+    if x.quota != NULL:
+        meter_charge(w, x, o.size)
     failed = pending_send(&w.c.mover, &x.to_up, &x.up.link, o.bytes, o.size)
     if failed == -ENOMEM:
         return STEP_NO_MEMORY

@@ -28,6 +28,7 @@ from fastpath.http.body cimport (
 )
 from fastpath.http.filter cimport filter_response
 from fastpath.http.idle cimport upconn_leave
+from fastpath.http.meter cimport meter_charge
 from fastpath.http.reply cimport (
     exchange_fail,
     out_begin,
@@ -199,6 +200,7 @@ cdef STEP response_not_upgraded(conns_t* w, exchange_t* x) noexcept nogil:
     x.conn.keep = 0
     if w.answer.status >= 400:
         return STEP_ON
+    x.not_upgraded = 1
     snprintf(
         w.why, sizeof(w.why), b"invalid upgrade response: status code %u",
         <unsigned int>w.answer.status,
@@ -272,6 +274,8 @@ cdef STEP response_begin(conns_t* w, exchange_t* x) noexcept nogil:
             continue
         u.scanned = 0  # for the next head
         dialler_answered(w.c, u.backend)
+        if x.quota != NULL:
+            meter_charge(w, x, w.answer.size)
         used = w.answer.size
         result = response_to(w, x, bytes, size)
         if result == STEP_REFUSED:

@@ -281,6 +281,8 @@ cdef const char* reason_of(uint16_t status) noexcept nogil:
         return b"Request Timeout"
     if status == 414:
         return b"URI Too Long"
+    if status == 429:
+        return b"Too Many Requests"
     if status == 431:
         return b"Request Header Fields Too Large"
     if status == 500:

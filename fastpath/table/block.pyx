@@ -28,8 +28,7 @@ from fastpath.table.table cimport (
 )
 from fastpath.tls.context cimport ClientContext, ServerContext
 
-from fastpath.api.checks import UNIX as _UNIX
-from fastpath.api.checks import split_network
+from fastpath.api.checks import UNIX as _UNIX, split_network
 from fastpath.api.errors import TableError
 from fastpath.api.question import word_of
 
@@ -336,7 +335,10 @@ cdef class VipBlock(Block):
         http.stall_ms = _ms(spec.stall_timeout_s)
         http.gateway_status = spec.gateway_status
         self._fill_failure(&http.gateway, spec.gateway)
-        self._fill_failure(&http.gateway_upgrade, spec.gateway_upgrade or spec.gateway)
+        upgrade = spec.gateway_upgrade or spec.gateway
+        self._fill_failure(&http.gateway_upgrade, upgrade)
+        self._fill_failure(&http.not_upgraded, spec.not_upgraded or upgrade)
+        self._fill_failure(&http.too_many, spec.too_many)
         http.log = spec.log
         for i, name in enumerate(spec.key):
             part = &http.parts[i]

@@ -49,7 +49,7 @@ class Rig:
 
 
 @contextmanager
-def bastion_rig(directory: Path) -> Iterator[Rig]:
+def bastion_rig(directory: Path, *others: str) -> Iterator[Rig]:
     """Run a bastion that knows users and front proxies by their certificates."""
     (directory / "fronts").mkdir()
     fronts = Authority(directory / "fronts", "front proxies")
@@ -60,7 +60,7 @@ def bastion_rig(directory: Path) -> Iterator[Rig]:
     )
     (directory / "users").mkdir()
     users = Authority(directory / "users", "users")
-    more = (*flags, f"--client-ca-file={users.certificate}")
+    more = (*flags, f"--client-ca-file={users.certificate}", *others)
     with bastion(directory / "rig", *more) as (program, backend, call):
         grant(call)
         yield Rig(program, backend, call, users, fronts)

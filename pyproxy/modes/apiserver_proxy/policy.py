@@ -9,10 +9,10 @@ The key of a verdict is what was read of the question, no more and no less.
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
-from pyproxy.dataplane import Forward, Question, Reply
+from pyproxy.dataplane import Forward, Question, Quota, Reply
 from pyproxy.discovery.targets import Location, Lookup, Refused, Resolver
 from pyproxy.http.identity import (
     AUTHENTICATED,
@@ -29,6 +29,7 @@ from pyproxy.http.identity import (
 from pyproxy.http.proxypath import WORD, ProxyPath, cleaned, parse
 from pyproxy.http.status import form_of, status
 from pyproxy.modes.apiserver_proxy import forwards
+from pyproxy.modes.apiserver_proxy.config import ClientLimits
 from pyproxy.modes.apiserver_proxy.forwards import Apiserver, Edits
 from pyproxy.modes.apiserver_proxy.keys import key_of
 
@@ -42,7 +43,7 @@ VERBS = {
     "PATCH": "patch",
     "DELETE": "delete",
 }
-USUAL, USUAL_NAMES = Edits(), HeaderNames()
+USUAL, USUAL_NAMES, UNLIMITED = Edits(), HeaderNames(), ClientLimits()
 METHODS = (*VERBS, "OPTIONS")
 # Of a kubelet: what runs commands, though a WebSocket begins with a GET.
 COMMANDS = frozenset({"exec", "run", "attach", "portforward", "cri"})
@@ -111,6 +112,7 @@ class Settings:
     authorize: bool = True  # False: whoever is known may do everything
     clean_paths: bool = False
     forwarded_uri: bool = True
+    limits: ClientLimits = UNLIMITED
     now_s: Callable[[], float] = time.time
 
 
@@ -198,7 +200,7 @@ class _Case:
             whole = parse(self.question.path)
             assert whole is not None
             path = whole
-        return self._forward(path, location)
+        return self._forward(user, path, location)
 
     # What is asked for
 
@@ -299,7 +301,7 @@ class _Case:
             raise _RefusalError(found, details)
         return found
 
-    def _forward(self, path: ProxyPath, location: Location) -> Verdict:
+    def _forward(self, user: User, path: ProxyPath, location: Location) -> Verdict:
         uri = ""
         if self.settings.clean_paths:
             uri = path.prefix + cleaned(path.rest)
@@ -311,8 +313,9 @@ class _Case:
             uri=uri if self.settings.forwarded_uri else "",
             cleaned_uri=uri if self.settings.clean_paths else "",
         )
+        limited = self._limited(forward, user)
         return self._kept(
-            Verdict(forward, tag=tag_of(path), location=location, path=path)
+            Verdict(limited, tag=tag_of(path), location=location, path=path)
         )
 
     def _rest(self) -> Verdict:
@@ -320,17 +323,32 @@ class _Case:
         apiserver = self.settings.apiserver
         if apiserver is None:
             raise _RefusalError(NO_SUCH_PATH, {})
-        # A token is read by the apiserver alone: whoever has one, the verdict is this.
+        # A token is read by the apiserver alone: whoever has one, the verdict is this;
+        # unless users have limits, for which one must know whose it is.
         shown = self.question.certificate is not None
-        claim = self._claim() if shown else Claim()
+        claim = self._claim() if shown or self.settings.limits.of_users else Claim()
         if not claim.by_certificate:
-            return self._kept(Verdict(forwards.as_it_came(self.question, apiserver)))
+            forward = forwards.as_it_came(self.question, apiserver)
+            user = self.answers.user(claim.token) if claim.token is not None else None
+            return self._kept(Verdict(self._limited(forward, user or NOBODY)))
         if not apiserver.front:
             raise _RefusalError(Refused(403, "Forbidden", forwards.NO_FRONT_PROXY))
         user = self._sender(claim)
         names = self.settings.names
         sent = forwards.in_the_name_of(self.question, apiserver, user, names)
-        return self._kept(Verdict(sent))
+        return self._kept(Verdict(self._limited(sent, user)))
+
+    def _limited(self, forward: Forward, user: User) -> Forward:
+        """Let the request count as one of the user's, if users have limits."""
+        limits = self.settings.limits
+        if not limits.of_users:
+            return forward
+        quota = Quota(
+            user.name,
+            limits.max_requests_per_user,
+            limits.max_bytes_per_second_per_user,
+        )
+        return replace(forward, quota=quota)
 
     def _kept(self, verdict: Verdict) -> Verdict:
         """Let it be remembered for what was read, as long as that is good."""
