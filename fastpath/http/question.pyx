@@ -46,6 +46,7 @@ from fastpath.http.verdict cimport (
 )
 from fastpath.http1.compose cimport upgrade_allowed
 from fastpath.table.table cimport http_t
+from fastpath.tls.peer cimport peer_holds
 
 
 # The request as keys of verdicts see it. False = its vip is in no table any more.
@@ -69,6 +70,23 @@ cdef bint question_pose(conns_t* w, exchange_t* x, asked_t* a) noexcept nogil:
 cdef STEP question_orphaned(conns_t* w, exchange_t* x) noexcept nogil:
     x.conn.keep = 0
     return exchange_say(w, x, 503, b"this listener is going away")
+
+
+# Whether the client is still who it was: since the handshake its vip may have got other
+# authorities, for which the old ones answer no more. A vip that is plain by now has
+# none.
+cdef inline bint question_holds(conns_t* w, const conn_t* conn) noexcept nogil:
+    cdef http_t* http = http_of(w, conn)
+
+    return conn.down.ssl == NULL or http == NULL or (
+        http.tls != NULL and peer_holds(conn.down.ssl, http.tls[w.c.worker])
+    )
+
+
+# It is not: a new handshake tells who it is.
+cdef STEP question_distrust(conns_t* w, exchange_t* x) noexcept nogil:
+    x.conn.keep = 0
+    return exchange_say(w, x, 401, b"the client certificate is not trusted any more")
 
 
 # Do what x.verdict says.
@@ -96,6 +114,8 @@ cdef STEP question_decide(conns_t* w, exchange_t* x) noexcept nogil:
 
     if not question_pose(w, x, &a):
         return question_orphaned(w, x)
+    if not question_holds(w, x.conn):
+        return question_distrust(w, x)
     v = memory_find(&w.memory, &a, w.c.now_ms)
     if v == NULL:
         return STEP_UNKNOWN
@@ -199,6 +219,9 @@ cdef STEP question_settle(conns_t* w, exchange_t* x, const answer_t* a) noexcept
     if not question_pose(w, x, &asked):
         verdict_release(a.verdict)
         return question_orphaned(w, x) if x.refused == 0 else question_pass(w, x)
+    if x.refused == 0 and not question_holds(w, x.conn):
+        verdict_release(a.verdict)
+        return question_distrust(w, x)
     if a.ttl_ms > 0:
         memory_keep(
             &w.memory, &asked, a.mask, a.verdict, a.tag, a.moment,

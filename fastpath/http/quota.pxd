@@ -3,10 +3,10 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
-    QUOTA_BURST_MS = 1000     # of bytes that may be moved at once, after a pause ...
-    QUOTA_BURST_LEAST = 65536 # ... and at least so many
-    QUOTA_STEP = 16384        # moved in any case by one that need not wait: a TLS record
-    QUOTA_WAIT_MOST_MS = 1000 # then it looks again: limits may have changed
+    QUOTA_BURST_MS = 1000       # of bytes that may be moved at once, after a pause ...
+    QUOTA_BURST_LEAST = 65536   # ... and at least so many
+    QUOTA_STEP = 16384          # moved by one that need not wait: a record of TLS
+    QUOTA_WAIT_MOST_MS = 1000   # then it looks again: limits may have changed
 
 cdef struct quota_t:
     uint32_t refs             # atomic; verdicts, exchanges, and Python's list of names

@@ -209,7 +209,7 @@ cdef struct exchange_t:
     uint8_t       asked_on        # Python was asked about a status already
     uint8_t       passed          # the response in up.input goes to the client now
     uint8_t       replayed        # because a kept connection had ended: once
-    uint8_t       paused          # over the rate of its quota: the timer of x.up wakes it
+    uint8_t       paused          # over the rate of its quota; the timer of x.up runs
     uint8_t       not_upgraded    # the upstream answered an upgrade with 2xx or 3xx
     uint8_t       rescue          # a backend died with it: it goes to another
     uint8_t       idle_ended      # of an upstream: the next connection is a new one

@@ -275,6 +275,8 @@ cdef void compose_response(
 cdef const char* reason_of(uint16_t status) noexcept nogil:
     if status == 400:
         return b"Bad Request"
+    if status == 401:
+        return b"Unauthorized"
     if status == 405:
         return b"Method Not Allowed"
     if status == 408:
