@@ -152,7 +152,7 @@ def test_question_that_waits_is_not_answered_in_an_old_name(
         waits.append(question)
 
     tls = asking(server, authorities["old"])
-    with secured(tls, later) as web:  # type: ignore[arg-type]
+    with secured(tls, later) as web:
         at = Rotation(web, issuer, server)
         with at.client(ann) as client:
             client.say(GET)
