@@ -14,6 +14,9 @@ TAKES_S = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+    # Head and body in one write: a kill between the two makes a response that breaks
+    # off, which no proxy can hide.
+    wbufsize = -1
 
     def do_GET(self) -> None:
         time.sleep(TAKES_S)
