@@ -26,6 +26,7 @@ from fastpath.api.policy import (
     Forward,
     Http,
     Question,
+    Quota,
     Reply,
     ResponseEdits,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "Notice",
     "Pool",
     "Question",
+    "Quota",
     "Reply",
     "ResponseEdits",
     "ServerTls",

@@ -380,7 +380,7 @@ cdef class Engine:
                 backends = [key for key in numbers.slots if numbers.named(key)]
             return report(
                 &self.fleet, self.tables.registry, told, state.upstreams, backends,
-                self.generation, self.verdicts.lost,
+                self.generation, self.verdicts.lost, len(self.verdicts.quotas),
             )
 
     cdef _check_open(self):

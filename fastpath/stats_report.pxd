@@ -4,10 +4,11 @@ from fastpath.table.registry cimport Registry
 from fastpath.worker.fleet cimport fleet_t
 
 # Stats as they stand, of these VipBlocks and UpstreamBlocks by key, and of the backends
-# of these keys. `lost` counts by vip the records that Python had no room for.
+# of these keys. `lost` counts by vip the records that Python had no room for; so many
+# names of `quotas` are known.
 cdef report(
     fleet_t* fleet, Registry registry, dict vips, dict upstreams, backends, generation,
-    lost,
+    lost, int quotas,
 )
 
 # Forget the counters of slots that came free: those in `freed` of their Numbers.

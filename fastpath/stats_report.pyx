@@ -181,6 +181,9 @@ cdef report_web(fleet_t* fleet, uint32_t slot, bint upstream, uint64_t lost):
         total.unanswered += one.unanswered
         total.unrecorded += one.unrecorded
         total.replayed += one.replayed
+        total.rescued += one.rescued
+        total.limited += one.limited
+        total.paused += one.paused
         total.reused += one.reused
         total.resumed += one.resumed
         total.unreached += one.unreached
@@ -204,13 +207,16 @@ cdef report_web(fleet_t* fleet, uint32_t slot, bint upstream, uint64_t lost):
         unanswered=total.unanswered,
         unrecorded=total.unrecorded,
         replayed=total.replayed,
+        rescued=total.rescued,
+        limited=total.limited,
+        paused=total.paused,
         reused=total.reused,
         resumed=total.resumed,
         unreached=total.unreached,
     )
 
 
-cdef report_verdicts(fleet_t* fleet):
+cdef report_verdicts(fleet_t* fleet, int quotas):
     cdef const memory_t* m
     cdef int i
 
@@ -220,12 +226,14 @@ cdef report_verdicts(fleet_t* fleet):
         entries += m.count
         evicted += m.evicted
         unkept += m.unkept
-    return VerdictStats(entries, load_u64(&fleet.budget.used), evicted, unkept)
+    return VerdictStats(
+        entries, load_u64(&fleet.budget.used), evicted, unkept, quotas
+    )
 
 
 cdef report(
     fleet_t* fleet, Registry registry, dict vips, dict upstreams, backends, generation,
-    lost,
+    lost, int quotas,
 ):
     cdef int i
 
@@ -256,7 +264,7 @@ cdef report(
             name: report_web(fleet, block.slot, True, 0)
             for name, block in upstreams.items()
         },
-        verdicts=report_verdicts(fleet),
+        verdicts=report_verdicts(fleet, quotas),
     )
 
 

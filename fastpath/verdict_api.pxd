@@ -5,6 +5,7 @@ from fastpath.base.mailbox cimport letter_t, mailbox_t
 from fastpath.http.verdict cimport budget_t, epochs_t
 from fastpath.table.registry cimport Numbers
 from fastpath.verdict_block cimport VerdictBlock
+from fastpath.verdict_quotas cimport Quotas
 from fastpath.verdict_tags cimport Tags
 
 # What Python keeps about an engine's requests.
@@ -15,6 +16,7 @@ cdef class VerdictApi:
     cdef list ended              # Records that nobody asked for yet
     cdef object lost             # Counter of those that found no room in it, by vip
     cdef dict meant              # slot -> vip and its Http.key, as last seen
+    cdef Quotas quotas           # that verdicts name
     cdef Tags tags               # and what was withdrawn
 
     # What the workers share, and the bytes that they may remember together; ValueError

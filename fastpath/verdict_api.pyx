@@ -23,6 +23,7 @@ from fastpath.http1.framing cimport BODY_NONE, head_ready, head_t, request_head_
 from fastpath.http1.head cimport head_parse_request
 from fastpath.table.block cimport UpstreamBlock
 from fastpath.tls.peer cimport certificate_read
+from fastpath.verdict_quotas cimport QuotaBlock, Quotas
 
 from fastpath.api.policy import Certificate, Forward, Question, Record
 from fastpath.api.question import PATH, SEGMENT, depth_of
@@ -201,6 +202,7 @@ cdef class VerdictApi:
         self.ended = []
         self.lost = Counter()
         self.meant = {}
+        self.quotas = Quotas()
         self.tags = Tags()
 
     cdef open(self, epochs_t* epochs, budget_t* budget, most, int workers):
@@ -277,6 +279,7 @@ cdef class VerdictApi:
 
     cdef VerdictBlock take(self, question, verdict, dict upstreams):
         cdef UpstreamBlock upstream
+        cdef QuotaBlock quota = None
         slot, stamp = 0, 0
 
         if verdict is None:
@@ -286,11 +289,13 @@ cdef class VerdictApi:
         if isinstance(verdict, Forward):
             upstream = upstreams[verdict.upstream]
             slot, stamp = upstream.slot, upstream.stamp
+            # Also of a verdict that is compiled already, for the limits that it says.
+            quota = self.quotas.take(verdict.quota, self.blocks)
         elif len(verdict.body) > SHELVED_MOST:
             return VerdictBlock(verdict)
         known = self.blocks.get((verdict, slot, stamp))
         if known is None:
-            known = VerdictBlock(verdict, slot, stamp)
+            known = VerdictBlock(verdict, slot, stamp, quota)
             if len(self.blocks) >= VERDICTS_MOST:
                 self.blocks.clear()
             self.blocks[verdict, slot, stamp] = known

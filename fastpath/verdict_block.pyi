@@ -7,7 +7,11 @@ NOTHING: ResponseEdits
 @final
 class VerdictBlock:
     def __init__(
-        self, spec: Forward | Reply, upstream: int = 0, stamp: int = 0
+        self,
+        spec: Forward | Reply,
+        upstream: int = 0,
+        stamp: int = 0,
+        quota: None = None,
     ) -> None: ...
 
 class Text:

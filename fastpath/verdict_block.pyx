@@ -9,6 +9,7 @@ from libc.string cimport memcpy, memset
 from fastpath.base.addr cimport addr_parse, addr_t
 from fastpath.http.filter cimport filter_response
 from fastpath.http.location cimport filter_t, mapping_t
+from fastpath.http.quota cimport quota_hold
 from fastpath.http.verdict cimport verdict_release
 from fastpath.http1.compose cimport SIZES, edit_t, edits_t, out_t, text_t
 from fastpath.http1.framing cimport (
@@ -19,6 +20,7 @@ from fastpath.http1.framing cimport (
     header_t,
 )
 from fastpath.http1.head cimport head_parse_response
+from fastpath.verdict_quotas cimport QuotaBlock
 
 from fastpath.api.policy import Reply, ResponseEdits, split_address
 
@@ -92,13 +94,18 @@ cdef str listed(words):
 cdef class VerdictBlock:
     """Compiled from a Forward or Reply; `upstream` is the slot of its upstream."""
 
-    def __cinit__(self, spec, uint32_t upstream=0, uint64_t stamp=0):
+    def __cinit__(
+        self, spec, uint32_t upstream=0, uint64_t stamp=0, QuotaBlock quota=None
+    ):
         if isinstance(spec, Reply):
             self._make_reply(spec)
         else:
             self._make_forward(spec)
             self.verdict.upstream = upstream
             self.verdict.stamp = stamp
+            if quota is not None:
+                quota_hold(quota.quota)
+                self.verdict.quota = quota.quota
 
     def __dealloc__(self):
         verdict_release(self.verdict)

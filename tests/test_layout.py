@@ -33,11 +33,14 @@ PACKAGES = {
     "tcp": "proxyhead relay dial naming batch",
     "udp": "",
     "http": """
-        key location filter verdict state record body asking heads idle conn reply
-        upconn request question answer response tunnel exchange events
+        key location filter quota verdict state record meter body asking heads idle
+        conn reply upconn request question answer response tunnel exchange events
     """,
     "worker": "fleet changes coalesce accept post takeover worker",
-    "": "verdict_block verdict_tags verdict_api stats_report publisher engine",
+    "": """
+        verdict_quotas verdict_block verdict_tags verdict_api stats_report publisher
+        engine
+    """,
 }
 NEIGHBOURS = ("tcp", "udp", "http")
 FLOORS = [

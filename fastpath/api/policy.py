@@ -22,6 +22,7 @@ __all__ = [
     "Forward",
     "Http",
     "Question",
+    "Quota",
     "Record",
     "Reply",
     "ResponseEdits",
@@ -59,6 +60,7 @@ MAX_REPLY_BYTES = 1 << 20
 MAX_EDITS = 64  # of a verdict; the core keeps one bit for each
 MAX_EDITS_BYTES = 1 << 16
 MAX_LOCATIONS = 16
+MAX_RATE = 1 << 33  # bytes/s; a burst of it, in ns times bytes, fits 64 bits
 MAX_PATH = 4096  # bytes of one that URLs are mapped to
 MAX_LOG_TARGET = 32768
 MAX_LOG_HEADERS = 8
@@ -143,7 +145,7 @@ def _check_path(what: str, path: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a client reads if an upstream fails: why, escaped as in a string of JSON."""
+    """What a client reads if a request fails: why, escaped as in a string of JSON."""
 
     status: int
     headers: Pairs
@@ -151,7 +153,8 @@ class Failure:
     after: str
 
     def __post_init__(self) -> None:
-        check_count("status of a failure", self.status, 500, 599)
+        if self.status != 429:
+            check_count("status of a failure", self.status, 500, 599)
         named = self.status in set(HTTPStatus)
         check(named, f"status {self.status} has no name")
         _check_pairs("failure", self.headers)
@@ -180,6 +183,8 @@ class Http:
     gateway_status: int = 0  # for upstreams that fail; 0 = 502, 503 and 504
     gateway: Failure | None = None  # instead of that, and of plain text
     gateway_upgrade: Failure | None = None  # of requests to upgrade; None = the same
+    not_upgraded: Failure | None = None  # answered by 2xx or 3xx; None = the same
+    too_many: Failure | None = None  # no place in a quota; None = 429, plain text
     log: bool = False  # a record of each exchange, see Engine.records
     log_target: int = 0  # bytes of path and query in it; 0 = 256, and no query
     log_headers: tuple[str, ...] = ()  # in it: 512 bytes of the first line of each
@@ -239,6 +244,25 @@ class ResponseEdits:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """What all requests together may take whose verdicts name it; 0 = no limit.
+
+    One too many is answered 429. Bytes count in both directions, heads, bodies and
+    tunnels; those beyond what a second allows, and 64 KiB at least, wait. The verdict
+    that was given last says what the limits are.
+    """
+
+    name: str
+    concurrent: int = 0  # requests; a tunnel is one as long as it lives
+    bytes_per_s: int = 0
+
+    def __post_init__(self) -> None:
+        check_text("quota", self.name)
+        check_count("concurrent requests", self.concurrent, 0, (1 << 32) - 1)
+        check_count("bytes per second", self.bytes_per_s, 0, MAX_RATE)
+
+
+@dataclass(frozen=True, slots=True)
 class Forward:
     """Send the request on. Edits apply in the order of the fields."""
 
@@ -252,9 +276,12 @@ class Forward:
     forwarded_for: bool = False  # append the client's ip to X-Forwarded-For
     upgrades: tuple[str, ...] | None = ()  # protocols; None = any; others are ignored
     ask_on: int = 0  # 401: such an answer waits while Python is asked again, once
-    replay: bool = True  # once, on another connection, if a kept one was stale
+    # Sent again, if it is idempotent and at hand, and a connection ends before any byte
+    # of a response: once if it was a kept one, to other backends if it was a new one.
+    replay: bool = True
     response: ResponseEdits | None = None
     address: str = ""  # "IP:PORT" to dial instead of the upstream's pool; IPv6 in [ ]
+    quota: Quota | None = None
 
     def __post_init__(self) -> None:
         check_text("upstream", self.upstream)

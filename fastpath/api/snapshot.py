@@ -71,6 +71,9 @@ class HttpStats(NamedTuple):
     unanswered: int  # questions that Python did not take or not answer in time
     unrecorded: int  # exchanges whose Record found no room
     replayed: int  # requests sent again, because a kept connection had ended
+    rescued: int  # likewise, to another backend, because a new one had ended
+    limited: int  # requests for which their quota had no place: 429
+    paused: int  # times that an exchange was over the rate of its quota
     reused: int  # upstreams: kept connections used again
     resumed: int  # TLS sessions
     unreached: int  # upstreams: failed dials to an address that a verdict named
@@ -83,6 +86,7 @@ class VerdictStats(NamedTuple):
     bytes: int  # of `verdict_bytes`
     evicted: int  # entries that made room before their time was over
     unkept: int  # answers not remembered: no room, or too long a key
+    quotas: int  # names that are in use, or were a while ago
 
 
 class Stats(NamedTuple):

@@ -14,7 +14,6 @@ cdef enum:
     STREAM_READS = 3        # so many of them in a row do
     TRICKLE_BYTES = 16384   # a splice below this size was not worth it
     TRICKLE_READS = 2       # so many of them in a row: back to copying
-    TURN_BYTES = 1048576    # moved at most before others have their turn
 
 cdef enum MODE:
     MODE_COPY

@@ -210,7 +210,8 @@ cdef int splice_some(mover_t* m, half_t* h, end_t* src) noexcept nogil:
             h.mode = MODE_COPY
             return STEP_ON
     check(h.pipe.used == 0)
-    n = pipe_fill(h.pipe, src.fd, h.pipe.size)
+    # No more than its turn: what is in the pipe cannot be held back any more.
+    n = pipe_fill(h.pipe, src.fd, h.pipe.size if h.pipe.size < m.turn else m.turn)
     if n > 0:
         src.readable = END_SPLICED
         half_learn(h, n < TRICKLE_BYTES, TRICKLE_READS, MODE_COPY)
@@ -252,7 +253,7 @@ cdef int half_step(mover_t* m, half_t* h, end_t* src, end_t* dst) noexcept nogil
 
 
 cdef MOVE half_move(mover_t* m, half_t* h, end_t* src, end_t* dst) noexcept nogil:
-    cdef uint64_t limit = h.bytes + TURN_BYTES
+    cdef uint64_t limit = h.bytes + m.turn
     cdef int step = MOVE_DONE if h.done else STEP_ON
 
     while step == STEP_ON:

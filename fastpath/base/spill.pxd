@@ -6,6 +6,7 @@ from fastpath.base.stats cimport stats_t
 
 cdef enum:
     SCRATCH_BYTES = 65536   # fits in L2, and a full skb train of loopback
+    TURN_BYTES = 1048576    # moved at most before others have their turn
     SPILLS_KEPT = 16        # unused ones that a worker keeps
 
 # Bytes that the destination did not take.
@@ -22,6 +23,7 @@ cdef struct mover_t:
     spill_t*     spills     # owned list of unused ones
     uint32_t     spill_count
     uint8_t      splice     # allowed at all
+    size_t       turn       # TURN_BYTES, or less while one has to keep to a rate
     int          error      # errno of the last failure
     pipe_list_t  pipes
     stats_t*     stats      # borrowed

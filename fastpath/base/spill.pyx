@@ -13,6 +13,7 @@ cdef int mover_init(
     memset(m, 0, sizeof(mover_t))
     m.stats = stats
     m.splice = splice
+    m.turn = TURN_BYTES
     pipe_list_init(&m.pipes, pipe_bytes, pipe_limit)
     m.scratch = <char*>malloc(SCRATCH_BYTES)
     return 0 if m.scratch != NULL else -ENOMEM

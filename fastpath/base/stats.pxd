@@ -71,6 +71,9 @@ cdef struct http_stats_t:
     uint64_t unanswered       # in time, or at all
     uint64_t unrecorded       # exchanges whose record found no room
     uint64_t replayed         # requests sent again: a kept connection had ended
+    uint64_t limited          # requests for which a quota had no place: 429
+    uint64_t paused           # times that an exchange was over the rate of its quota
+    uint64_t rescued          # likewise, to another backend: a new one had
     uint64_t retries          # further dials after a failed one; upstreams
     uint64_t reused           # kept connections used again; upstreams
     uint64_t resumed          # TLS sessions; upstreams

@@ -5,7 +5,7 @@ that comes in pieces waits in the upstream connection's input: a spill, or a buf
 its own if it is larger than that, freed with it.
 """
 
-from libc.errno cimport ECONNRESET, ENOMEM, EPIPE
+from libc.errno cimport ECONNRESET, ENOMEM, EPIPE, EPROTO
 from libc.stdio cimport snprintf
 
 from fastpath.base.linux.debug cimport check
@@ -18,18 +18,25 @@ from fastpath.base.spill cimport (
     spill_put,
     spill_t,
 )
-from fastpath.http.state cimport STEP_STALE, STEP_UPSTREAM_FAILED
+from fastpath.http.state cimport STEP_LOST, STEP_UPSTREAM_FAILED
 from fastpath.tls.transport cimport transport_read, transport_why
+
+
+# Whether the connection has ended and not one byte of a response came: by a FIN, a
+# reset, or TLS that failed, as it does if a server of TLS 1.3 refuses our certificate
+# once we have sent a request. A server that is slow has not ended anything.
+cdef inline bint answer_lost(const exchange_t* x, int error) noexcept nogil:
+    if x.up.input != NULL or x.informed > 0:
+        return False
+    if error == EPROTO:
+        return x.up.link.ssl != NULL
+    return error == 0 or error == ECONNRESET or error == EPIPE
 
 
 # The source ended or failed before a head was whole.
 cdef STEP answer_missing(conns_t* w, exchange_t* x, int error) noexcept nogil:
     cdef upconn_t* u = x.up
 
-    if u.used and u.input == NULL and x.informed == 0 and (
-        error == 0 or error == ECONNRESET or error == EPIPE
-    ):
-        return STEP_STALE
     if error == 0:
         snprintf(
             w.why, sizeof(w.why), b"%s",
@@ -39,7 +46,7 @@ cdef STEP answer_missing(conns_t* w, exchange_t* x, int error) noexcept nogil:
         transport_why(&u.link, w.why, sizeof(w.why))
     else:
         error_text(error, w.why, sizeof(w.why))
-    return STEP_UPSTREAM_FAILED
+    return STEP_LOST if answer_lost(x, error) else STEP_UPSTREAM_FAILED
 
 
 # A head that is larger than a spill has a buffer of its own. It is less than the limit

@@ -7,7 +7,6 @@ from libc.string cimport memset
 
 from fastpath.base.spill cimport SCRATCH_BYTES, spill_of, spill_put
 from fastpath.http.state cimport (
-    HTTP_TURN_BYTES,
     STEP,
     STEP_CLIENT_FAILED,
     STEP_DONE,
@@ -183,6 +182,7 @@ cdef ssize_t body_send(
 
 
 cdef ssize_t read_some(mover_t* m, transport_t* t) noexcept nogil:
+    cdef size_t room = SCRATCH_BYTES if m.turn > SCRATCH_BYTES else m.turn
     cdef size_t got = 0
     cdef ssize_t n
 
@@ -190,8 +190,8 @@ cdef ssize_t read_some(mover_t* m, transport_t* t) noexcept nogil:
         return t.failed
     # Fill the buffer: fewer and larger writes follow. A read that takes all there is
     # clears `readable`, so that a short message costs one call.
-    while got < SCRATCH_BYTES and t.end.readable:
-        n = transport_read(t, m.scratch + got, SCRATCH_BYTES - got)
+    while got < room and t.end.readable:
+        n = transport_read(t, m.scratch + got, room - got)
         if n > 0:
             got += n
             continue
@@ -255,7 +255,7 @@ cdef STEP body_move(
         ready = body_ready(m, b, target, p)
         if ready != STEP_ON:
             return ready
-        if moved >= HTTP_TURN_BYTES:
+        if moved >= m.turn:
             return STEP_TURN
         if not source.end.readable:
             return STEP_WAIT

@@ -51,6 +51,7 @@ from fastpath.http.body cimport pending_drop
 from fastpath.http.heads cimport head_return, heads_fini, heads_init
 from fastpath.http.idle cimport idle_fini, upconn_leave
 from fastpath.http.record cimport exchange_count, record_end
+from fastpath.http.meter cimport meter_leave
 from fastpath.http.state cimport (
     CONN_FLOWING,
     CONN_HANDSHAKE,
@@ -211,6 +212,7 @@ cdef void exchange_free(conns_t* w, exchange_t* x, bint reset) noexcept nogil:
         half_release(&w.c.mover, &x.half[0])
         half_release(&w.c.mover, &x.half[1])
     head_return(w, x.head)
+    meter_leave(x)
     verdict_release(x.verdict)
     free(x.record)
     free(x.question)
@@ -389,7 +391,8 @@ cdef void conn_stall(conns_t* w, conn_t* conn) noexcept nogil:
     cdef exchange_t* x = conn.exchange
     cdef bint waits = conn.to_down.first != NULL or x.to_up.first != NULL
 
-    if not waits and (x.request.done or x.request_abandoned):
+    # Of a pause no peer is guilty.
+    if x.paused or not waits and (x.request.done or x.request_abandoned):
         conn.deadline_ms = 0
     # A deadline that stands is not moved. An event of the client, or room at the
     # upstream, clears it (conn_event, upconn_event); then this sets the next one.

@@ -2,6 +2,7 @@
 where the next step of the exchange finds it; then the exchange runs."""
 
 from libc.stdint cimport uint32_t
+from libc.stdio cimport snprintf
 
 from fastpath.base.end cimport END_READABLE, END_WRITABLE
 from fastpath.base.linux.file cimport (
@@ -33,8 +34,8 @@ from fastpath.http.state cimport (
     CONN_PARKED,
     CONN_REACHING,
     STEP,
+    STEP_LOST,
     STEP_ON,
-    STEP_STALE,
     STEP_WAIT,
     UPCONN_BUSY,
     UPCONN_IDLE,
@@ -131,8 +132,11 @@ cdef void conn_timer(conns_t* w, conn_t* conn) noexcept nogil:
 
 
 cdef void upconn_timer(conns_t* w, upconn_t* u) noexcept nogil:
-    # Of a BUSY one it is left from when it was idle. Else its connect_ms are over.
-    if u.exchange == NULL or u.state == UPCONN_BUSY:
+    # Of a BUSY one it is that of a pause, or left from when it was idle. Else its
+    # connect_ms are over.
+    if u.state == UPCONN_BUSY and u.exchange != NULL and u.exchange.paused:
+        exchange_run(w, u.exchange.conn, STEP_ON)
+    elif u.exchange == NULL or u.state == UPCONN_BUSY:
         idle_timer(w, u)
     else:
         u.connect_timed_out = 1
@@ -168,6 +172,7 @@ cdef void conns_reset_backend(conns_t* w, uint32_t slot) noexcept nogil:
             u.connect_timed_out = 1  # as if its time were over: dial the next one
             exchange_run(w, conn, STEP_ON)
         elif conn.state == CONN_FLOWING and not u.exchange.answering:
-            exchange_run(w, conn, STEP_STALE)
+            snprintf(w.why, sizeof(w.why), b"the backend was reset")
+            exchange_run(w, conn, STEP_LOST)
         else:
             conn_drop(w, conn, DROP_RESET_BY_ADMIN)

@@ -6,6 +6,8 @@ that leads to. No other function sets `conn.state` once a client was let in. The
 the results and the drawing are in state.pxd.
 """
 
+from libc.stdint cimport uint64_t
+
 from fastpath.base.end cimport END_POLLED_OUT
 from fastpath.base.linux.file cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from fastpath.base.linux.socket cimport MSG_DONTWAIT, MSG_PEEK, recv
@@ -29,6 +31,7 @@ from fastpath.http.conn cimport (
     exchange_free,
 )
 from fastpath.http.idle cimport upconn_keep
+from fastpath.http.meter cimport meter_close, meter_open
 from fastpath.http.question cimport question_ask, question_ask_on, question_decide
 from fastpath.http.record cimport exchange_count
 from fastpath.http.request cimport (
@@ -59,6 +62,7 @@ from fastpath.http.state cimport (
     STEP_FORWARD,
     STEP_KEPT,
     STEP_LINGER,
+    STEP_LOST,
     STEP_ON,
     STEP_PARKED,
     STEP_PARSED,
@@ -67,17 +71,17 @@ from fastpath.http.state cimport (
     STEP_REFUSED,
     STEP_SECURED,
     STEP_SENT,
-    STEP_STALE,
     STEP_TLS_FAILED,
     STEP_TURN,
     STEP_UNKNOWN,
     STEP_UPGRADED,
     STEP_UPSTREAM_FAILED,
     STEP_WAIT,
+    exchange_bytes,
     exchange_t,
     http_of,
 )
-from fastpath.http.tunnel cimport tunnel_begin, tunnel_move
+from fastpath.http.tunnel cimport tunnel_begin, tunnel_move, tunnel_until
 from fastpath.http.upconn cimport upconn_reach
 from fastpath.table.table cimport http_t
 
@@ -91,8 +95,8 @@ cdef enum:
 cdef STEP exchange_step(conns_t* w, conn_t* conn) noexcept nogil:
     # The most frequent first. Each call may be repeated after any event: it finds out
     # by itself what can be done now.
-    if conn.state == CONN_FLOWING:
-        return exchange_flow(w, conn.exchange)
+    if conn.state == CONN_FLOWING or conn.state == CONN_TUNNEL:
+        return exchange_move(w, conn.exchange)
     if conn.state == CONN_IDLE or conn.state == CONN_HEAD:
         return request_read(w, conn)
     if conn.state == CONN_DECIDING:
@@ -101,13 +105,29 @@ cdef STEP exchange_step(conns_t* w, conn_t* conn) noexcept nogil:
         return upconn_reach(w, conn.exchange)
     if conn.state == CONN_SENDING:
         return request_send(w, conn.exchange)
-    if conn.state == CONN_TUNNEL:
-        return tunnel_move(w, conn.exchange)
     if conn.state == CONN_HANDSHAKE:
         return conn_secure(w, conn)
     if conn.state == CONN_LINGER:
         return conn_linger(w, conn)
     return STEP_WAIT  # CONN_PARKED: for a letter
+
+
+# Move bytes, as far as its quota allows.
+cdef STEP exchange_move(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef bint flows = x.conn.state == CONN_FLOWING
+    cdef uint64_t before
+    cdef STEP step
+
+    if x.quota == NULL:
+        return exchange_flow(w, x) if flows else tunnel_move(w, x)
+    if not meter_open(w, x):
+        if not flows:
+            tunnel_until(w, x)  # it is we that let it wait
+        return STEP_WAIT
+    before = exchange_bytes(x)
+    step = exchange_flow(w, x) if flows else tunnel_move(w, x)
+    meter_close(w, x, exchange_bytes(x) - before)
+    return step
 
 
 # Request and response move side by side: a response may come before its request is
@@ -141,7 +161,7 @@ cdef STEP exchange_next(conns_t* w, conn_t* conn, STEP step) noexcept nogil:
         return question_ask(w, conn.exchange)
     if step == STEP_REFUSED:
         return question_ask_on(w, conn.exchange)
-    if step == STEP_STALE:
+    if step == STEP_LOST:
         return request_replay(w, conn.exchange)
     if step == STEP_PARSED:
         conn.state = CONN_DECIDING

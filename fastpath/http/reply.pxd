@@ -21,6 +21,9 @@ cdef STEP exchange_say(
 # The reply of x.verdict.
 cdef STEP exchange_reply(conns_t* w, exchange_t* x) noexcept nogil
 
+# Its quota has no place for it.
+cdef STEP exchange_refuse(conns_t* w, exchange_t* x, const char* text) noexcept nogil
+
 # The upstream failed before it answered; the vip may want another status for that.
 cdef STEP exchange_fail(
     conns_t* w, exchange_t* x, uint16_t status, const char* text

@@ -125,6 +125,16 @@ cdef STEP exchange_explain(
     return STEP_ANSWERED if out_send(w, x, &o) else STEP_CLIENT_FAILED
 
 
+cdef STEP exchange_refuse(
+    conns_t* w, exchange_t* x, const char* text
+) noexcept nogil:
+    cdef http_t* http = http_of(w, x.conn)
+
+    if http != NULL and http.too_many.head != NULL:
+        return exchange_explain(w, x, &http.too_many, text)
+    return exchange_say(w, x, 429, text)
+
+
 cdef STEP exchange_fail(
     conns_t* w, exchange_t* x, uint16_t status, const char* text
 ) noexcept nogil:
@@ -133,6 +143,8 @@ cdef STEP exchange_fail(
 
     if http != NULL:
         failure = &http.gateway_upgrade if x.upgrade else &http.gateway
+        if x.not_upgraded:
+            failure = &http.not_upgraded
         if failure.head != NULL:
             return exchange_explain(w, x, failure, text)
     # `kubectl proxy` says 500 where another gateway says 502, 503 or 504.

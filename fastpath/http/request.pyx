@@ -35,6 +35,7 @@ from fastpath.http.body cimport (
 from fastpath.http.conn cimport exchange_new, input_drop, input_take
 from fastpath.http.heads cimport head_lend, head_return
 from fastpath.http.idle cimport upconn_leave
+from fastpath.http.meter cimport meter_charge
 from fastpath.http.record cimport record_begin
 from fastpath.http.reply cimport exchange_fail, exchange_say, out_begin
 from fastpath.http.state cimport (
@@ -54,7 +55,7 @@ from fastpath.http.state cimport (
     STEP_WAIT,
     input_bytes,
 )
-from fastpath.http.upconn cimport exchange_repeats
+from fastpath.http.upconn cimport exchange_repeats, upconn_failed
 from fastpath.http1.compose cimport compose_request, out_put, out_t
 from fastpath.http1.framing cimport BODY_SIZED, FAULT, fault_status, fault_text, head_t
 from fastpath.http1.head cimport head_parse_request, head_skip_empty
@@ -239,6 +240,11 @@ cdef STEP request_send(conns_t* w, exchange_t* x) noexcept nogil:
     if o.full:  # with what the edits add; nothing was sent
         upconn_leave(w, x, False)
         return exchange_say(w, x, 431, b"request head is too large")
+    if x.rescue:
+        x.rescue = 0
+        http_stats(&w.c.stats, x.conn.vip.slot).rescued += 1
+    if x.quota != NULL:
+        meter_charge(w, x, o.size)
     failed = pending_send(&w.c.mover, &x.to_up, &x.up.link, o.bytes, o.size)
     if failed == -ENOMEM:
         return STEP_NO_MEMORY
@@ -268,15 +274,30 @@ cdef void request_forget(conns_t* w, exchange_t* x) noexcept nogil:
 
 
 cdef STEP request_replay(conns_t* w, exchange_t* x) noexcept nogil:
-    # RFC 9112 9.3.1: an idempotent request may be sent again. Once, and on a new
-    # connection: a server that restarts has closed all the idle ones.
-    upconn_leave(w, x, False)
-    if not exchange_repeats(x):
-        return exchange_fail(w, x, 502, b"EOF")
-    x.replayed = 1
+    cdef bint kept = x.up.used
+    # RFC 9112 9.3.1: an idempotent request may be sent again. If a kept connection had
+    # ended, once, to any backend; if a new one ended, to a backend that was not tried,
+    # as often as the pool dials. An address of the verdict's own has no other backend.
+    cdef bint again = exchange_repeats(x) and (
+        not x.replayed if kept else not x.up.addressed
+    )
+
+    # In order: count a backend that took the request and died; leave it; then another
+    # connection, which is a new one: a server that restarts has closed the idle ones.
+    if kept or x.up.addressed:
+        upconn_leave(w, x, False)
+    else:
+        upconn_failed(w, x)
+    if not again:
+        return exchange_fail(w, x, 502, w.why)
     x.idle_ended = 1
     x.request_abandoned = 0
-    http_stats(&w.c.stats, x.conn.vip.slot).replayed += 1
+    x.conn.deadline_ms = 0  # that of a body: conn_stall sets the next one
+    if kept:
+        x.replayed = 1
+        http_stats(&w.c.stats, x.conn.vip.slot).replayed += 1
+    else:
+        x.rescue = 1  # counted once it is sent: there may be no other backend
     return STEP_FORWARD
 
 

@@ -28,6 +28,7 @@ from fastpath.http.body cimport (
 )
 from fastpath.http.filter cimport filter_response
 from fastpath.http.idle cimport upconn_leave
+from fastpath.http.meter cimport meter_charge
 from fastpath.http.reply cimport (
     exchange_fail,
     out_begin,
@@ -58,6 +59,7 @@ from fastpath.http1.framing cimport (
     head_t,
 )
 from fastpath.http1.head cimport fault_is_size, head_parse_response
+from fastpath.table.dialler cimport dialler_answered
 
 
 # Whether the client's connection stays after this response.
@@ -198,6 +200,7 @@ cdef STEP response_not_upgraded(conns_t* w, exchange_t* x) noexcept nogil:
     x.conn.keep = 0
     if w.answer.status >= 400:
         return STEP_ON
+    x.not_upgraded = 1
     snprintf(
         w.why, sizeof(w.why), b"invalid upgrade response: status code %u",
         <unsigned int>w.answer.status,
@@ -270,6 +273,9 @@ cdef STEP response_begin(conns_t* w, exchange_t* x) noexcept nogil:
             size = 0
             continue
         u.scanned = 0  # for the next head
+        dialler_answered(w.c, u.backend)
+        if x.quota != NULL:
+            meter_charge(w, x, w.answer.size)
         used = w.answer.size
         result = response_to(w, x, bytes, size)
         if result == STEP_REFUSED:

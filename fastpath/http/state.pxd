@@ -3,7 +3,7 @@
 #
 #  accepted -> HANDSHAKE -> IDLE -> HEAD -> DECIDING -> REACHING -> SENDING -> FLOWING
 #                            ^               |    ^        ^                    | |  |
-#                            |               v    |        +---- STALE ---------+ |  |
+#                            |               v    |        +---- LOST ----------+ |  |
 #                            |              PARKED <------- REFUSED, PASSED --------+  |
 #                            +---------------------- KEPT ---------------------------+
 #                                                        LINGER, TUNNEL <------------+
@@ -19,6 +19,7 @@ from fastpath.base.slab cimport slab_t, slot_t
 from fastpath.base.spill cimport SCRATCH_BYTES, spill_t
 from fastpath.base.timer cimport timer_t
 from fastpath.http.key cimport mask_t
+from fastpath.http.quota cimport quota_t
 from fastpath.http.verdict cimport epochs_t, memory_t, verdict_t
 from fastpath.http1.chunks cimport chunks_t
 from fastpath.http1.framing cimport head_t
@@ -29,7 +30,6 @@ from fastpath.tls.buffers cimport buffers_t
 from fastpath.tls.transport cimport transport_t
 
 cdef enum:
-    HTTP_TURN_BYTES = 1048576  # moved at most for one exchange before others
     OUT_BYTES = 131072 + SCRATCH_BYTES  # head of 64 KiB, as much of edits, and body
     OUT_BYTES_MOST = 4194304   # of a head that has a buffer of its own
     LINGER_MS = 2000
@@ -71,8 +71,8 @@ cdef enum STEP:
     STEP_SENT                 # the head was sent                       -> FLOWING
     STEP_PASSED               # Python lets the refused status pass     -> FLOWING
     STEP_ANSWERED             # a reply of ours is on its way           -> FLOWING
-    STEP_STALE                # an idle connection had ended            -> REACHING, or
-                              # a reply, if the request may not be sent twice
+    STEP_LOST                 # x.up ended before a byte of a response  -> REACHING, or
+                              # a reply, if the request may not be sent again
     STEP_REFUSED              # a status that Python wants to see       -> ask, PARKED
     STEP_UPGRADED             # 101 was sent                            -> TUNNEL
     STEP_DONE                 # the client's socket took the response   -> next two
@@ -193,6 +193,7 @@ cdef struct exchange_t:
     head_t*       head            # lent from parsing to sending, but for PARKED
     verdict_t*    verdict         # held; NULL = none
     record_t*     record          # owned; NULL = not wanted
+    quota_t*      quota           # held, and a place in it; NULL = none
     question_t*   question        # owned; what to ask once the request was given back
     pending_t     to_up
     uint64_t      began_us        # 0 = counted
@@ -217,7 +218,10 @@ cdef struct exchange_t:
     uint8_t       request_abandoned   # the upstream takes no more of it
     uint8_t       asked_on        # Python was asked about a status already
     uint8_t       passed          # the response in up.input goes to the client now
-    uint8_t       replayed
+    uint8_t       replayed        # because a kept connection had ended: once
+    uint8_t       paused          # over the rate of its quota; the timer of x.up runs
+    uint8_t       not_upgraded    # the upstream answered an upgrade with 2xx or 3xx
+    uint8_t       rescue          # a backend died with it: it goes to another
     uint8_t       idle_ended      # of an upstream: the next connection is a new one
 
 # Idle connections of one upstream, the last used first.
@@ -285,3 +289,7 @@ cdef inline vip_t* vip_of(conns_t* w, const conn_t* conn) noexcept nogil:
 cdef inline http_t* http_of(conns_t* w, const conn_t* conn) noexcept nogil:
     cdef vip_t* v = vip_of(w, conn)
     return v.http if v != NULL else NULL
+
+# All that was moved of its bodies, both ways, or through its tunnel.
+cdef inline uint64_t exchange_bytes(const exchange_t* x) noexcept nogil:
+    return x.request.bytes + x.response.bytes + x.half[0].bytes + x.half[1].bytes

@@ -28,7 +28,6 @@ from fastpath.http.conn cimport conn_until, input_drop
 from fastpath.http.record cimport exchange_count
 from fastpath.http.request cimport request_forget
 from fastpath.http.state cimport (
-    HTTP_TURN_BYTES,
     STEP_CLIENT_FAILED,
     STEP_CLOSED,
     STEP_DONE,
@@ -39,6 +38,7 @@ from fastpath.http.state cimport (
     STEP_WAIT,
     body_t,
     conn_t,
+    exchange_bytes,
     input_bytes,
     pending_t,
     upconn_t,
@@ -152,7 +152,7 @@ cdef STEP tunnel_copy(
         if sent == 0:
             return STEP_WAIT
         if sent > 0:
-            if moved >= HTTP_TURN_BYTES:
+            if moved >= m.turn:
                 return STEP_TURN
             if not source.end.readable:
                 return STEP_WAIT
@@ -195,12 +195,8 @@ cdef inline void tunnel_shut_late(transport_t* t) noexcept nogil:
         transport_shut(t)
 
 
-cdef inline uint64_t tunnel_bytes(const exchange_t* x) noexcept nogil:
-    return x.request.bytes + x.response.bytes + x.half[0].bytes + x.half[1].bytes
-
-
 cdef STEP tunnel_move(conns_t* w, exchange_t* x) noexcept nogil:
-    cdef uint64_t before = tunnel_bytes(x)
+    cdef uint64_t before = exchange_bytes(x)
     cdef STEP up, down
 
     # Both ways, whatever the first one says, unless it failed: a full socket one way
@@ -215,6 +211,6 @@ cdef STEP tunnel_move(conns_t* w, exchange_t* x) noexcept nogil:
         return STEP_CLOSED
     tunnel_shut_late(&x.conn.down)
     tunnel_shut_late(&x.up.link)
-    if tunnel_bytes(x) != before:  # an event that moved nothing is not activity
+    if exchange_bytes(x) != before:  # an event that moved nothing is not activity
         tunnel_until(w, x)
     return STEP_TURN if up == STEP_TURN or down == STEP_TURN else STEP_WAIT

@@ -60,10 +60,10 @@ from fastpath.table.dialler cimport (
     attempt_t,
     dialler_backend,
     dialler_connect,
+    dialler_connected,
     dialler_failed,
     dialler_next,
     dialler_say,
-    dialler_succeeded,
 )
 from fastpath.table.table cimport backend_t, table_pool, table_upstream
 from fastpath.tls.context cimport tls_session
@@ -196,7 +196,6 @@ cdef STEP upconn_dial(
         upconn_failed(w, x)
 
 
-# The backend did not answer: count it, and remember not to try it again.
 cdef void upconn_failed(conns_t* w, exchange_t* x) noexcept nogil:
     cdef const upstream_t* v = table_upstream(w.c, x.up.upstream.slot)
 
@@ -283,9 +282,10 @@ cdef STEP upconn_handshake(conns_t* w, upconn_t* u) noexcept nogil:
 
 
 cdef STEP upconn_ready(conns_t* w, upconn_t* u) noexcept nogil:
-    # Only now: a backend that accepts and then fails each TLS handshake is no success.
+    # It connects, and yet is no success before it answers (see response_begin): one
+    # that fails each TLS handshake, or resets each request, is to be ejected.
     if u.backend != NULL:
-        dialler_succeeded(w.c, &u.exchange.dial, u.backend)
+        dialler_connected(w.c, &u.exchange.dial, u.backend)
     timer_disarm(&u.timer)
     u.state = UPCONN_BUSY
     return STEP_CONNECTED
@@ -332,8 +332,13 @@ cdef STEP upconn_reach(conns_t* w, exchange_t* x) noexcept nogil:
         return STEP_UNKNOWN
     if x.up == NULL:
         # After an idle connection that had ended, the others are likely to have, too.
+        # An unseen one is taken only if the request can be sent again for sure: of a
+        # body that still comes there may be more than is kept.
         if not x.idle_ended:
-            x.up = idle_take(w, v, x.verdict, exchange_repeats(x))
+            x.up = idle_take(
+                w, v, x.verdict,
+                exchange_repeats(x) and x.request.done and not x.replayed,
+            )
         x.idle_ended = 0
         if x.up == NULL:
             return upconn_dial(w, x, v, failed)

@@ -9,6 +9,7 @@ from fastpath.base.addr cimport addr_t
 from fastpath.base.linux.atomic cimport acquire_u64
 from fastpath.http.key cimport KEY_BYTES_MOST, asked_t, mask_t, secret_t
 from fastpath.http.location cimport filter_t
+from fastpath.http.quota cimport quota_t
 from fastpath.http1.compose cimport edits_t, text_t
 
 cdef enum:
@@ -28,6 +29,7 @@ cdef struct verdict_t:
     uint32_t  upstream       # slot ...
     uint64_t  stamp          # ... and the one that was meant
     addr_t    address        # to dial instead of its pool; family 0 = none
+    quota_t*  quota          # held; NULL = none
     edits_t   edits          # of the request; their text is `bytes`
     filter_t  filter         # edits of the response
     text_t    head           # of a reply: status line and headers

@@ -23,6 +23,7 @@ from fastpath.base.linux.atomic cimport (
     sub_u64,
 )
 from fastpath.http.key cimport key_bytes, key_hash, key_write, secret_init
+from fastpath.http.quota cimport quota_release
 
 cdef enum:
     BYTES_OF_ENTRY = 256     # a usual one; there are up to twice as many ways as fit
@@ -38,6 +39,7 @@ cdef void verdict_hold(verdict_t* v) noexcept nogil:
 
 cdef void verdict_release(verdict_t* v) noexcept nogil:
     if v != NULL and sub_u32_acq(&v.refs, 1) == 0:
+        quota_release(v.quota)
         free(v)
 
 

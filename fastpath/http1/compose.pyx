@@ -275,12 +275,16 @@ cdef void compose_response(
 cdef const char* reason_of(uint16_t status) noexcept nogil:
     if status == 400:
         return b"Bad Request"
+    if status == 401:
+        return b"Unauthorized"
     if status == 405:
         return b"Method Not Allowed"
     if status == 408:
         return b"Request Timeout"
     if status == 414:
         return b"URI Too Long"
+    if status == 429:
+        return b"Too Many Requests"
     if status == 431:
         return b"Request Header Fields Too Large"
     if status == 500:

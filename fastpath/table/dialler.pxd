@@ -2,6 +2,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from fastpath.base.addr cimport addr_t
 from fastpath.base.context cimport context_t
+from fastpath.base.linux.atomic cimport load_u32
 from fastpath.table.registry cimport backend_state_t
 from fastpath.table.table cimport backend_t, pool_t
 
@@ -44,14 +45,28 @@ cdef DIAL dialler_next(
 # 0, or -errno: then nothing is left of it.
 cdef int dialler_connect(dial_t* d, attempt_t* a) noexcept nogil
 
-# A dial to `backend` failed, or succeeded: count it, and tell Python what that
-# changed. `pool` may be NULL.
+# A dial to `backend` failed, or the connection did before it was of any use: count it,
+# and tell Python what that changed. `pool` may be NULL.
 cdef void dialler_failed(
     context_t* c, dial_t* d, const pool_t* pool, backend_state_t* backend
 ) noexcept nogil
-cdef void dialler_succeeded(
+
+# It stands: count that, and the time that it took.
+cdef void dialler_connected(
     context_t* c, const dial_t* d, backend_state_t* backend
 ) noexcept nogil
+
+# The backend has failed before, and works: failures in a row begin anew, and an
+# ejection is over.
+cdef void dialler_recovered(context_t* c, backend_state_t* backend) noexcept nogil
+
+# The backend works, whether or not it has failed before; NULL = it is in no pool. The
+# state is shared, and written only if it had failed.
+cdef inline void dialler_answered(
+    context_t* c, backend_state_t* backend
+) noexcept nogil:
+    if backend != NULL and load_u32(&backend.failures) != 0:
+        dialler_recovered(c, backend)
 
 # Whether an error of socket(2), connect(2) or send(2) says that we are out of
 # descriptors or memory.

@@ -101,18 +101,20 @@ cdef void dialler_failed(
         dialler_tell(c, LETTER_CONNECT_FAILED, backend.slot)
 
 
-cdef void dialler_succeeded(
+cdef void dialler_connected(
     context_t* c, const dial_t* d, backend_state_t* backend
 ) noexcept nogil:
     cdef backend_stats_t* stats = backend_stats(&c.stats, backend.slot)
     # Modulo 2**32: right for dials of up to 71 minutes, and connect_ms allows far less.
     cdef uint32_t took_us = <uint32_t>clock_us() - d.began_us
 
-    # The counters are this worker's own; the state is shared, and written only if the
-    # backend had failed before.
+    # The counters are this worker's own.
     stats.connects += 1
     stats.connect_us += took_us
     stats.connects_in[histogram_bucket(took_us)] += 1
+
+
+cdef void dialler_recovered(context_t* c, backend_state_t* backend) noexcept nogil:
     if balancer_succeeded(backend, c.now_ms) == BACKEND_RECOVERED:
         dialler_tell(c, LETTER_RECOVERED, backend.slot)
 

@@ -31,7 +31,10 @@ cdef http_fill(http_t* http, spec, list kept):
     http.stall_ms = ms_of(spec.stall_timeout_s)
     http.gateway_status = spec.gateway_status
     failure_fill(&http.gateway, spec.gateway, kept)
-    failure_fill(&http.gateway_upgrade, spec.gateway_upgrade or spec.gateway, kept)
+    upgrade = spec.gateway_upgrade or spec.gateway
+    failure_fill(&http.gateway_upgrade, upgrade, kept)
+    failure_fill(&http.not_upgraded, spec.not_upgraded or upgrade, kept)
+    failure_fill(&http.too_many, spec.too_many, kept)
     for name in spec.key:
         part_fill(&http.parts[http.part_count], name, kept)
         http.part_count += 1

@@ -102,7 +102,9 @@ cdef struct http_t:
     SSL_CTX** tls                # by worker, borrowed from the block; NULL = plain
     uint16_t  gateway_status     # 0 = 502, 503 and 504
     failure_t gateway            # of requests ...
-    failure_t gateway_upgrade    # ... and of those to upgrade
+    failure_t gateway_upgrade    # ... of those to upgrade ...
+    failure_t not_upgraded       # ... and those that were answered by no upgrade
+    failure_t too_many           # a quota has no place for them
     uint8_t   log                # a record of each exchange
     uint8_t   part_count
     uint8_t   logged_count

@@ -54,10 +54,11 @@ from fastpath.table.dialler cimport (
     DIAL_NO_DESCRIPTORS,
     DIAL_WAIT,
     attempt_t,
+    dialler_answered,
+    dialler_connected,
     dialler_exhausted,
     dialler_failed,
     dialler_next,
-    dialler_succeeded,
 )
 from fastpath.table.registry cimport backend_state_t
 from fastpath.table.table cimport pool_t, table_vip, vip_pool, vip_t
@@ -187,7 +188,8 @@ cdef bint dial_connected(relays_t* rs, relay_t* r) noexcept nogil:
 
     r.state = RELAY_FLOWING
     r.active_ms = rs.c.now_ms
-    dialler_succeeded(rs.c, &r.dial, r.backend)
+    dialler_connected(rs.c, &r.dial, r.backend)
+    dialler_answered(rs.c, r.backend)
     if r.end[SIDE_UP].writable == END_NO_FIN:
         r.end[SIDE_UP].writable = END_WRITABLE
     # The timer is armed for the connect deadline, and then again for the idle one.

@@ -141,6 +141,16 @@ cdef extern from "<openssl/x509v3.h>" nogil:
     int X509_STORE_set_default_paths(X509_STORE* store)
     void* X509_STORE_CTX_get_ex_data(const X509_STORE_CTX* x, int index)
     int X509_STORE_CTX_get_error(const X509_STORE_CTX* x)
+    X509_STORE_CTX* X509_STORE_CTX_new()
+    void X509_STORE_CTX_free(X509_STORE_CTX* x)
+    # The chain, STACK_OF(X509)*, is only passed on.
+    int X509_STORE_CTX_init(
+        X509_STORE_CTX* x, X509_STORE* store, X509* certificate, void* chain
+    )
+    int X509_STORE_CTX_set_default(X509_STORE_CTX* x, const char* name)
+    X509_VERIFY_PARAM* X509_STORE_CTX_get0_param(X509_STORE_CTX* x)
+    int X509_VERIFY_PARAM_set1(X509_VERIFY_PARAM* to, const X509_VERIFY_PARAM* from_)
+    int X509_verify_cert(X509_STORE_CTX* x)
     X509* X509_STORE_CTX_get0_cert(const X509_STORE_CTX* x)
     const char* X509_verify_cert_error_string(long error)
     const char* X509_get_default_cert_file()
@@ -214,6 +224,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
     const SSL_METHOD* TLS_server_method()
     SSL_CTX* SSL_CTX_new(const SSL_METHOD* method)
     void SSL_CTX_free(SSL_CTX* c)
+    int SSL_CTX_up_ref(SSL_CTX* c)
     int SSL_CTX_get_ex_new_index(
         long l, void* p, void* make, void* copy, CRYPTO_EX_free release
     )
@@ -308,6 +319,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
     int SSL_get_error(const SSL* s, int result)
     long SSL_get_verify_result(const SSL* s)
     X509* SSL_get0_peer_certificate(const SSL* s)
+    void* SSL_get_peer_cert_chain(const SSL* s)
     X509* SSL_get1_peer_certificate(const SSL* s)
     void SSL_get0_alpn_selected(
         const SSL* s, const unsigned char** name, unsigned int* size

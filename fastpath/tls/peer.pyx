@@ -7,14 +7,18 @@ from libc.time cimport tm
 
 from fastpath.tls.openssl cimport (
     ASN1_STRFLGS_ESC_MSB, ASN1_STRING, BIO, CRYPTO_EX_DATA, X509, X509_NAME,
-    X509_NAME_ENTRY, X509_V_OK, XN_FLAG_RFC2253, ASN1_STRING_to_UTF8, ASN1_TIME_to_tm,
-    BIO_free, BIO_get_mem_data, BIO_new, BIO_s_mem, ERR_clear_error, EVP_sha256,
-    NID_commonName, NID_organizationName, OBJ_obj2nid, OPENSSL_free, OPENSSL_malloc,
-    SSL_get0_peer_certificate, SSL_get_ex_data, SSL_get_ex_new_index,
+    X509_NAME_ENTRY, X509_STORE_CTX, X509_V_OK, XN_FLAG_RFC2253,
+    ASN1_STRING_to_UTF8, ASN1_TIME_to_tm, BIO_free, BIO_get_mem_data, BIO_new,
+    BIO_s_mem, ERR_clear_error, EVP_sha256, NID_commonName, NID_organizationName,
+    OBJ_obj2nid, OPENSSL_free, OPENSSL_malloc, SSL_CTX_free, SSL_CTX_get0_param,
+    SSL_CTX_get_cert_store, SSL_CTX_up_ref, SSL_get0_peer_certificate,
+    SSL_get_SSL_CTX, SSL_get_ex_data, SSL_get_ex_new_index, SSL_get_peer_cert_chain,
     SSL_get_verify_result, SSL_is_server, SSL_set_ex_data, X509_NAME_ENTRY_get_data,
     X509_NAME_ENTRY_get_object, X509_NAME_entry_count, X509_NAME_get_entry,
-    X509_NAME_print_ex, X509_digest, X509_free, X509_get0_notAfter,
-    X509_get_subject_name, d2i_X509, i2d_X509,
+    X509_NAME_print_ex, X509_STORE_CTX_free, X509_STORE_CTX_get0_param,
+    X509_STORE_CTX_init, X509_STORE_CTX_new, X509_STORE_CTX_set_default,
+    X509_VERIFY_PARAM_set1, X509_digest, X509_free, X509_get0_notAfter,
+    X509_get_subject_name, X509_verify_cert, d2i_X509, i2d_X509,
 )
 
 
@@ -24,8 +28,17 @@ cdef void fingerprint_free(
     OPENSSL_free(value)
 
 
-# Against rule 3, as in context.pyx: OpenSSL's number for the process.
+cdef void context_free(
+    void* parent, void* value, CRYPTO_EX_DATA* data, int index, long l, void* p
+) noexcept nogil:
+    SSL_CTX_free(<SSL_CTX*>value)
+
+
+# Against rule 3, as in context.pyx: OpenSSL's numbers for the process. The second is of
+# the context by which the certificate was found good last; held, so that no other one
+# takes its address.
 cdef int FINGERPRINT = SSL_get_ex_new_index(0, NULL, NULL, NULL, fingerprint_free)
+cdef int HELD_GOOD_BY = SSL_get_ex_new_index(0, NULL, NULL, NULL, context_free)
 
 
 # The client's, if the handshake has verified it. (A failed verification ends the
@@ -71,6 +84,45 @@ cdef int peer_certificate(const SSL* ssl, unsigned char* into) noexcept nogil:
     if size < 0:
         ERR_clear_error()
     return size if size > 0 else 0
+
+
+# As a handshake does it, with what the client sent of its chain.
+cdef bint verifies(SSL* ssl, X509* certificate, SSL_CTX* by) noexcept nogil:
+    cdef X509_STORE_CTX* c = X509_STORE_CTX_new()
+    cdef bint good
+
+    good = c != NULL and X509_STORE_CTX_init(
+        c, SSL_CTX_get_cert_store(by), certificate, SSL_get_peer_cert_chain(ssl)
+    ) and X509_STORE_CTX_set_default(c, b"ssl_client") and X509_VERIFY_PARAM_set1(
+        X509_STORE_CTX_get0_param(c), SSL_CTX_get0_param(by)
+    ) and X509_verify_cert(c) == 1
+    X509_STORE_CTX_free(c)
+    ERR_clear_error()
+    return good
+
+
+cdef bint peer_holds(SSL* ssl, SSL_CTX* now) noexcept nogil:
+    cdef X509* certificate
+    cdef SSL_CTX* by
+
+    # In order: nearly always it is the same context; without a certificate there is
+    # nothing to hold; then what was found out before; then verify.
+    if SSL_get_SSL_CTX(ssl) == now:
+        return True
+    certificate = verified(ssl)
+    if certificate == NULL:
+        return True
+    by = <SSL_CTX*>SSL_get_ex_data(ssl, HELD_GOOD_BY)
+    if by == now:
+        return True
+    if not verifies(ssl, certificate, now):
+        return False
+    if SSL_CTX_up_ref(now):
+        if SSL_set_ex_data(ssl, HELD_GOOD_BY, now):
+            SSL_CTX_free(by)  # NULL is accepted
+        else:
+            SSL_CTX_free(now)
+    return True
 
 
 # ---- Its words.

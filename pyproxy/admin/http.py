@@ -50,9 +50,19 @@ def _decisions(listeners: Iterable[HttpStats]) -> "Iterator[Family]":
     for outcome, count in _outcomes(listeners):
         verdicts.add_metric([outcome], count)
     yield verdicts
-    replays = counter("http_replays", "Requests sent again on a new connection.")
-    replays.add_metric([], sum(one.replayed for one in listeners))
+    replays = counter(
+        *("http_replays", "Requests sent again: a connection ended without an answer."),
+        "reason",
+    )
+    replays.add_metric(["kept-ended"], sum(one.replayed for one in listeners))
+    replays.add_metric(["backend-failed"], sum(one.rescued for one in listeners))
     yield replays
+    limited = counter("http_limited", "Requests over the limit of a user: 429.")
+    limited.add_metric([], sum(one.limited for one in listeners))
+    yield limited
+    paused = counter("http_pauses", "Times that a request was over a user's rate.")
+    paused.add_metric([], sum(one.paused for one in listeners))
+    yield paused
     lost = counter("http_records_lost", "Records of requests, for logs, without room.")
     lost.add_metric([], sum(one.unrecorded for one in listeners))
     yield lost
@@ -77,6 +87,7 @@ def _remembered(verdicts: VerdictStats) -> "Iterator[Family]":
     for name, text, value in (
         ("verdict_entries", "Verdicts that are remembered now.", verdicts.entries),
         ("verdict_bytes", "Memory that they take.", verdicts.bytes),
+        ("quotas", "Names of users with limits that are known.", verdicts.quotas),
     ):
         held = gauge(name, text)
         held.add_metric([], value)

@@ -22,6 +22,7 @@ from pyproxy.cli.flags import (
 if TYPE_CHECKING:
     from pyproxy.modes.apiserver_proxy import ApiserverProxy
 
+COUNT = Number(0, 2**31 - 1)
 EXAMPLE = """\b
 Example:
   pyproxy apiserver-proxy --kubeconfig admin.conf --client-ca-file ca.crt \\
@@ -84,6 +85,15 @@ USERS = [
         "--authorization-webhook-cache-unauthorized-ttl",
         "How long an answer that one may not holds.  [10s]",
         Duration(zero=True),
+    ),
+]
+LIMITS = [
+    flag("--max-connections-per-source", "Of one client address.  [no limit]", COUNT),
+    flag("--max-requests-per-user", "At a time; then 429.  [no limit]", COUNT),
+    flag(
+        "--max-bytes-per-second-per-user",
+        "Of all requests of a user, both ways.  [no limit]",
+        COUNT,
     ),
 ]
 TARGETS = [
@@ -173,6 +183,11 @@ NESTED = {
         "kubelet_preferred_address_types": "preferredAddressTypes",
     },
     "client": {"kubeconfig": "kubeconfig", "context": "context"},
+    "limits": {
+        "max_connections_per_source": "maxConnectionsPerSource",
+        "max_requests_per_user": "maxRequestsPerUser",
+        "max_bytes_per_second_per_user": "maxBytesPerSecondPerUser",
+    },
     "timeouts": {
         "connect_timeout": "connect",
         "drain_timeout": "drain",
@@ -195,6 +210,7 @@ LISTS = (
 @click.command("apiserver-proxy", cls=Command, epilog=EXAMPLE)
 @all_of(SERVING)
 @all_of(USERS)
+@all_of(LIMITS)
 @all_of(TARGETS)
 @all_of(REST)
 @all_of(COMMON_FLAGS)

@@ -25,6 +25,7 @@ from pyproxy.config.duration import (
 from pyproxy.config.lint import lint, lint_descriptors, lint_trust
 from pyproxy.config.structs import (
     Check,
+    Count,
     Limits,
     Listener,
     Log,
@@ -38,6 +39,7 @@ __all__ = [
     "Address",
     "Check",
     "Config",
+    "Count",
     "Limits",
     "Listener",
     "Log",

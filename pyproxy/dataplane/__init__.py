@@ -27,6 +27,7 @@ from fastpath.api.policy import (
     Forward,
     Http,
     Question,
+    Quota,
     Record,
     Reply,
     ResponseEdits,
@@ -54,6 +55,7 @@ __all__ = [
     "HttpStats",
     "Listener",
     "Question",
+    "Quota",
     "Record",
     "Reply",
     "ResponseEdits",
@@ -276,10 +278,9 @@ class Dataplane:
     ) -> None:
         """Let a request go on. An answer for a closed client is ignored.
 
-        None: the response that Python was asked about goes to the client.
-
-        A verdict whose key lacks a part that was read is a bug of its policy: it holds
-        for this request, and is not remembered.
+        None: the response that Python was asked about goes to the client. A verdict
+        whose key lacks a part that was read is a bug of its policy: it holds for this
+        request, and is not remembered.
         """
         give = self._engine.answer
         try:

@@ -14,6 +14,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 # On everything that an apiserver answers.
 NOT_CACHED = ("Cache-Control", "no-cache, private")
+RETRY_SOON: Pairs = (("Retry-After", "1"),)
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 _TYPES: dict[Form, str] = {
     "json": "application/json",
@@ -103,12 +104,22 @@ def status(
     return Reply(code, _written(made, form), headers)
 
 
-def failure(code: int, reason: str, before: str) -> Failure:
-    """Return a Status for what the core says itself: its reason behind `before`."""
-    reply = status(code, reason, f"{before}\0")
+def failure(
+    code: int,
+    reason: str,
+    before: str,
+    *,
+    details: Mapping[str, object] | None = None,
+    more: Pairs = (),
+) -> Failure:
+    """Return a Status for what the core says itself: its reason behind `before`.
+
+    `more` are headers that it has besides.
+    """
+    reply = status(code, reason, f"{before}\0", details)
     # A zero is nowhere else in it.
     head, _, tail = reply.body.decode().partition("\\u0000")
-    return Failure(code, reply.headers, head, tail)
+    return Failure(code, (*reply.headers, *more), head, tail)
 
 
 def _written(made: dict[str, object], form: Form) -> bytes:

@@ -72,6 +72,11 @@ async def test_requests_are_counted_by_code_and_verb(dataplane: Dataplane) -> No
     assert samples["pyproxy_verdict_bytes", ()] > 0
     for name in ("verdicts_evicted", "verdicts_unkept", "http_records_lost"):
         assert samples[f"pyproxy_{name}_total", ()] == 0
+    for name in ("http_limited", "http_pauses"):
+        assert samples[f"pyproxy_{name}_total", ()] == 0
+    for reason in ("kept-ended", "backend-failed"):
+        assert samples["pyproxy_http_replays_total", (reason,)] == 0
+    assert samples["pyproxy_quotas", ()] == 0
     assert samples["pyproxy_http_body_bytes_total", ("up",)] == 0
 
 

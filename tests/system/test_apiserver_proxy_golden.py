@@ -43,7 +43,6 @@ HTML = "left out: HTML is not rewritten"
 STRICT = "stricter: what is not plainly a request is refused, with a text of ours"
 NO_SLICE = "as 1.37: no EndpointSlice is a 503; 1.36 missed an Endpoints object"
 PORT_80 = "what answered at port 80 of the recording's pods is not known"
-UPGRADE = "the core tells every failed upgrade in one way"
 DIFFERENCES = {
     "service single": "beyond: the only port of a Service needs no name",
     "service ext": NO_SLICE,
@@ -78,8 +77,6 @@ DIFFERENCES = {
     "upgrade": "beyond: the query is kept",
     "upgrade other": "beyond: protocols that nobody needs are not tunnelled",
     "upgrade refused": "the head of any answer has a Cache-Control",
-    "upgrade 200": UPGRADE,
-    "upgrade 302": UPGRADE,
     "framing two CL": STRICT,
     "framing CL and TE": STRICT,
     "framing odd TE": STRICT,

@@ -4,10 +4,12 @@ Source of what is expected: the facts, B3, B6, B11 and B15.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.fakes.bastion import own_address
+from pyproxy.sandbox.certificates import Authority
+from tests.fakes.bastion import ask, own_address
 from tests.support.bastion_rig import (
     SPACE,
     WEB,
@@ -17,6 +19,7 @@ from tests.support.bastion_rig import (
     message,
     request,
 )
+from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -157,3 +160,22 @@ def test_connection_cannot_drop_what_we_add(rig: Rig) -> None:
     assert seen["x-forwarded-for"] == "127.0.0.1"
     assert seen["x-forwarded-prefix"] == WEB
     assert seen["x-forwarded-uri"] == f"{WEB}/drop"
+
+
+def test_certificate_of_an_authority_that_went_is_nobodys(tmp_path: Path) -> None:
+    # On a connection that was made when the authority counted.
+    with bastion_rig(tmp_path) as rig:
+        jane, file = issued(rig.users, "jane"), Path(rig.users.certificate)
+        (tmp_path / "next").mkdir()
+        after = Authority(tmp_path / "next", "users from now on")
+        with rig.program.dial(jane) as connection:
+            assert ask(connection, f"{WEB}/echo", token=None).status == 200
+            file.write_bytes(Path(after.certificate).read_bytes())
+            wait_until(lambda: "certificates reloaded" in rig.program.stderr, 15.0)
+            answer = ask(connection, f"{WEB}/echo", token=None)
+            assert answer.status == 401
+            assert answer.closes
+        assert rig.ask(f"{WEB}/echo").status == 200
+        assert (
+            rig.ask(f"{WEB}/echo", token=None, pair=issued(after, "jane")).status == 200
+        )

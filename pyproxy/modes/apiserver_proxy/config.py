@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from pyproxy.config import Config, ModeConfig, SecondsOrZero
+from pyproxy.config import Config, Count, ModeConfig, SecondsOrZero
 from pyproxy.http.addresses import Network
 from pyproxy.http.identity import HeaderNames
 from pyproxy.http.virtualhost import suffix_of
@@ -77,6 +77,21 @@ class Kubelet(Config, frozen=True, kw_only=True):
             raise ValueError("clientCertificate and clientKey go together")
 
 
+class ClientLimits(Config, frozen=True, kw_only=True):
+    """What one client or user may take; 0 = no limit."""
+
+    max_connections_per_source: Count = 0  # of one client address; more are reset
+    # Of one user at a time, tunnels and watches included; one more is answered 429.
+    max_requests_per_user: Count = 0
+    # Of all requests of one user together, in both directions; what is more waits.
+    max_bytes_per_second_per_user: Count = 0
+
+    @property
+    def of_users(self) -> bool:
+        """Whether users have any."""
+        return bool(self.max_requests_per_user or self.max_bytes_per_second_per_user)
+
+
 class ApiserverProxy(ModeConfig, frozen=True, kw_only=True):
     """A bastion beside an apiserver: to Pods, Services and Nodes behind proxy URLs."""
 
@@ -93,6 +108,7 @@ class ApiserverProxy(ModeConfig, frozen=True, kw_only=True):
     token_ttl: SecondsOrZero = SecondsOrZero(10)  # an answer whose token it is
     authorized_ttl: SecondsOrZero = SecondsOrZero(10)  # an answer that one may
     unauthorized_ttl: SecondsOrZero = SecondsOrZero(10)  # an answer that one may not
+    limits: ClientLimits = ClientLimits()  # of clients and users
     kubelet: Kubelet = Kubelet()  # how kubelets are spoken with
     # Networks to dial though the rules for addresses refuse them.
     allow_address: tuple[str, ...] = ()

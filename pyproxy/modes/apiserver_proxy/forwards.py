@@ -1,16 +1,17 @@
 """How requests are sent on: to what is behind a proxy URL, and to the apiserver."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import quote
 
-from pyproxy.dataplane import Forward, Question, Reply, ResponseEdits
+from pyproxy.dataplane import Forward, Question, Quota, Reply, ResponseEdits
 from pyproxy.discovery.targets import Location
 from pyproxy.http.identity import IMPERSONATION, PROTOCOLS, HeaderNames, User
 from pyproxy.http.proxypath import ProxyPath
 from pyproxy.http.status import NOT_CACHED
 from pyproxy.model import format_address
+from pyproxy.modes.apiserver_proxy.config import ClientLimits
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -197,3 +198,15 @@ def _printable(text: str) -> str:
 def _latin(text: str) -> str:
     """Return a text as the core takes it, whose bytes are those of UTF-8."""
     return text.encode().decode("latin-1")
+
+
+def limited(forward: Forward, limits: ClientLimits, user: User) -> Forward:
+    """Let the request count as one of the user's, if users have limits."""
+    if not limits.of_users:
+        return forward
+    quota = Quota(
+        user.name,
+        limits.max_requests_per_user,
+        limits.max_bytes_per_second_per_user,
+    )
+    return replace(forward, quota=quota)

@@ -32,6 +32,7 @@ from pyproxy.http.proxypath import VERBS, WORD, ProxyPath, cleaned, parse
 from pyproxy.http.status import Form, form_of, is_shown, status
 from pyproxy.http.virtualhost import VirtualHost, parse_host
 from pyproxy.modes.apiserver_proxy import forwards
+from pyproxy.modes.apiserver_proxy.config import ClientLimits
 from pyproxy.modes.apiserver_proxy.forwards import Apiserver, Edits
 from pyproxy.modes.apiserver_proxy.keys import key_of
 from pyproxy.modes.apiserver_proxy.refusals import (
@@ -45,7 +46,7 @@ from pyproxy.modes.apiserver_proxy.refusals import (
 
 MASTERS = "system:masters"  # whoever is in it may do everything
 REMEMBER_S = 3600.0  # what hangs on no answer; changes withdraw it anyway
-USUAL, USUAL_NAMES = Edits(), HeaderNames()
+USUAL, USUAL_NAMES, UNLIMITED = Edits(), HeaderNames(), ClientLimits()
 METHODS = (*VERBS, "OPTIONS")
 # Of a kubelet: what runs commands, though a WebSocket begins with a GET.
 COMMANDS = frozenset({"exec", "run", "attach", "portforward", "cri"})
@@ -116,6 +117,7 @@ class Settings:
     forwarded_uri: bool = True
     suffixes: tuple[str, ...] = ()  # of virtual hosts
     passed_header: str = ""  # whose value is the backend's Authorization; "" = none
+    limits: ClientLimits = UNLIMITED
     now_s: Callable[[], float] = time.time
 
 
@@ -187,14 +189,14 @@ class _Case:
             raise RefusalError(ACROSS_SITES, nosniff=True)
         location = self._location(path)
         if hosted is not None:
-            return self._send(path, location)
+            return self._send(user, path, location)
         if not path.rest and self.question.method in ("GET", "HEAD"):
             return Verdict(forwards.redirect(self.question))
         if not path.rest or self.settings.clean_paths or self.settings.forwarded_uri:
             whole = parse(self.question.path)
             assert whole is not None
             path = whole
-        return self._forward(path, location)
+        return self._forward(user, path, location)
 
     # What is asked for
 
@@ -304,20 +306,21 @@ class _Case:
             raise RefusalError(found, details)
         return found
 
-    def _forward(self, path: ProxyPath, location: Location) -> Verdict:
+    def _forward(self, user: User, path: ProxyPath, location: Location) -> Verdict:
         uri = ""
         if self.settings.clean_paths:
             uri = path.prefix + cleaned(path.rest)
         elif self.settings.forwarded_uri:
             uri = path.prefix + (path.rest or "/")
         return self._send(
-            *(path, location),
+            *(user, path, location),
             uri=uri if self.settings.forwarded_uri else "",
             cleaned_uri=uri if self.settings.clean_paths else "",
         )
 
     def _send(
         self,
+        user: User,
         path: ProxyPath,
         location: Location,
         *,
@@ -331,9 +334,8 @@ class _Case:
             uri=uri,
             cleaned_uri=cleaned_uri,
         )
-        return self._kept(
-            Verdict(forward, tag=tag_of(path), location=location, path=path)
-        )
+        sent = forwards.limited(forward, self.settings.limits, user)
+        return self._kept(Verdict(sent, tag=tag_of(path), location=location, path=path))
 
     def _own_authorization(self) -> str:
         """Return what the client wants to show to the backend; "" = nothing."""
@@ -349,19 +351,23 @@ class _Case:
         apiserver = self.settings.apiserver
         if apiserver is None:
             raise RefusalError(NO_SUCH_PATH, {})
-        # A token is read by the apiserver alone: whoever has one, the verdict is this.
+        # A token is read by the apiserver alone: whoever has one, the verdict is this;
+        # unless users have limits, for which one must know whose it is.
         shown = self.question.certificate is not None
-        claim = self._claim() if shown else Claim()
+        claim = self._claim() if shown or self.settings.limits.of_users else Claim()
         if not claim.by_certificate:
             self.trail.passed_on = True
-            return self._kept(Verdict(forwards.as_it_came(self.question, apiserver)))
+            forward = forwards.as_it_came(self.question, apiserver)
+            user = self.answers.user(claim.token) if claim.token is not None else None
+            sent = forwards.limited(forward, self.settings.limits, user or NOBODY)
+            return self._kept(Verdict(sent))
         if not apiserver.front:
             raise RefusalError(Refused(403, "Forbidden", forwards.NO_FRONT_PROXY))
         user = self._sender(claim)
         names = self.settings.names
         self.trail.passed_on = True
         sent = forwards.in_the_name_of(self.question, apiserver, user, names)
-        return self._kept(Verdict(sent))
+        return self._kept(Verdict(forwards.limited(sent, self.settings.limits, user)))
 
     def _kept(self, verdict: Verdict) -> Verdict:
         """Let it be remembered for what was read, as long as that is good."""

@@ -17,13 +17,13 @@ from pyproxy.errors import PyproxyError
 from pyproxy.http.addresses import AddressRules
 from pyproxy.http.audit import HEADERS, MOST_TARGET
 from pyproxy.http.identity import HeaderNames
-from pyproxy.http.status import failure
+from pyproxy.http.status import RETRY_SOON, failure
 from pyproxy.kube.client import Client
 from pyproxy.kube.config import Current
 from pyproxy.kube.counters import KubeCounters
 from pyproxy.kube.reviews import Reviewer
 from pyproxy.kube.wire import Wire
-from pyproxy.model import Key, Pool, Vip, format_address
+from pyproxy.model import Key, Limits, Pool, Vip, format_address
 from pyproxy.modes.apiserver_proxy import forwards
 from pyproxy.modes.apiserver_proxy.answers import Lives, Memory
 from pyproxy.modes.apiserver_proxy.audit import Audit
@@ -48,7 +48,12 @@ logger = logging.getLogger(__name__)
 POLL_S = 2.0  # how often files are looked at
 RESOLVE_S = 30.0  # how often the apiserver's name is looked up
 UNREACHED = failure(503, "ServiceUnavailable", "error trying to reach service: ")
-NOT_UPGRADED = failure(500, "", "error dialing backend: ")
+UPGRADE_UNREACHED = failure(500, "", "error dialing backend: ")
+NOT_UPGRADED = failure(500, "", "")  # the core says how it was answered
+# Source: apimachinery, api/errors.NewTooManyRequests; apiserver, filters/maxinflight.
+TOO_MANY = failure(
+    *(429, "TooManyRequests", ""), details={"retryAfterSeconds": 1}, more=RETRY_SOON
+)
 KEPT = ("bind_address", "secure_port", "client")  # until a restart
 PARK_S = 60.0  # for answers of an apiserver
 LOOK_S, SETTLE_LOOKS = 0.01, 100  # for connections that were reset, at the end
@@ -289,6 +294,7 @@ class Proxy:
             forwarded_uri=config.forwarded_uri,
             suffixes=config.suffixes,
             passed_header=config.passed_header,
+            limits=config.limits,
         )
 
     def _apiserver(self) -> Apiserver:
@@ -296,12 +302,16 @@ class Proxy:
         return Apiserver(target.host, target.path, front=self._held.front is not None)
 
     def _vip(self) -> Vip:
-        front = bool(self._config.request_header.client_ca_file)
+        config = self._config
+        front = bool(config.request_header.client_ca_file)
         return Vip(
-            self._config.bind_address,
-            self._config.secure_port,
+            config.bind_address,
+            config.secure_port,
             pool=Pool(MODE, ()),
-            idle_timeout_s=float(self._config.timeouts.tcp_idle),
+            idle_timeout_s=float(config.timeouts.tcp_idle),
+            limits=Limits(
+                max_connections_per_source=config.limits.max_connections_per_source
+            ),
             client_first=True,
             http=Http(
                 key=parts_of(
@@ -310,7 +320,9 @@ class Proxy:
                 park_timeout_s=PARK_S,
                 stall_timeout_s=0.0,
                 gateway=UNREACHED,
-                gateway_upgrade=NOT_UPGRADED,
+                gateway_upgrade=UPGRADE_UNREACHED,
+                not_upgraded=NOT_UPGRADED,
+                too_many=TOO_MANY,
                 log=bool(self._config.audit_log_path),
                 log_target=MOST_TARGET,
                 log_headers=HEADERS,

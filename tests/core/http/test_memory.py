@@ -52,7 +52,7 @@ def test_without_bytes_nothing_is_remembered() -> None:
     with Web(echo, key=(":path",), engine={"verdict_bytes": 0}) as web:
         served(web.client(), request(), request())
         assert len(web.asked) == 2
-        assert web.engine.stats().verdicts == (0, 0, 0, 2)
+        assert web.engine.stats().verdicts == (0, 0, 0, 2, 0)
 
 
 def test_bytes_of_what_was_forgotten_come_back() -> None:
@@ -61,7 +61,8 @@ def test_bytes_of_what_was_forgotten_come_back() -> None:
         web.engine.forget()
         fill(web, 1000, 1000)
         stats = web.engine.stats().verdicts
-        assert stats.evicted == 0
+        # By chance, which the secret of the hash makes, one of 512 sets may be full.
+        assert stats.evicted < 10
         assert stats.entries < 2000  # what was void went as others came
         fill(web, 1000, 1000)
         assert len(web.asked) == 2000
