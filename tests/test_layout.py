@@ -25,15 +25,16 @@ PACKAGES = {
     "tls": """
         openssl pem names bio strength context refusal buffers transport peer endpoint
     """,
-    "http1": "field target framing firstline chunks head compose",
+    "http1": "field target framing firstline chunks tags html codings head compose",
     "table": """
         keep registry listener table block delta draft balancer dialler admission
     """,
     "tcp": "proxyhead relay dial naming batch",
     "udp": "",
     "http": """
-        key location filter verdict state record body asking heads idle conn reply
-        upconn request question answer response tunnel exchange events
+        key location filter coding page verdict state record body asking heads pages
+        idle conn reply upconn request question answer rewrite response tunnel exchange
+        events
     """,
     "worker": "fleet changes coalesce accept post takeover worker",
     "": "verdict_block verdict_tags verdict_api stats_report publisher engine",

@@ -50,6 +50,7 @@ from fastpath.http.asking cimport asking_withdraw
 from fastpath.http.body cimport pending_drop
 from fastpath.http.heads cimport head_return, heads_fini, heads_init
 from fastpath.http.idle cimport idle_fini, upconn_leave
+from fastpath.http.pages cimport rewrite_free
 from fastpath.http.record cimport exchange_count
 from fastpath.http.state cimport (
     CONN_FLOWING,
@@ -211,6 +212,7 @@ cdef void exchange_free(conns_t* w, exchange_t* x, bint reset) noexcept nogil:
         half_release(&w.c.mover, &x.half[0])
         half_release(&w.c.mover, &x.half[1])
     head_return(w, x.head)
+    rewrite_free(w, x)
     verdict_release(x.verdict)
     free(x.record)
     free(x.question)

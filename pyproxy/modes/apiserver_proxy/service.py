@@ -240,6 +240,7 @@ class Proxy:
         return Edits(
             remove=(*Edits().remove, *extra),
             verifies_kubelets=self._held.kubelet_ca is not None,
+            html=self._config.rewrite_html,
         )
 
     def _make_resolver(self) -> Resolver:
