@@ -20,6 +20,8 @@ html5lib = pytest.importorskip("html5lib", reason="pip's group `test` brings it"
 WANTED = {*ATTRIBUTES, *MORE}
 LISTS = ("srcset", "imagesrcset")
 REFRESH = re.compile(r"([\s\d.]*[;,]?\s*url[\s=]*['\"]?)([^'\"]*)(.*)", re.S | re.I)
+CANDIDATE = re.compile(r"([ \t\n\r\f,]*)([^ \t\n\r\f]+)")
+DESCRIPTORS = re.compile(r"(?:\([^)]*\)?|[^,(])*")
 XLINK = "{http://www.w3.org/1999/xlink}"
 # White space of HTML, which is more than that of XML and less than that of Python.
 SPACES = " \t\n\r\f"
@@ -34,8 +36,21 @@ def mapped(name: str, value: str) -> str:
         return value
     if name.split(".")[1] not in LISTS:
         return one(value)
-    # Of what follows a URL nothing looks like one here.
-    return re.sub(r"/[^ \t\n\r\f,]*", lambda found: one(found[0]), value)
+    return candidates(value)
+
+
+def candidates(value: str) -> str:
+    """What becomes of a srcset: WHATWG HTML 4.8.4.2."""
+    made = []
+    while found := CANDIDATE.match(value):
+        blanks, url = found.groups()
+        bare = url.rstrip(",")
+        made += [blanks, one(bare), url[len(bare) :]]
+        value = value[found.end() :]
+        if bare == url and (descriptors := DESCRIPTORS.match(value)):
+            made.append(descriptors[0])
+            value = value[descriptors.end() :]
+    return "".join([*made, value])
 
 
 def one(value: str) -> str:
