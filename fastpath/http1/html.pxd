@@ -61,6 +61,7 @@ cdef struct html_t:
     uint8_t  judged          # the first byte of the value was looked at
     uint8_t  is_end          # an end tag
     uint8_t  foreign         # elements of SVG and MathML that are open
+    char     root            # the first letter of the outermost of them
     uint8_t  escaped         # of a script: 1 in a comment, 2 in a script in there
     uint8_t  dashes          # in a row, up to 2; of CDATA: brackets
     uint8_t  fresh           # of a comment: nothing but dashes yet

@@ -46,7 +46,7 @@ cdef inline void collect(char* name, uint8_t* size, char c) noexcept nogil:
 
 # The ">" of a tag; `closes` = "/>".
 cdef void tag_end(html_t* h, bint closes) noexcept nogil:
-    cdef bint foreign = is_foreign(h.tag, h.tag_size)
+    cdef bint foreign = is_foreign(h.tag, h.tag_size, h.root if h.foreign else 0)
 
     h.state = HTML_DATA
     if h.is_end:
@@ -56,6 +56,7 @@ cdef void tag_end(html_t* h, bint closes) noexcept nogil:
     if foreign:
         if not closes and h.foreign < 255:
             h.foreign += 1
+            h.root = h.tag[0]
         return
     if h.foreign > 0:
         # In there a style or a title has elements, and "/>" closes a script.
@@ -104,8 +105,7 @@ cdef bint open_byte(html_t* h, char c) noexcept nogil:
 
 
 cdef bint attribute_byte(html_t* h, char c) noexcept nogil:
-    # Every state in a tag but values: BEFORE_NAME, NAME, AFTER_NAME, AFTER_VALUE and
-    # SELF_CLOSE differ only in what begins a name and in what "=" means.
+    # These states differ only in what begins a name, and in what "=" means.
     cdef uint8_t state = h.state
 
     if c == b">":

@@ -39,9 +39,12 @@ cdef inline bint is_word(
 cdef uint32_t attributes_wanted(const char* tag, uint8_t size) noexcept nogil
 cdef uint32_t attribute_of(const char* a, uint8_t n) noexcept nogil
 
-# Whether it begins SVG or MathML.
-cdef inline bint is_foreign(const char* tag, uint8_t size) noexcept nogil:
-    return is_word(tag, size, b"svg") or is_word(tag, size, b"math")
+# Whether it begins or ends SVG or MathML: if one of them is open, which begins with the
+# letter `root`, only another one of that; 0 = none is.
+cdef inline bint is_foreign(const char* tag, uint8_t size, char root) noexcept nogil:
+    return (root == 0 or root == tag[0]) and (
+        is_word(tag, size, b"svg") or is_word(tag, size, b"math")
+    )
 
 # Whether the text of an element has no tags but its own end.
 cdef bint has_raw_text(const char* tag, uint8_t size) noexcept nogil

@@ -125,6 +125,7 @@ PAGES = st.lists(st.one_of(STARTS, STARTS, ENDS, TEXTS), max_size=15).map("".joi
 @example("<script><!--<script></script><a href=/x>--></script><a href=/y>", [])
 @example("<svg><style><a href=/x></style></svg><style><a href=/y></style>", [])
 @example("<a href='/x' href=/y><a href=/z", [])
+@example('<svg></math><script><a href="/x">', [])
 @example("<math><title><a href=/x></title><p><title><a href=/x></title>", [])
 @pytest.mark.filterwarnings("ignore::html5lib.constants.DataLossWarning")
 def test_browser_sees_the_same_page_with_other_urls(
