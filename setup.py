@@ -22,6 +22,7 @@ INPLACE = os.environ.get("FASTPATH_INPLACE") == "1"
 
 # What calls OpenSSL itself. Others call these, and need not be linked with it.
 WITH_OPENSSL = "fastpath/tls/"
+WITH_ZLIB = "fastpath/http/coding.pyx"
 
 DIRECTIVES = {
     "language_level": 3,
@@ -56,6 +57,13 @@ def flags() -> tuple[list[str], list[str]]:
     return compile_args, link_args
 
 
+def libraries(path: str) -> list[str]:
+    """What a module is linked with."""
+    if path.startswith(WITH_OPENSSL):
+        return ["ssl", "crypto"]
+    return ["z"] if path == WITH_ZLIB else []
+
+
 def extensions() -> list[Extension]:
     """One extension per `.pyx`: a wall that the linker keeps, too."""
     compile_args, link_args = flags()
@@ -63,7 +71,7 @@ def extensions() -> list[Extension]:
         Extension(
             ".".join(path.with_suffix("").parts),
             [str(path)],
-            libraries=["ssl", "crypto"] if str(path).startswith(WITH_OPENSSL) else [],
+            libraries=libraries(str(path)),
             extra_compile_args=compile_args,
             extra_link_args=link_args,
         )

@@ -19,6 +19,7 @@ from fastpath.base.stats cimport (
     DROP_REASONS,
     HISTOGRAM_BUCKETS,
     HUNDREDS,
+    PAGES,
     VERBS,
     backend_stats_t,
     http_stats_t,
@@ -49,7 +50,12 @@ from fastpath.api.snapshot import (
     VipStats,
     WorkerStats,
 )
-from fastpath.base.stats import DROP_NAMES, VERB_NAMES, histogram_bounds_us
+from fastpath.base.stats import (
+    DROP_NAMES,
+    PAGE_NAMES,
+    VERB_NAMES,
+    histogram_bounds_us,
+)
 
 HEALTH_NAMES = ("ready", "draining", "dead")  # by HEALTH
 NOTICE_NAMES = {
@@ -187,6 +193,9 @@ cdef report_web(fleet_t* fleet, uint32_t slot, bint upstream, uint64_t lost):
         total.reused += one.reused
         total.resumed += one.resumed
         total.unreached += one.unreached
+        total.values_untouched += one.values_untouched
+        for k in range(PAGES):
+            total.pages[k] += one.pages[k]
         total.took_us += one.took_us
         for k in range(2):
             total.bytes[k] += one.bytes[k]
@@ -213,6 +222,8 @@ cdef report_web(fleet_t* fleet, uint32_t slot, bint upstream, uint64_t lost):
         reused=total.reused,
         resumed=total.resumed,
         unreached=total.unreached,
+        pages={PAGE_NAMES[k]: total.pages[k] for k in range(PAGES)},
+        values_untouched=total.values_untouched,
     )
 
 

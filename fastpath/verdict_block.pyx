@@ -3,12 +3,14 @@
 from http import HTTPStatus
 
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport calloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from fastpath.base.addr cimport addr_parse, addr_t
+from fastpath.http.coding cimport coding_of
 from fastpath.http.filter cimport filter_response
 from fastpath.http.location cimport filter_t, mapping_t
+from fastpath.http.page cimport page_drain, page_feed, page_fini, page_init, page_t
 from fastpath.http.quota cimport quota_hold
 from fastpath.http.verdict cimport verdict_release
 from fastpath.http1.compose cimport SIZES, edit_t, edits_t, out_t, text_t
@@ -186,6 +188,8 @@ cdef class VerdictBlock:
         self.verdict.filter.cookies = response.cookie_path != ""
         self.verdict.filter.any = response != NOTHING
         self.verdict.filter.upgraded = response.upgrades
+        edits.pages = response.html and len(mappings) > 0
+        self.verdict.filter.pages = edits.pages
         edits.strip = spec.strip
         edits.forwarded_for = spec.forwarded_for
         edits.any_upgrade = spec.upgrades is None
@@ -224,6 +228,89 @@ def filter_head(bytes head, forward, str upstream=""):
     o.full = False
     filter_response(
         &o, &h, head, 1, True, False, &block.verdict.filter, &block.verdict.edits,
-        &address,
+        &address, False,
     )
     return None if o.full else bytes(into[:o.size])
+
+
+cdef class Page:
+    """A page that is rewritten; `room` bytes come out of each step at most."""
+
+    cdef VerdictBlock block
+    cdef page_t page
+    cdef char* out
+    cdef size_t room
+    cdef uint64_t most
+
+    def __cinit__(self, forward, upstream="", coding="", room=32768, most=1 << 40):
+        cdef addr_t address
+        cdef bytes name = coding.encode()
+
+        memset(&address, 0, sizeof(address))
+        if upstream:
+            ip, port = split_address(upstream)
+            addr_parse(&address, ip.encode(), port)
+        self.block = VerdictBlock(forward)
+        self.room = room
+        self.most = most
+        self.out = <char*>malloc(room)
+        if self.out == NULL or not page_init(
+            &self.page, &self.block.verdict.filter, &self.block.verdict.edits, &address,
+            coding_of(name, len(name)),
+        ):
+            raise MemoryError
+
+    def __dealloc__(self):
+        page_fini(&self.page)
+        free(self.out)
+
+    cdef _open(self, out_t* o):
+        o.bytes = self.out
+        o.room = self.room
+        o.size = 0
+        o.full = False
+        self.page.worked = 0
+
+    def feed(self, bytes data):
+        """What comes of `data`, in pieces as they come.
+
+        Raises:
+            ValueError: their coding is wrong.
+        """
+        cdef const char* at = data
+        cdef size_t left = len(data)
+        cdef ssize_t used
+        cdef out_t o
+
+        pieces = []
+        while left > 0:
+            self._open(&o)
+            used = page_feed(&self.page, at, left, &o, self.most)
+            if used < 0:
+                raise ValueError("coding")
+            at += used
+            left -= used
+            pieces.append(self.out[:o.size])
+        return pieces + self._drain(False)
+
+    def end(self):
+        """What is still to come; as feed."""
+        return self._drain(True)
+
+    def _drain(self, bint end):
+        cdef int drained = 0
+        cdef out_t o
+
+        pieces = []
+        while not drained:
+            self._open(&o)
+            drained = page_drain(&self.page, &o, self.most, end)
+            if drained < 0:
+                raise ValueError("coding")
+            pieces.append(self.out[:o.size])
+        return pieces
+
+    @property
+    def untouched(self):
+        """Values that were too long."""
+        return self.page.untouched

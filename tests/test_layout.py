@@ -25,7 +25,7 @@ PACKAGES = {
     "tls": """
         openssl pem names bio strength context refusal buffers transport peer endpoint
     """,
-    "http1": "field target framing firstline chunks head compose",
+    "http1": "field target framing firstline chunks tags html codings head compose",
     "table": """
         keep registry listener networks table httpblock block delta draft balancer
         dialler admission
@@ -33,8 +33,9 @@ PACKAGES = {
     "tcp": "proxyhead relay dial naming batch",
     "udp": "",
     "http": """
-        key location filter quota verdict state record meter body asking heads idle
-        conn reply upconn request question answer response tunnel exchange events
+        key location filter coding page quota verdict state record meter body asking
+        heads pages idle conn reply upconn request question answer rewrite response
+        tunnel exchange events
     """,
     "worker": "fleet changes coalesce accept post takeover worker",
     "": """

@@ -28,6 +28,10 @@ has_openssl() {  # headers of the one that would be linked, not 1.1
         "${CC:-cc}" -x c -fsyntax-only -
 }
 
+has_zlib() {
+    echo '#include <zlib.h>' | "${CC:-cc}" -x c -fsyntax-only -
+}
+
 has_stream_module() {  # built in, or as Debian packs it
     nginx -V 2>&1 | grep -q -- --with-stream && {
         ! nginx -V 2>&1 | grep -q -- --with-stream=dynamic ||
@@ -51,6 +55,7 @@ survey() {
         build)
             need "a C compiler" "gcc libc6-dev" compiles
             need "OpenSSL 3 with headers" libssl-dev has_openssl
+            need "zlib with headers" zlib1g-dev has_zlib
             need "Python 3.11 or newer with venv and headers" "$(python_packages)" tools/find_python.sh
             ;;
         test)

@@ -216,6 +216,9 @@ class ResponseEdits:
     goes then, and its scheme) or one of `hosts` (it stays). The first pair of
     `location` whose path it begins with counts; a URL that is under the new path
     already stays. Paths match by whole segments, as bytes.
+
+    With `html` URLs in pages (2xx, text/html, not encoded or by gzip or deflate) are
+    mapped by the same rules, and upstreams are asked for no other encoding.
     """
 
     remove: tuple[str, ...] = ()  # by name or `prefix-*`; framing is not for edits
@@ -226,6 +229,7 @@ class ResponseEdits:
     # Put before the Path of every Set-Cookie, or for it; its Domain goes. "" = neither.
     cookie_path: str = ""
     upgrades: bool = False  # a 101 is edited, too
+    html: bool = False  # pages as well as heads
 
     def __post_init__(self) -> None:
         _check_edits(self.remove, self.set, self.default)
@@ -241,6 +245,10 @@ class ResponseEdits:
         if self.cookie_path:
             _check_path("cookie_path", self.cookie_path)
             check(";" not in self.cookie_path, "cookie_path with a semicolon")
+        for _, path in self.location if self.html else ():
+            # They would need an escape in a page, and no rule would know them again.
+            plain = not {"&", "'"}.intersection(path)
+            check(plain, f"location {path!r} has what pages of HTML escape")
 
 
 @dataclass(frozen=True, slots=True)

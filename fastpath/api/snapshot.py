@@ -77,6 +77,8 @@ class HttpStats(NamedTuple):
     reused: int  # upstreams: kept connections used again
     resumed: int  # TLS sessions
     unreached: int  # upstreams: failed dials to an address that a verdict named
+    pages: dict[str, int]  # of verdicts with `html`, by what became of them
+    values_untouched: int  # in pages: longer than 8 KiB, or than 16 KiB once mapped
 
 
 class VerdictStats(NamedTuple):

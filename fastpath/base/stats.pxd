@@ -64,6 +64,18 @@ cdef enum:
     CODES = 500               # statuses 100 to 599
     HUNDREDS = 5
 
+# What became of a page whose verdict maps URLs in HTML. Names in stats.pyx.
+cdef enum PAGE:
+    PAGE_REWRITTEN
+    PAGE_STATUS               # as it came: not a success, or a part
+    PAGE_LOCATION             # ... its head says where to go
+    PAGE_ENCODING             # ... its coding is none that we understand
+    PAGE_TOO_MANY             # ... as many as may be are rewritten
+    PAGE_NO_MEMORY            # ... there was none
+    PAGE_BROKEN               # rewritten, until it was not what its coding says: reset
+    PAGES                     # how many
+    PAGE_OTHER                # no page
+
 # Of a vip that speaks HTTP, or of an upstream.
 cdef struct http_stats_t:
     uint64_t remembered       # verdicts found without asking Python
@@ -79,6 +91,8 @@ cdef struct http_stats_t:
     uint64_t resumed          # TLS sessions; upstreams
     uint64_t unreached        # dials to addresses of verdicts that failed; upstreams
     uint64_t bytes[2]         # of bodies: up, down
+    uint64_t pages[PAGES]     # by what became of them
+    uint64_t values_untouched   # of pages: too long to be mapped
     uint64_t took_us          # sum
     uint64_t took_in[HISTOGRAM_BUCKETS]
     uint64_t* codes[VERBS][HUNDREDS]  # owned, 100 each; NULL = none yet

@@ -28,6 +28,15 @@ DROP_NAMES = (
     "tls_handshake",
     "proxy_protocol",
 )
+PAGE_NAMES = (
+    "rewritten",
+    "status",
+    "location",
+    "encoding",
+    "too_many",
+    "no_memory",
+    "broken",
+)
 VERB_NAMES = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")
 
 

@@ -50,8 +50,9 @@ from fastpath.http.asking cimport asking_withdraw
 from fastpath.http.body cimport pending_drop
 from fastpath.http.heads cimport head_return, heads_fini, heads_init
 from fastpath.http.idle cimport idle_fini, upconn_leave
-from fastpath.http.record cimport exchange_count, record_end
 from fastpath.http.meter cimport meter_leave
+from fastpath.http.pages cimport rewrite_free
+from fastpath.http.record cimport exchange_count, record_end
 from fastpath.http.state cimport (
     CONN_FLOWING,
     CONN_HANDSHAKE,
@@ -113,16 +114,14 @@ cdef int conns_init(
     return 0 if w.out != NULL and heads_init(w) else -ENOMEM
 
 
-cdef inline conn_t* conn_at(conns_t* w, uint32_t index) noexcept nogil:
-    return <conn_t*>slab_at(&w.conns, index)
-
-
 cdef void conns_drop_all(conns_t* w, DROP reason) noexcept nogil:
+    cdef conn_t* conn
     cdef uint32_t i
 
     for i in range(slab_count(&w.conns)):
-        if conn_at(w, i).slot.live:
-            conn_drop(w, conn_at(w, i), reason)
+        conn = <conn_t*>slab_at(&w.conns, i)
+        if conn.slot.live:
+            conn_drop(w, conn, reason)
 
 
 cdef void conns_fini(conns_t* w) noexcept nogil:
@@ -150,7 +149,7 @@ cdef void conns_retire(conns_t* w, uint32_t slot) noexcept nogil:
     cdef uint32_t i
 
     for i in range(slab_count(&w.conns)):
-        conn = conn_at(w, i)
+        conn = <conn_t*>slab_at(&w.conns, i)
         if not conn.slot.live or conn.vip.slot != slot:
             continue
         conn.vip_drains = 1
@@ -213,6 +212,7 @@ cdef void exchange_free(conns_t* w, exchange_t* x, bint reset) noexcept nogil:
         half_release(&w.c.mover, &x.half[1])
     head_return(w, x.head)
     meter_leave(x)
+    rewrite_free(w, x)
     verdict_release(x.verdict)
     free(x.record)
     free(x.question)

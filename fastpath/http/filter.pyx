@@ -105,7 +105,38 @@ cdef bint put_mapped(
     if cookie:
         put_cookie(o, whole, text_part(e, f.cookie_path))
     else:
-        put_url(o, whole, f, e, upstream)
+        put_url(o, whole, f, e, upstream, False)
+    out_put(o, b"\r\n", 2)
+    return True
+
+
+# Whether a header of a page is left out, because it is about bytes that change.
+cdef bint is_of_bytes(const char* name, uint32_t size) noexcept nogil:
+    if size == 14:
+        return same(name, 14, b"content-length") or same(name, 14, b"content-digest")
+    if size == 11:
+        return same(name, 11, b"content-md5") or same(name, 11, b"repr-digest")
+    return size == 6 and same(name, 6, b"digest") or (
+        size == 13 and same(name, 13, b"accept-ranges")  # of other bytes than ours
+    )
+
+
+# The header of a page. True = it is dealt with.
+cdef bint put_of_page(out_t* o, const char* bytes, const header_t* h) noexcept nogil:
+    cdef const char* name = bytes + h.name.at
+    cdef const char* value = bytes + h.value.at
+
+    if is_of_bytes(name, h.name.size):
+        return True
+    if h.name.size != 4 or not same(name, 4, b"etag") or (
+        h.value.size > 1 and value[0] == b"W" and value[1] == b"/"
+    ):
+        return False
+    # Weak, RFC 9110 8.8.1: the same page, though not byte by byte. With it a client
+    # asks the upstream whether the page has changed, which compares weakly.
+    out_put(o, name, 4)
+    out_put(o, b": W/", 4)
+    out_put(o, value, h.value.size)
     out_put(o, b"\r\n", 2)
     return True
 
@@ -113,8 +144,10 @@ cdef bint put_mapped(
 cdef void filter_response(
     out_t* o, const head_t* h, const char* bytes, uint16_t minor, bint keep,
     bint unchunk, const filter_t* f, const edits_t* e, const addr_t* upstream,
+    bint page,
 ) noexcept nogil:
-    cdef bint chunked = h.body == BODY_CHUNKED and not unchunk
+    # Trailers of a page are left out: what they say is about other bytes.
+    cdef bint chunked = h.body == BODY_CHUNKED and not unchunk and not page
     cdef const header_t* header
     cdef uint64_t seen = 0
     cdef uint32_t i
@@ -135,6 +168,8 @@ cdef void filter_response(
             if header.value.size == 0:
                 continue  # an empty one says nothing: the default takes its place
             seen |= <uint64_t>1 << edit
+        if page and put_of_page(o, bytes, header):
+            continue
         if not put_mapped(o, bytes, header, f, e, upstream):
             put_header(o, bytes, header)
     put_edits(o, &f.headers, e.text, seen)

@@ -22,6 +22,7 @@ cdef struct filter_t:
     uint8_t           any            # there is something to do
     uint8_t           cookies
     uint8_t           upgraded       # a 101 is edited, too
+    uint8_t           pages          # URLs in HTML are mapped, too
 
 # A stretch of a value.
 cdef struct part_t:
@@ -49,7 +50,10 @@ cdef const char* find_any(
     const char* p, const char* end, char one, char two, char three
 ) noexcept nogil
 
-# Write the URL `value`, mapped if it is one of the upstream's at `upstream` or of ours.
-cdef void put_url(
-    out_t* o, part_t value, const filter_t* f, const edits_t* e, const addr_t* upstream
+# Write the URL `value`, mapped if it is one of the upstream's at `upstream` or of ours;
+# return whether it is. `raw`: bytes that no URL may have stay, as whoever reads a page
+# deals with them.
+cdef bint put_url(
+    out_t* o, part_t value, const filter_t* f, const edits_t* e, const addr_t* upstream,
+    bint raw,
 ) noexcept nogil

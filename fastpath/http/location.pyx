@@ -7,7 +7,7 @@ Any other value stays as it is: a relative one is relative to what the client as
 one of another host is not ours, and what is no URL is not made one.
 
 A mapped path has no dot segment left, escaped or not, that would climb out of its new
-prefix, and no byte that a URL may not have.
+prefix, and in a head no byte that a URL may not have.
 """
 
 from libc.stdio cimport snprintf
@@ -211,7 +211,7 @@ cdef void put_segment(out_t* o, part_t p) noexcept nogil:
 # A path without empty and dot segments (RFC 3986 5.2.4), with the slash at its end, if
 # it has one. Without empty ones, because "//host" at the beginning of what is written
 # would be an authority.
-cdef void put_clean(out_t* o, part_t path) noexcept nogil:
+cdef void put_clean(out_t* o, part_t path, bint raw) noexcept nogil:
     cdef size_t start = o.size
     cdef const char* p = path.at
     cdef const char* end = p + path.size
@@ -230,6 +230,9 @@ cdef void put_clean(out_t* o, part_t path) noexcept nogil:
                 o.size -= 1
             if o.size > start:
                 o.size -= 1
+        elif not slash and raw:
+            out_put(o, b"/", 1)
+            put_part(o, part_of(p, next_))
         elif not slash:
             put_segment(o, part_of(p, next_))
         p = next_
@@ -269,8 +272,9 @@ cdef bint map_path(
     return False
 
 
-cdef void put_url(
-    out_t* o, part_t value, const filter_t* f, const edits_t* e, const addr_t* upstream
+cdef bint put_url(
+    out_t* o, part_t value, const filter_t* f, const edits_t* e, const addr_t* upstream,
+    bint raw,
 ) noexcept nogil:
     cdef size_t start = o.size
     cdef size_t path
@@ -279,10 +283,11 @@ cdef void put_url(
     if url_split(&u, value, f, e, upstream):
         put_part(o, u.before)
         path = o.size
-        put_clean(o, u.path)
+        put_clean(o, u.path, raw)
         if not o.full and map_path(o, path, f, e):
             put_part(o, u.after)
-            return
+            return True
     # Not for us: undo what was written, and pass the value on byte by byte.
     o.size = start
     put_part(o, value)
+    return False

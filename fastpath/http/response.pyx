@@ -36,6 +36,7 @@ from fastpath.http.reply cimport (
     out_grow,
     out_send,
 )
+from fastpath.http.rewrite cimport rewrite_begin, rewrite_move, rewrite_some
 from fastpath.http.state cimport (
     INFORMATIONAL_MOST,
     STEP_CLIENT_FAILED,
@@ -85,7 +86,7 @@ cdef bint response_compose(
         if edited and v.filter.any:
             filter_response(
                 o, &w.answer, bytes, x.minor, x.conn.keep, x.response.unchunk,
-                &v.filter, &v.edits, &x.up.address,
+                &v.filter, &v.edits, &x.up.address, x.rewrite != NULL,
             )
         else:
             compose_response(
@@ -101,6 +102,23 @@ cdef bint response_compose(
 
 cdef void response_too_large(conns_t* w) noexcept nogil:
     snprintf(w.why, sizeof(w.why), b"response head is too large")
+
+
+# Send the head of a page in `o`, and what became of `rest` bytes behind it.
+cdef STEP response_page(
+    conns_t* w, exchange_t* x, out_t* o, const char* bytes, uint32_t rest
+) noexcept nogil:
+    cdef STEP step = rewrite_some(w, x, o, bytes, rest)
+    cdef bint sent
+
+    # Nothing was sent yet: a body that is wrong from its beginning is told.
+    if step == STEP_ON:
+        x.answering = 1
+        sent = out_send(w, x, o)
+        out_end(w, o)
+        return STEP_ON if sent else STEP_CLIENT_FAILED
+    out_end(w, o)
+    return STEP_UPSTREAM_FAILED if step == STEP_FAULT else step
 
 
 # Send a whole head and what came behind it.
@@ -120,12 +138,16 @@ cdef STEP response_head(
         # A final status instead of 100: the client may leave the body out, and the
         # upstream does not wait for it (RFC 9110 10.1.1).
         x.request_abandoned = 1
-    x.conn.keep = response_keeps(x, h)
-    x.response.unchunk = h.body == BODY_CHUNKED and x.minor == 0
     x.status = h.status
     x.up.keep = h.keep_alive and h.body != BODY_TO_EOF and not x.up.doubtful
+    if x.verdict.filter.pages:
+        rewrite_begin(w, x, bytes)
+    x.conn.keep = response_keeps(x, h)
+    x.response.unchunk = h.body == BODY_CHUNKED and x.minor == 0
     if not response_compose(w, x, &o, bytes, True):
         return STEP_UPSTREAM_FAILED
+    if x.rewrite != NULL:
+        return response_page(w, x, &o, bytes + h.size, rest)
     if not x.response.unchunk:
         n = body_take(&x.response, bytes + h.size, rest)
         if n > 0:
@@ -317,6 +339,8 @@ cdef STEP response_move(conns_t* w, exchange_t* x) noexcept nogil:
         if flushed < 0:
             return STEP_CLIENT_FAILED
         return STEP_DONE if flushed == 1 else STEP_WAIT
+    if x.rewrite != NULL:
+        return rewrite_move(w, x)
     # A fault in the upstream's framing is the upstream's failure: the client is reset.
     step = body_move(
         m, &x.response, &x.up.link, &x.conn.down, &x.conn.to_down, &surplus

@@ -19,6 +19,7 @@ from fastpath.base.slab cimport slab_t, slot_t
 from fastpath.base.spill cimport SCRATCH_BYTES, spill_t
 from fastpath.base.timer cimport timer_t
 from fastpath.http.key cimport mask_t
+from fastpath.http.page cimport page_t
 from fastpath.http.quota cimport quota_t
 from fastpath.http.verdict cimport epochs_t, memory_t, verdict_t
 from fastpath.http1.chunks cimport chunks_t
@@ -108,6 +109,14 @@ cdef struct pending_t:
     spill_t*  first           # owned list; NULL = none
     spill_t*  last
 
+# A page of HTML on its way to the client, see http/rewrite.
+cdef struct rewrite_t:
+    page_t    page
+    body_t    source          # its framing, as it comes
+    spill_t*  input           # owned; bytes that wait for room; NULL = none
+    uint8_t   chunked         # as it goes; else it ends with the connection
+    uint8_t   busy            # more is to come of what was taken
+
 # What a log says of one exchange. Headers are those that the vip names for its log.
 cdef struct record_t:
     uint32_t  vip
@@ -195,6 +204,7 @@ cdef struct exchange_t:
     record_t*     record          # owned; NULL = not wanted
     quota_t*      quota           # held, and a place in it; NULL = none
     question_t*   question        # owned; what to ask once the request was given back
+    rewrite_t*    rewrite         # owned; NULL = the response is passed on as it comes
     pending_t     to_up
     uint64_t      began_us        # 0 = counted
     body_t        request
@@ -244,6 +254,7 @@ cdef struct conns_t:
     uint32_t     head_count
     uint64_t     recorded         # records begun
     head_t*      heads[HEADS_KEPT]    # owned; unused ones
+    uint32_t     rewrites         # pages that are rewritten now
     memory_t     memory
     buffers_t    buffers          # OpenSSL's
     head_t       answer           # head of the response at hand, within one call; its

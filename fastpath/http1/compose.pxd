@@ -37,6 +37,7 @@ cdef struct edits_t:
     text_t       upgrades    # ",websocket,spdy/3.1,": the protocols that are allowed
     uint8_t      any_upgrade
     uint8_t      forwarded_for  # append the client's ip to X-Forwarded-For
+    uint8_t      pages       # the response may be rewritten: ask for codings we know
 
 cdef struct out_t:
     char*   bytes            # borrowed

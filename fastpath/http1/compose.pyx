@@ -7,6 +7,7 @@ from libc.string cimport memcpy, strlen
 
 from fastpath.base.linux.clock cimport http_date
 from fastpath.base.linux.socket cimport AF_INET, AF_INET6, inet_ntop
+from fastpath.http1.codings cimport CODINGS_MORE, codings_line, is_codings
 from fastpath.http1.field cimport (
     DOT,
     H_HOST,
@@ -184,6 +185,13 @@ cdef void put_edits(
             out_put(o, text + edit.line.at, edit.line.size)
 
 
+cdef void put_codings(out_t* o, const char* bytes, const header_t* h) noexcept nogil:
+    if o.size + h.name.size + 2 * h.value.size + CODINGS_MORE > o.room:
+        o.full = True
+    else:
+        o.size += codings_line(o.bytes + o.size, bytes, h)
+
+
 cdef void compose_request(
     out_t* o, const head_t* h, const char* bytes, const edits_t* e,
     const addr_t* client, bint upgrade,
@@ -214,7 +222,9 @@ cdef void compose_request(
             if not e.headers.list[edit].only_absent:
                 fold &= header.known != H_X_FORWARDED_FOR
                 continue
-        if not forwarded or header.known != H_X_FORWARDED_FOR:
+        if e.pages and is_codings(bytes, header):
+            put_codings(o, bytes, header)
+        elif not forwarded or header.known != H_X_FORWARDED_FOR:
             put_header(o, bytes, header)
     put_edits(o, &e.headers, e.text, seen)
     if forwarded:

@@ -42,6 +42,7 @@ def http_families(stats: Stats, add: "Add") -> "Iterator[Family]":
     moved.add_metric(["up"], sum(one.bytes_up for one in listeners))
     moved.add_metric(["down"], sum(one.bytes_down for one in listeners))
     yield moved
+    yield from _pages(listeners)
     yield from _upstreams(stats.upstreams)
 
 
@@ -66,6 +67,23 @@ def _decisions(listeners: Iterable[HttpStats]) -> "Iterator[Family]":
     lost = counter("http_records_lost", "Records of requests, for logs, without room.")
     lost.add_metric([], sum(one.unrecorded for one in listeners))
     yield lost
+
+
+def _pages(listeners: Iterable[HttpStats]) -> "Iterator[Family]":
+    """What became of pages whose URLs are to be mapped."""
+    pages = counter(
+        *("html_pages", "Pages whose URLs are to be mapped, by what became of them."),
+        "outcome",
+    )
+    outcomes: Counter[str] = Counter()
+    for one in listeners:
+        outcomes.update(one.pages)
+    for outcome, count in outcomes.items():
+        pages.add_metric([outcome], count)
+    yield pages
+    long = counter("html_values_untouched", "URLs in pages that were too long to map.")
+    long.add_metric([], sum(one.values_untouched for one in listeners))
+    yield long
 
 
 def _upstreams(upstreams: Mapping[str, HttpStats]) -> "Iterator[Family]":

@@ -117,6 +117,7 @@ TARGETS = [
     ),
     flag("--deny-address", "Never to dial; repeatable.", Network(), multiple=True),
     flag("--clean-paths", "Pass paths on decoded and cleaned.  [false]", bool),
+    flag("--rewrite-html", "Map URLs in pages of HTML.  [true]", bool),
     flag("--forwarded-uri", "Send X-Forwarded-Uri.  [true]", bool),
     flag(
         "--pass-authorization-header",
@@ -157,6 +158,7 @@ TOP = {
     "allow_address": "allowAddress",
     "deny_address": "denyAddress",
     "clean_paths": "cleanPaths",
+    "rewrite_html": "rewriteHtml",
     "forwarded_uri": "forwardedUri",
     "forward_rest": "forwardRest",
     "proxy_client_cert_file": "proxyClientCertFile",

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fastpath.base.stats import PAGE_NAMES
 from pyproxy.admin import Collector
 from pyproxy.dataplane import Dataplane, Http, Question, Reply, upstream_of
 from pyproxy.metrics import new_registry
@@ -78,6 +79,11 @@ async def test_requests_are_counted_by_code_and_verb(dataplane: Dataplane) -> No
         assert samples["pyproxy_http_replays_total", (reason,)] == 0
     assert samples["pyproxy_quotas", ()] == 0
     assert samples["pyproxy_http_body_bytes_total", ("up",)] == 0
+    assert samples["pyproxy_html_values_untouched_total", ()] == 0
+    outcomes = {
+        labels for name, labels in samples if name == "pyproxy_html_pages_total"
+    }
+    assert {*PAGE_NAMES} == {name for (name,) in outcomes}
 
 
 def test_dials_to_addresses_of_verdicts_that_failed_are_counted(

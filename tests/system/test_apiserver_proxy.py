@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pyproxy.sandbox.certificates import Authority
-from tests.fakes.bastion import Backend, Bastion, bastion, own_address
+from tests.fakes.bastion import PAGE, Backend, Bastion, bastion, own_address
 from tests.fakes.bastion_cluster import (
     DEAD_PORT,
     NAMESPACE,
@@ -298,6 +298,23 @@ def _shown(program: Bastion) -> bytes | None:
         context.wrap_socket(plain) as secure,
     ):
         return secure.getpeercert(binary_form=True)
+
+
+def test_page_leads_back_through_the_proxy_or_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("{}\n")
+    mapped = PAGE.replace(b'"/', f'"{WEB}/'.encode())
+    with bastion(tmp_path / "rig", f"--config={file}") as (program, _, _):
+        assert program.ask(f"{WEB}/html", "Accept-Encoding: br").body == mapped
+        assert (
+            'pyproxy_html_pages_total{outcome="rewritten"} 1.0'
+            in (program.admin("/metrics")[1])
+        )
+        # A link in it leads to where it should.
+        assert program.ask(f"{WEB}/rewriteme").status == 200
+        file.write_text("rewriteHtml: false\n")
+        program.send(signal.SIGHUP)
+        wait_until(lambda: program.ask(f"{WEB}/html").body == PAGE, 10.0, "as it came")
 
 
 def test_reload_takes_other_settings(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ but for what DIFFERENCES says, and there they must not be.
 import json
 import re
 import socket
+import zlib
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ OURS = ("x-forwarded-host", "x-forwarded-prefix", "x-forwarded-proto")
 GOS = ["accept-encoding", "gzip"]
 
 RAW = "beyond: a path is passed on as it came (--clean-paths is as the peer does)"
-HTML = "left out: HTML is not rewritten"
+HTML = "beyond: tags stay as they were written, and srcset is mapped"
 STRICT = "stricter: what is not plainly a request is refused, with a text of ours"
 NO_SLICE = "as 1.37: no EndpointSlice is a 503; 1.36 missed an Endpoints object"
 PORT_80 = "what answered at port 80 of the recording's pods is not known"
@@ -65,12 +67,13 @@ DIFFERENCES = {
     "path /a?dryRun=All": "beyond: dryRun is the backend's to understand",
     "double slash front": "the sandbox's apiserver says it in JSON",
     "response html": HTML,
-    "response html-gzip": HTML,
-    "response html-zlib": HTML + "; the peer fails",
-    "response html-raw-deflate": HTML,
-    "response html-br": HTML + "; the peer fails",
+    "response html-gzip": HTML + "; what is encoded stays so",
+    "response html-zlib": HTML + "; the peer fails: it knows no wrapped deflate",
+    "response html-raw-deflate": HTML + "; deflate goes in its wrapper",
+    "response html-br": "beyond: passed on as it came; the peer fails",
     "html accept gzip": HTML,
-    "HEAD html-gzip": HTML + "; the peer fails",
+    "HEAD html-gzip": "beyond: passed on as it came; the peer fails",
+    "request headers": "Accept-Encoding names what pages can be rewritten in",
     "response cookie": "beyond: cookies come back to where they are from",
     "response cache": "beyond: the backend's Cache-Control stands alone",
     "response redir/bad": "a Location that is no URL is passed on",
@@ -84,6 +87,15 @@ DIFFERENCES = {
     "framing obs fold": STRICT,
     "framing big header": STRICT,
     "error accept application/vnd.kubernetes.protobuf": "left out: protobuf",
+}
+
+
+PAGES = {
+    "response html": "",
+    "response html-gzip": "gzip",
+    "response html-zlib": "deflate",
+    "response html-raw-deflate": "deflate",
+    "html accept gzip": "",
 }
 
 
@@ -200,6 +212,49 @@ def test_line_is_answered_as_a_kube_apiserver_did(
         assert got != expected, "no difference any more: take it off the table"
     else:
         assert got == expected
+
+
+class Tags(HTMLParser):
+    """What a page is made of, however it is written."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[object] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag."""
+        self.found.append((tag, attrs))
+
+    def handle_data(self, data: str) -> None:
+        """Note a text."""
+        self.found.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        """Note a comment."""
+        self.found.append(("comment", data))
+
+
+@pytest.mark.parametrize("note", PAGES)
+def test_page_has_the_urls_that_a_kube_apiserver_wrote(
+    rig: tuple[Bastion, Backend], note: str
+) -> None:
+    program, backend = rig
+    line, page = (
+        next(each for each in LINES if each["note"] == name)
+        for name in (note, "response html")
+    )
+    expected = Tags(adapted(page["response"]["body"], backend)).found
+    answer, _ = send(program, backend, line)
+    assert answer.get("content-encoding") == (PAGES[note] or None)
+    bits = {"gzip": 31, "deflate": 15}.get(PAGES[note])
+    plain = zlib.decompress(answer.body, bits) if bits else answer.body
+    found = Tags(plain.decode()).found
+    prefix = line["request"]["target"].rpartition("/")[0]
+    # The one attribute that the peer leaves.
+    mapped = f"'srcset', '{prefix}/a.png"
+    assert str(found).replace(mapped, "'srcset', '/a.png") == str(expected)
+    assert str(found) != str(expected)
 
 
 def test_table_names_lines_that_there_are() -> None:

@@ -120,6 +120,8 @@ class ApiserverProxy(ModeConfig, frozen=True, kw_only=True):
     proxy_client_key_file: str = ""  # PEM file: its key
     # Pass paths on decoded and cleaned, as kube-apiserver does, not as they came.
     clean_paths: bool = False
+    # Map URLs in pages of HTML to the proxy URL that they came from.
+    rewrite_html: bool = True
     # Send X-Forwarded-Uri; without it all paths below a URL share a verdict.
     forwarded_uri: bool = True
     # Serve SERVICE.NAMESPACE.svc.SUFFIX as that Service; empty = by paths only.

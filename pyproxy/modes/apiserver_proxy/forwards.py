@@ -51,6 +51,7 @@ class Edits:
     remove: tuple[str, ...] = REMOVED
     upgrades: tuple[str, ...] = ("websocket", "SPDY/3.1")
     verifies_kubelets: bool = False  # each has an upstream of its own then
+    html: bool = True  # map URLs in pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +119,14 @@ def forward(
         set=headers,
         forwarded_for=True,
         upgrades=edits.upgrades,
-        response=_response(path, host),
+        response=_response(path, host, html=edits.html),
         # Of a Service the core picks an endpoint, and another one if it is not there.
         address="" if path.kind == "services" else format_address(*address),
     )
 
 
-def _response(path: ProxyPath, host: str) -> ResponseEdits:
-    """Keep what comes back below the prefix: places to go to, and cookies."""
+def _response(path: ProxyPath, host: str, *, html: bool) -> ResponseEdits:
+    """Keep what comes back below the prefix: places to go to, cookies, and pages."""
     if not path.prefix:
         # Of a virtual host: it is an origin of its own, whose CORS is its own affair.
         return ResponseEdits(
@@ -139,6 +140,8 @@ def _response(path: ProxyPath, host: str) -> ResponseEdits:
         location=(("/", path.prefix),),
         hosts=(host,) if _AUTHORITY.fullmatch(host) else (),
         cookie_path=path.prefix,
+        # A page escapes these; no name of a Kubernetes object has them.
+        html=html and not {"&", "'"}.intersection(path.prefix),
     )
 
 

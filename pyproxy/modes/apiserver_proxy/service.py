@@ -269,6 +269,7 @@ class Proxy:
                 *filter(None, (*extra, self._config.passed_header)),
             ),
             verifies_kubelets=self._held.kubelet_ca is not None,
+            html=self._config.rewrite_html,
         )
 
     def _make_resolver(self) -> Resolver:

@@ -39,7 +39,7 @@ def mapped(path: str, pairs: Pairs) -> str | None:
     return None
 
 
-def clean(path: str) -> str:
+def clean(path: str, raw: bool = False) -> str:
     """Resolve dot segments, as a browser reads them; drop empty ones."""
     kept: list[str] = []
     last = ""
@@ -48,13 +48,14 @@ def clean(path: str) -> str:
         if last == "..":
             del kept[-1:]
         elif last not in ("", "."):
-            kept.append(quote(segment.encode("latin-1"), safe=SAFE))
+            whole = segment if raw else quote(segment.encode("latin-1"), safe=SAFE)
+            kept.append(whole)
     slash = kept and last in ("", ".", "..")
     return "/" + "/".join(kept) + ("/" if slash else "")
 
 
-def location(value: str, pairs: Pairs) -> str:
-    """What becomes of a Location."""
+def location(value: str, pairs: Pairs, raw: bool = False) -> str:
+    """What becomes of a Location, or of a URL in a page (`raw`)."""
     found = URL.fullmatch(value)
     assert found is not None
     scheme, authority, path, after = found.groups()
@@ -74,7 +75,7 @@ def location(value: str, pairs: Pairs) -> str:
         return value
     if re.search(r"%(?![0-9A-Fa-f]{2})", path):
         return value
-    new = mapped(clean(path), pairs)
+    new = mapped(clean(path, raw), pairs)
     return value if new is None else before + new + after
 
 

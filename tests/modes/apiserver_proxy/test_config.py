@@ -56,7 +56,10 @@ def test_flags_lie_over_nested_fields() -> None:
         "--connect-timeout=2s",
         "--kubeconfig=here",
         "--authorization-webhook-cache-unauthorized-ttl=0s",
+        "--rewrite-html=false",
     )
+    assert parse().rewrite_html
+    assert not config.rewrite_html
     assert not config.anonymous_auth
     assert float(config.timeouts.connect) == 2.0
     assert config.client.kubeconfig == "here"

@@ -11,7 +11,12 @@ from pyproxy.discovery.targets import Lookup, Resolver, Stores
 from pyproxy.http.identity import HeaderNames, Token, User
 from pyproxy.kube.machines import Node, Pod
 from pyproxy.modes.apiserver_proxy.answers import Lives, Memory
-from pyproxy.modes.apiserver_proxy.forwards import FRONT, REST, Apiserver
+from pyproxy.modes.apiserver_proxy.forwards import (
+    FRONT,
+    REST,
+    Apiserver,
+    Edits,
+)
 from pyproxy.modes.apiserver_proxy.keys import parts_of
 from pyproxy.modes.apiserver_proxy.policy import (
     Access,
@@ -171,6 +176,14 @@ def test_paths_below_a_url_share_a_verdict_without_x_forwarded_uri() -> None:
         for rest in ("a", "b/c?d")
     ]
     assert keys[0] == keys[1]
+
+
+def test_urls_in_pages_are_mapped_unless_that_is_turned_off() -> None:
+    found = [
+        forward(judge(ask(f"{POD}/x", "GET", "h", BEARER), edits=edits)).response
+        for edits in (Edits(), Edits(html=False))
+    ]
+    assert [each and each.html for each in found] == [True, False]
 
 
 def test_masters_need_no_question() -> None:
