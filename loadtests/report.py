@@ -46,7 +46,7 @@ BARS = (
 )
 
 # Works are named alike where they are alike.
-STREAMS = ("bulk", "up", "list", "exec")
+STREAMS = ("bulk", "up", "list", "exec", "download")
 TIMED = ("rr", "half", "get", "get128", "get512", "paths", "odd", "fresh", "watch")
 
 TITLES = {
