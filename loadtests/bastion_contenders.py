@@ -123,17 +123,6 @@ def _nginx_text(setup: BastionSetup, is_asking: bool) -> str:
     folder, files = setup.folder, setup.files
     many = [f"{h}:{p}" for h, p in zip(HOSTS, setup.places.many, strict=True)]
     reuseport = " reuseport" if setup.workers > 1 else ""
-    ask = "      auth_request /auth;\n" if is_asking else ""
-    caching = f"""  proxy_cache_path {folder}/answers keys_zone=answers:64m;
-  map $request_uri $object {{ ~^(?<o>/api/v1/[^?]*/proxy)/ $o; }}
-{_nginx_upstream("asked", [f"127.0.0.1:{setup.asked}"])}"""
-    locations = "".join(
-        f"""    location {prefix}/ {{
-{ask}      proxy_pass http://{name}/;
-{_NGINX_PASS}{NGINX_PLAIN}    }}
-"""
-        for prefix, name in ((WEB, "web"), (MANY, "many"))
-    )
     return f"""daemon off;
 user root;
 pid {folder}/nginx.pid;
@@ -152,7 +141,7 @@ http {{
   keepalive_requests 1000000000;
   client_body_temp_path {folder};
   proxy_temp_path {folder};
-{caching if is_asking else ""}\
+{_nginx_asked(setup) if is_asking else ""}\
 {_nginx_upstream("web", [f"{HOSTS[0]}:{setup.places.web}"])}\
 {_nginx_upstream("many", many, " max_fails=3 fail_timeout=1s")}\
   server {{
@@ -160,8 +149,23 @@ http {{
     ssl_certificate {files.server};
     ssl_certificate_key {files.server};
     ssl_protocols TLSv1.3;
-{_NGINX_AUTH if is_asking else ""}{locations}  }}
+{_NGINX_AUTH if is_asking else ""}\
+{_nginx_location(WEB, "web", is_asking)}{_nginx_location(MANY, "many", is_asking)}  }}
 }}
+"""
+
+
+def _nginx_asked(setup: BastionSetup) -> str:
+    return f"""  proxy_cache_path {setup.folder}/answers keys_zone=answers:64m;
+  map $request_uri $object {{ ~^(?<o>/api/v1/[^?]*/proxy)/ $o; }}
+{_nginx_upstream("asked", [f"127.0.0.1:{setup.asked}"])}"""
+
+
+def _nginx_location(prefix: str, name: str, is_asking: bool) -> str:
+    ask = "      auth_request /auth;\n" if is_asking else ""
+    return f"""    location {prefix}/ {{
+{ask}      proxy_pass http://{name}/;
+{_NGINX_PASS}{NGINX_PLAIN}    }}
 """
 
 
