@@ -8,10 +8,12 @@ what was counted, and takes a mood:
     {"redirect": URL}       and so with a redirect
     {"status": 500}         or so
     {"revoked": [TOKEN]}    these are nobody's
+    {"gone": true}          the process ends at once
 """
 
 import asyncio
 import json
+import os
 import re
 import sys
 from collections import Counter
@@ -73,6 +75,8 @@ class Reviewer(Apiserver):
     async def _control(self, request: web.BaseRequest) -> web.Response:
         if request.method == "POST":
             self._mood = await request.json()
+            if self._mood.get("gone"):
+                os._exit(0)
             self._crowd.revoked = frozenset(self._mood.get("revoked", ()))
         said = {name: self._counts[name] for name in (*REVIEWS, *self._counts)}
         return web.Response(text=json.dumps(said), content_type="application/json")
