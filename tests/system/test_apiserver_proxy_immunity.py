@@ -3,11 +3,14 @@
 Source: the facts, B12 and B15; what is not here is in the other files of its name.
 """
 
+import functools
 import json
 import logging
 import re
+import shutil
 import socket
 import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import HTTPError
@@ -15,8 +18,8 @@ from urllib.error import HTTPError
 import pytest
 
 from pyproxy.sandbox.certificates import Authority
-from tests.fakes.bastion import Backend, ask, bastion, own_address
-from tests.fakes.bastion_cluster import NAMESPACE, make_pod, make_service
+from tests.fakes.bastion import Backend, Bastion, ask, bastion, own_address
+from tests.fakes.bastion_cluster import MERGE, NAMESPACE, make_pod, make_service
 from tests.support.bastion_rig import (
     SPACE,
     WEB,
@@ -102,6 +105,56 @@ def test_our_own_listener_is_never_a_target(tmp_path: Path) -> None:
         wait_until(lambda: program.ask(target).status != 404, 10.0, "the Pod")
         answer = program.ask(target)
         assert (answer.status, message(answer)) == (400, "address not allowed")
+
+
+@functools.cache
+def obstacle_to_names() -> str:
+    """Why a program cannot be given names of our own, or nothing."""
+    command = ["unshare", "--mount", "mount", "--bind", "/etc/hosts", "/etc/hosts"]
+    if shutil.which("unshare") is None:
+        return "names of our own need unshare (util-linux)"
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"no mounts of our own here: {done.stderr}" if done.returncode else ""
+
+
+@pytest.fixture
+def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the bastion another /etc/hosts, which a test writes."""
+    if why := obstacle_to_names():
+        pytest.skip(why)
+    hosts = tmp_path / "hosts"
+    hosts.touch()
+    script = 'mount --bind "$0" /etc/hosts && exec "$@"'
+    wrapper = ("unshare", "--mount", "sh", "-c", script, str(hosts))
+    monkeypatch.setattr(Bastion, "launcher", (*wrapper, *Bastion.launcher))
+    return hosts
+
+
+def test_node_whose_name_turns_to_loopback_is_dialled_where_it_was_vetted(
+    names: Path, here: Backend, tmp_path: Path
+) -> None:
+    # CVE-2020-8562, which is open in every release of Kubernetes: a name is looked up
+    # for the check, and once more for the dial.
+    names.write_text(f"{own_address()} turning.example\n")
+    with bastion(tmp_path / "rig") as (program, backend, call):
+        for node in ("turning", "twofaced"):
+            call("POST", "/api/v1/nodes", {"metadata": {"name": node}})
+            address = {"type": "Hostname", "address": f"{node}.example"}
+            status = {"status": {"addresses": [address]}}
+            call("PATCH", f"/api/v1/nodes/{node}/status", status, MERGE)
+        good = f"/api/v1/nodes/turning:{backend.port}/proxy/x"
+        wait_until(lambda: program.ask(good).status == 200, 10.0, "the node")
+        lines = [f"{host} turning.example" for host in ("127.0.0.1", "::1")]
+        lines += [f"{host} twofaced.example" for host in (own_address(), "127.0.0.1")]
+        names.write_text("\n".join([*lines, ""]))
+        bad = f"/api/v1/nodes/turning:{here.port}/proxy/x"
+        # Its port is tried at the address of before; the loopback's is never.
+        assert {program.ask(good).status for _ in range(10)} <= {200, 400}
+        assert {program.ask(bad).status for _ in range(10)} <= {503, 400}
+        both = f"/api/v1/nodes/twofaced:{here.port}/proxy/x"
+        answer = program.ask(both)
+        assert (answer.status, message(answer)) == (400, "address not allowed")
+        assert here.seen == []
 
 
 # What is written into heads
