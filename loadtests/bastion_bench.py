@@ -63,7 +63,7 @@ class BastionBench(Bench):
             for _ in range(3)
         ]
         places = Places(generator.echo_port, tuple(pod.port for pod in self.many))
-        cluster = Cluster(stack, self.files, self.folder)
+        cluster = Cluster(stack, self.files, self.generator_cores, self.folder)
         populate(cluster.call, places)
         return generator, places, cluster
 

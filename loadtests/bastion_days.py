@@ -139,7 +139,7 @@ def _crowd(
     seconds = 3.0 if bench.options.quick else CROWD_S
     work = of_users(count, PATHS, CROWD_RATE)
     # Every answer has been asked for once, or the start is what would be measured.
-    warm_s = seconds + count / 500
+    warm_s = seconds + count / 200
     sample = generator.measure(work, contender, number, seconds, warm_s)
     return {
         "users": count,

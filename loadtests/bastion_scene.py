@@ -121,12 +121,18 @@ def _grant(call: Call) -> None:
 class Cluster:
     """The apiserver that ours asks: it counts what it is asked for."""
 
-    def __init__(self, stack: ExitStack, files: Files, folder: Path) -> None:
+    def __init__(
+        self,
+        stack: ExitStack,
+        files: Files,
+        cores: Sequence[int] | None,
+        folder: Path,
+    ) -> None:
         self.port = free_port()
         pem, ca = str(files.server), str(files.authority)
         command = [sys.executable, "-m", "tests.fakes.reviewer", str(self.port)]
         log = folder / "cluster.log"
-        process = stack.enter_context(Process([*command, pem, pem, ca], None, log))
+        process = stack.enter_context(Process([*command, pem, pem, ca], cores, log))
         process.line()
         self.url = f"https://127.0.0.1:{self.port}"
         self.call = caller(self.url, files.authority)
