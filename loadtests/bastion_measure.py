@@ -129,11 +129,12 @@ def digest(port: int, files: Files) -> tuple[int, str]:
             got += secure.recv(65536)
         said, _, body = got.partition(b"\r\n\r\n")
         lines = said.decode().lower().splitlines()
-        sizes = [line.split()[1] for line in lines if line.startswith("content-length")]
-        while body:
+        size = next(int(x.split()[1]) for x in lines if x.startswith("content-length"))
+        while True:  # the first piece may be empty
             read += len(body)
             summed.update(body)
-            body = b"" if read == int(sizes[0]) else secure.recv(1 << 20)
+            if read >= size or not (body := secure.recv(1 << 20)):
+                break
     return read, summed.hexdigest()
 
 

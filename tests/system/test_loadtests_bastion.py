@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,11 +14,20 @@ from pathlib import Path
 import pytest
 
 from loadtests import bastion_report, report
-from loadtests.bastion_measure import WORKS, BastionGenerator, Requests, head
+from loadtests.bastion_measure import (
+    WORKS,
+    BastionGenerator,
+    Requests,
+    digest,
+    expected_digest,
+    head,
+)
 from loadtests.bastion_scene import Pod
 from loadtests.http_files import Files
 from loadtests.measure import Sample, build
+from pyproxy.sandbox.certificates import Pair
 from tests.fakes.process import ROOT
+from tests.fakes.recorder import Recorder, Seen
 from tests.support.netns import obstacle
 from tests.support.waiting import scaled
 
@@ -89,6 +99,32 @@ def test_service_that_is_asked_lets_those_pass_who_show_the_token(
             shown = {"Authorization": f"Bearer {token}", "X-Forwarded-For": "1.2.3.4"}
             client.request("GET", "/auth/api/v1/x", headers=shown)
             assert client.getresponse().status == status
+
+
+def test_digest_is_that_of_the_whole_body_however_it_comes(files: Files) -> None:
+    size, _ = expected_digest(files)
+    part = files.body("list").read_bytes()
+
+    def in_pieces(seen: Seen, connection: socket.socket) -> None:
+        # A record of its own: with the head there is nothing of the body yet.
+        connection.sendall(
+            f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode()
+        )
+        for _ in range(size // len(part)):
+            connection.sendall(part)
+
+    with Recorder(Pair(files.server, files.server)) as server:
+        server.answer = in_pieces
+        assert digest(server.address.port, files) == expected_digest(files)
+        assert server.seen[0].get("authorization") == "Bearer alice-token"
+
+
+def test_ratio_leaves_out_windows_in_which_one_had_no_time() -> None:
+    nginx = replace(SAMPLE, contender="nginx")
+    idle = replace(nginx, round=1, proxy_s=0.0)
+    samples = [SAMPLE, replace(SAMPLE, round=1), nginx, idle]
+    ratio = report.Samples(samples, "get").ratio("ours", "nginx", "proxy_cpu")
+    assert ratio == report.Spread(1.0, 1.0, 1.0)
 
 
 SAMPLE = Sample(
