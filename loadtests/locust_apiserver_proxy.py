@@ -200,7 +200,7 @@ class Admin(Visitor):
         """Read the metrics of a node."""
         if self.options.node:
             path = f"/api/v1/nodes/{self.options.node}/proxy/metrics"
-            self.ask("metrics", path, holds=lambda got: b"node_up 1" in got)
+            self.ask("metrics", path, holds=lambda got: b"node_up{" in got)
 
     @task(1)
     def list_services(self) -> None:
