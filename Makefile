@@ -107,6 +107,11 @@ NAME := relay
 bench: .stamps/system-bench .stamps/bench .stamps/peers .stamps/install  ## one layer against its peers: NAME=relay, options in ARGS="--quick"
 	$(PY) -m loadtests.$(NAME) $(ARGS)
 
+MODE := apiserver-proxy
+.PHONY: load
+load: .stamps/bench .stamps/install  ## locust against one mode: MODE=apiserver-proxy, options of locust in ARGS="--web"
+	$(PY) -m loadtests.load $(MODE) $(ARGS)
+
 # Outside CI: it takes as long as it is told to, ten minutes unless told otherwise.
 .PHONY: soak
 soak: .stamps/install  ## minutes of checked load under faults: ARGS="--layer http --minutes 30"

@@ -51,6 +51,11 @@ def enter(congestion: str = "cubic") -> None:
         raise RuntimeError(f"connections here use {used}, not {congestion}")
 
 
+def add_address(address: str) -> None:
+    """Give this network one more address of its own, which is no loopback address."""
+    _ip("address", "add", f"{address}/32", "dev", "lo")
+
+
 def congestion_in_use() -> str:
     """Name of the congestion control that a new loopback connection gets."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -46,7 +46,7 @@ BARS = (
 )
 
 # Works are named alike where they are alike.
-STREAMS = ("bulk", "up", "list", "exec")
+STREAMS = ("bulk", "up", "list", "exec", "download")
 TIMED = ("rr", "half", "get", "get128", "get512", "paths", "odd", "fresh", "watch")
 
 TITLES = {
@@ -110,9 +110,9 @@ class Samples:
         """Spread of name/other, taken round by round."""
         mine, theirs = self.by_name[name], self.by_name[other]
         common = mine.keys() & theirs.keys()
-        return Spread.of(
-            mine[r].metric(metric) / theirs[r].metric(metric) for r in common
-        )
+        pairs = [(mine[r].metric(metric), theirs[r].metric(metric)) for r in common]
+        # On an overloaded machine there are windows in which one had no time at all.
+        return Spread.of([a / b for a, b in pairs if b] or [float("nan")])
 
     def best_peer(
         self, metric: str, larger_wins: bool, among: Sequence[str] = PEERS

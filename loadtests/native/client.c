@@ -3,7 +3,7 @@
  *   client rr|crr|bulk --to IPV4:PORT [--connections N] [--warm-ms N]
  *          [--measure-ms N] [--rate N] [--spread N] [--upload] [--pids PID,PID,...]
  *   client get|list|fresh|watch|exec --to IPV4:PORT --request FILE [--expect FILE]
- *          [--names N] [--ca FILE] [--hold] and the options above
+ *          [--names N] [--repeat N] [--ca FILE] [--hold] and the options above
  *
  * The processes in --pids are those whose CPU is measured over exactly the window in
  * which work is counted. */
@@ -73,6 +73,9 @@ static void set_option(options_t* o, int name, char* value) {
     case 'e':
         o->expect = value;
         break;
+    case 'x':
+        o->repeat = atoi(value);
+        break;
     case 'a':
         o->ca = value;
         break;
@@ -90,6 +93,7 @@ static const struct option names[] = {
     {"rate", required_argument, NULL, 'r'},    {"spread", required_argument, NULL, 's'},
     {"upload", no_argument, NULL, 'u'},        {"pids", required_argument, NULL, 'p'},    {"request", required_argument, NULL, 'q'},
     {"names", required_argument, NULL, 'n'},   {"expect", required_argument, NULL, 'e'},
+    {"repeat", required_argument, NULL, 'x'},
     {"ca", required_argument, NULL, 'a'},      {"hold", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -108,6 +112,7 @@ int main(int argc, char** argv) {
     options_t o = {.connections = 64,
                    .spread = 1,
                    .names = 1,
+                   .repeat = 1,
                    .warm_ns = 300000000u,
                    .measure_ns = 3000000000u};
     int name;

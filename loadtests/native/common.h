@@ -39,6 +39,7 @@ typedef struct {
     const char* request; /* file: a request, '#' stands for a number below `names` */
     int names;
     const char* expect; /* file: the body of every answer; of a watch, its object */
+    int repeat;         /* how often it stands in a body */
     const char* ca;     /* file: speak TLS and trust this; NULL = plain */
     int hold;           /* watch: once all are open wait for the end of the input */
 } options_t;

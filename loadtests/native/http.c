@@ -25,9 +25,28 @@ text_t text_read(const char* path) {
     return t;
 }
 
-text_t* text_expand(const text_t* template, int count) {
+/* Texts that end with a zero each, one after the other. */
+static text_t* text_split(const text_t* whole, int count) {
     text_t* all = calloc((size_t)count, sizeof *all);
+    char *at = whole->bytes, *end = whole->bytes + whole->size;
+
+    for (int i = 0; i < count; i++) {
+        all[i].bytes = at;
+        all[i].size = strlen(at);
+        at += all[i].size + 1;
+        if (at > end)
+            die("fewer requests than --names");
+    }
+    return all;
+}
+
+text_t* text_expand(const text_t* template, int count) {
+    text_t* all;
     const char* mark = strchr(template->bytes, '#');
+
+    if (memchr(template->bytes, 0, template->size))
+        return text_split(template, count);
+    all = calloc((size_t)count, sizeof *all);
 
     for (int i = 0; i < count; i++) {
         all[i].bytes = malloc(template->size + 16);

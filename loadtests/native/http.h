@@ -14,7 +14,8 @@ typedef struct {
 
 /* The whole file; ends the process when it cannot be read. */
 text_t text_read(const char* path);
-/* `count` texts, the '#' of the template replaced by 0, 1, 2, ... in each. */
+/* `count` texts, the '#' of the template replaced by 0, 1, 2, ... in each; or, where the
+ * template has zeros in it, the texts that end with one each, borrowed. */
 text_t* text_expand(const text_t* template, int count);
 
 enum { HEAD, SIZED, CHUNK_SIZE, CHUNK_BODY, CHUNK_END, TRAILER, WHOLE, BAD };

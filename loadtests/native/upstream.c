@@ -1,10 +1,15 @@
 /* The API server behind every contender: TLS 1.3, HTTP/1.1, one thread, one epoll.
  *
- *   upstream PEM TOKEN SMALL LIST GZIP      prints "ready PORT"
+ *   upstream PEM TOKEN SMALL LIST GZIP [ADDRESS]      prints "ready PORT"
+ *
+ * Instead of PEM "-": plain HTTP. Instead of TOKEN "-": a pod behind a bastion, which
+ * refuses those that show any Authorization at all.
  *
  * Answers, by what stands in the request line:
  *   watch=         an endless chunked body; watch n=N gets events if N ends in 0
  *   /exec          101, then the pattern both ways
+ *   /auth          200 and no body: an authorization service that allows
+ *   /big/          LIST, BIG_TIMES times, in one sized body
  *   /once/         SMALL, and the connection is closed
  *   /pods/         SMALL
  *   else           LIST, or GZIP to who accepts that, chunked as kube-apiserver does
@@ -17,6 +22,7 @@
 #include "link.h"
 #include "whole.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -29,6 +35,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define BIG_TIMES 100
 #define RECORD 4096 /* net/http flushes a buffer of this size: its TLS records */
 #define GZIP_CHUNK 2048 /* and what is written piecemeal to it has such chunks */
 #define MAX_ACTIVE 1024
@@ -43,6 +50,7 @@ typedef struct {
     int last;        /* close when `out` is sent */
     const char* out; /* being sent; borrowed, or `own` */
     size_t left;
+    int again; /* how often LIST follows once more */
     char* own; /* an event that did not go at once */
     uint64_t sequence;
     uint64_t in, sent; /* bytes of pattern */
@@ -53,7 +61,8 @@ typedef struct {
 static struct {
     SSL_CTX* tls;
     const char* token;
-    text_t small, once, list, gzip, refusal; /* whole answers */
+    text_t small, once, list, gzip, refusal, yes; /* whole answers */
+    text_t big_head, body;                        /* of /big/ */
     text_t chunk;                            /* one event, framed */
     size_t event_at;                         /* in it */
     peer_t* active[MAX_ACTIVE];
@@ -79,10 +88,19 @@ static void peer_end(peer_t* p) {
     free(p);
 }
 
+static void say(peer_t* p, const text_t* answer) {
+    p->out = answer->bytes;
+    p->left = answer->size;
+}
+
 /* Return 0 when the peer is gone. */
 static int peer_flush(peer_t* p) {
-    while (p->left) {
-        size_t size = p->left < RECORD ? p->left : RECORD;
+    while (p->left || p->again) {
+        if (!p->left) {
+            p->again--;
+            say(p, &u.body);
+        }
+        size_t size = !u.tls || p->left < RECORD ? p->left : RECORD;
         ssize_t n = link_send(&p->link, p->out, size);
         if (n == LINK_AGAIN)
             return 1;
@@ -103,16 +121,13 @@ static int authorized(const char* head, size_t n) {
     static const char scheme[] = " Bearer ";
     const char* value = head_value(head, n, "\r\nauthorization:");
 
+    if (!strcmp(u.token, "-"))
+        return !value && head_value(head, n, "\r\nx-forwarded-for:");
     if (!value || strncmp(value, scheme, sizeof scheme - 1))
         return 0;
     value += sizeof scheme - 1;
     return !strncmp(value, u.token, strlen(u.token)) &&
            head_value(head, n, "\r\nx-forwarded-for:");
-}
-
-static void say(peer_t* p, const text_t* answer) {
-    p->out = answer->bytes;
-    p->left = answer->size;
 }
 
 static void become_watch(peer_t* p, const char* query) {
@@ -158,6 +173,11 @@ static void route(peer_t* p, const char* head, size_t n) {
     if (!authorized(head, n)) {
         u.refused++;
         say(p, &u.refusal);
+    } else if (strstr(line, " /auth")) {
+        say(p, &u.yes);
+    } else if (strstr(line, "/big/")) {
+        p->again = BIG_TIMES;
+        say(p, &u.big_head);
     } else if (strstr(line, "watch=")) {
         become_watch(p, line);
     } else if (strstr(line, "/exec")) {
@@ -174,7 +194,7 @@ static void route(peer_t* p, const char* head, size_t n) {
 
 /* Answer what is in `part`, one request at a time. Return 0 when the peer is gone. */
 static int peer_answer(peer_t* p) {
-    while (!p->left && p->kind == REQUESTS) {
+    while (!p->left && !p->again && p->kind == REQUESTS) {
         char* end = memmem(p->part, p->have, "\r\n\r\n", 4);
         if (!end)
             return 1;
@@ -193,13 +213,14 @@ static void peer_greet(peer_t* p) {
     if (p->greeted)
         return;
     p->greeted = 1;
-    u.resumed += (uint64_t)SSL_session_reused(p->link.ssl);
+    if (p->link.ssl)
+        u.resumed += (uint64_t)SSL_session_reused(p->link.ssl);
 }
 
 static void peer_requests(peer_t* p) {
     if (!peer_flush(p) || !peer_answer(p))
         return;
-    while (p->kind == REQUESTS && !p->left && p->have < sizeof p->part) {
+    while (p->kind == REQUESTS && !p->left && !p->again && p->have < sizeof p->part) {
         size_t room = sizeof p->part - p->have;
         ssize_t n = link_recv(&p->link, p->part + p->have, room);
         if (n == LINK_AGAIN)
@@ -213,7 +234,7 @@ static void peer_requests(peer_t* p) {
         if (!peer_answer(p))
             return;
         /* Nobody pipelines here: what comes next brings an event of its own. */
-        if (!p->have && !SSL_has_pending(p->link.ssl))
+        if (!p->have && !(p->link.ssl && SSL_has_pending(p->link.ssl)))
             return;
     }
 }
@@ -324,12 +345,13 @@ static void handle(peer_t* p) {
     }
 }
 
-static int listen_any(void) {
-    struct sockaddr_in at = {.sin_family = AF_INET,
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+static int listen_at(const char* address) {
+    struct sockaddr_in at = {.sin_family = AF_INET};
     socklen_t size = sizeof at;
     peer_t* p = calloc(1, sizeof *p);
 
+    if (inet_pton(AF_INET, address, &at.sin_addr) != 1)
+        die(address);
     p->kind = LISTENER;
     p->link.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (bind(p->link.fd, (struct sockaddr*)&at, sizeof at) == -1 ||
@@ -342,14 +364,23 @@ static int listen_any(void) {
 
 static void prepare(char** argv) {
     static const text_t no = {.bytes = "unauthorized\n", .size = 13};
+    static const text_t nothing = {.bytes = ""};
     text_t small = text_read(argv[3]), list = text_read(argv[4]);
     text_t gzip = text_read(argv[5]), event = event_make(&small);
 
-    u.tls = tls_server(argv[1]);
+    u.tls = strcmp(argv[1], "-") ? tls_server(argv[1]) : NULL;
     u.token = argv[2];
     u.small = whole_sized("200 OK", "", &small);
     u.once = whole_sized("200 OK", "Connection: close\r\n", &small);
     u.refusal = whole_sized("401 Unauthorized", "", &no);
+    u.yes = whole_sized("200 OK", "", &nothing);
+    u.body = list;
+    u.big_head.bytes = malloc(256);
+    u.big_head.size = (size_t)sprintf(u.big_head.bytes,
+                                      "HTTP/1.1 200 OK\r\n"
+                                      "Content-Type: application/octet-stream\r\n"
+                                      "Content-Length: %zu\r\n\r\n",
+                                      BIG_TIMES * list.size);
     u.list = whole_chunked("", &list, 0);
     u.gzip = whole_chunked("Content-Encoding: gzip\r\n", &gzip, GZIP_CHUNK);
     u.chunk.bytes = malloc(event.size + 32);
@@ -376,9 +407,9 @@ static void wait_events(void) {
 int main(int argc, char** argv) {
     static peer_t input = {.kind = INPUT, .link.fd = STDIN_FILENO};
 
-    if (argc != 6) {
+    if (argc != 6 && argc != 7) {
         errno = EINVAL;
-        die("upstream PEM TOKEN SMALL LIST GZIP");
+        die("upstream PEM TOKEN SMALL LIST GZIP [ADDRESS]");
     }
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_TIMERSLACK, 1);
@@ -386,7 +417,7 @@ int main(int argc, char** argv) {
     prepare(argv);
     u.epoll = epoll_create1(EPOLL_CLOEXEC);
     watch_for(&input, EPOLLIN, EPOLL_CTL_ADD);
-    printf("ready %d\n", listen_any());
+    printf("ready %d\n", listen_at(argc == 7 ? argv[6] : "127.0.0.1"));
     fflush(stdout);
     for (;;) {
         wait_events();

@@ -294,14 +294,18 @@ def bastion(
     *flags: str,
     page: bytes = PAGE,
     given: Sequence[socket.socket] = (),
+    apiserver: str = "tests.fakes.emptycluster",
 ) -> Iterator[tuple[Bastion, Backend, Call]]:
-    """Run one beside the sandbox's apiserver, with a cluster that has one backend."""
+    """Run one beside the sandbox's apiserver, with a cluster that has one backend.
+
+    `apiserver` is the module that is that apiserver.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     issuer = Authority(directory)
     pair = issuer.issue("server", ["127.0.0.1", own_address()])
     files = [str(each) for each in (pair.certificate, pair.key, issuer.certificate)]
     with (
-        Program(directory / "api", "tests.fakes.emptycluster", "0", *files) as api,
+        Program(directory / "api", apiserver, "0", *files) as api,
         Backend(own_address(), pair, page) as backend,
     ):
         api.wait_for("\n")
