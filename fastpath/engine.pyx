@@ -376,8 +376,7 @@ cdef class Engine:
             state = self.tables.state
             told = state.vips if vips is None else {k: state.vips[k] for k in vips}
             if backends is None:
-                numbers = self.tables.registry.backends
-                backends = [key for key in numbers.slots if numbers.named(key)]
+                backends = self.tables.registry.backends.known()
             return report(
                 &self.fleet, self.tables.registry, told, state.upstreams, backends,
                 self.generation, self.verdicts.lost, len(self.verdicts.quotas),

@@ -184,6 +184,10 @@ cdef class Numbers:
         slot = self.slots.get(key)
         return slot is not None and (<state_t*>self.state(slot)).users > 0
 
+    def known(self):
+        """Return the keys that blocks name."""
+        return [key for key in self.slots if self.named(key)]
+
     def __len__(self):
         return len(self.slots)
 
