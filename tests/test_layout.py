@@ -27,10 +27,13 @@ PACKAGES = {
     """,
     "http1": "field target framing firstline chunks head compose",
     "table": """
-        keep registry listener table block delta draft balancer dialler admission
+        keep registry listener datagram table block delta draft balancer dialler
+        admission
     """,
     "tcp": "proxyhead relay dial naming batch",
-    "udp": "",
+    "udp": """
+        index arena outbox unreachable state mouth flow flows steer forward reply door
+    """,
     "http": """
         key location filter verdict state record body asking heads idle conn reply
         upconn request question answer response tunnel exchange events

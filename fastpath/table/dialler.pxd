@@ -37,6 +37,12 @@ cdef DIAL dialler_next(
     context_t* c, dial_t* d, const pool_t* pool, attempt_t* a
 ) noexcept nogil
 
+# A backend of `pool` that was not tried, borrowed from the table; NULL = none, or tries
+# are used up.
+cdef backend_t* dialler_pick(
+    context_t* c, const dial_t* d, const pool_t* pool, uint64_t hash
+) noexcept nogil
+
 # Connect to a.backend, which need not be of a table, with a socket of its own. Return
 # 0, or -errno: then nothing is left of it.
 cdef int dialler_connect(dial_t* d, attempt_t* a) noexcept nogil
