@@ -164,10 +164,8 @@ cdef void forward_sort(flows_t* fs, door_t* door, uint32_t i) noexcept nogil:
 cdef void forward_refuse(flows_t* fs, flow_t* f, uint32_t at) noexcept nogil:
     cdef room_t* room = fs.room
     cdef int loss = LOSS_NO_BACKEND
-
     if f.reason == DROP_CONNECT_FAILED:
         loss = LOSS_REFUSED
-        unreachable_tell(&fs.unreachable, &f.key, &f.name, fs.c.now_ms)
     elif f.reason == DROP_NO_DESCRIPTORS:
         loss = LOSS_NO_DESCRIPTORS
     outbox_lose(&room.outbox, loss)
@@ -175,7 +173,10 @@ cdef void forward_refuse(flows_t* fs, flow_t* f, uint32_t at) noexcept nogil:
         f.stats.dropped[loss] += datagram_count(&room.arena.got[at])
         at = room.arena.got[at].next
     f.first = NONE_NEXT
+    # Told when it was counted, as in context_refuse; the slot is not used again yet.
     flow_drop(fs, f, <DROP>f.reason)
+    if loss == LOSS_REFUSED:
+        unreachable_tell(&fs.unreachable, &f.key, &f.name, fs.c.now_ms)
 
 
 # Send what is in the outbox to the flow's backend, or to another one if that refuses.
