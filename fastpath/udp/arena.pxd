@@ -41,6 +41,10 @@ cdef int arena_receive(
     arena_t* a, int fd, uint32_t first, uint32_t most
 ) noexcept nogil
 
+# The same of one datagram, from a socket without options; its sender is not told.
+# Return 1, or -errno.
+cdef int arena_receive_one(arena_t* a, int fd, uint32_t slot) noexcept nogil
+
 # Datagrams in `d`.
 cdef inline uint32_t datagram_count(const datagram_t* d) noexcept nogil:
     if d.segment == 0 or d.size <= d.segment:

@@ -31,6 +31,7 @@ from fastpath.base.linux.socket cimport (
     IPPROTO_IPV6,
     MSG_DONTWAIT,
     SOL_SOCKET,
+    recv,
     sockaddr_in6,
     sockaddr_storage,
 )
@@ -130,3 +131,20 @@ cdef int arena_receive(
             read_control(d, h)
         arena_renew(a, i)
     return n
+
+
+cdef int arena_receive_one(arena_t* a, int fd, uint32_t slot) noexcept nogil:
+    cdef datagram_t* d = &a.got[slot]
+    cdef void* into = a.vectors[slot].iov_base
+    cdef ssize_t n = recv(fd, into, 65536, MSG_DONTWAIT)
+
+    while n == -1 and errno == EINTR:
+        n = recv(fd, into, 65536, MSG_DONTWAIT)
+    if n == -1:
+        return -errno
+    d.data = <char*>into
+    d.size = <uint32_t>n
+    d.segment = 0
+    d.lost = 0
+    d.next = NONE_NEXT
+    return 1

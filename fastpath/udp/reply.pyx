@@ -2,28 +2,27 @@
 call for each door: until then they lie in the arena, and flows_flush sends them.
 """
 
-from libc.errno cimport EAGAIN
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
-from fastpath.base.linux.file cimport EPOLLERR
-from fastpath.base.slab cimport run_push, slab_find, slab_reclaim
+from fastpath.base.slab cimport slab_find
 from fastpath.base.stats cimport LOSS_OVERFLOW
 from fastpath.udp.arena cimport (
     ARENA_SLOTS,
     arena_receive,
+    arena_receive_one,
+    arena_t,
     datagram_count,
     datagram_t,
 )
 from fastpath.udp.flow cimport flow_served, flows_flush
 from fastpath.udp.outbox cimport outbox_add, peer_failed, target_t
-from fastpath.udp.state cimport FLOW_FREE, room_t
+from fastpath.udp.state cimport flow_t, room_t
 from fastpath.udp.steer cimport flow_answered, flow_busy, flow_failed
 
 cdef enum:
-    REPLY_SLOTS = 4         # of a flow that is not busy
-    REPLY_BUSY_SLOTS = 16
-    REPLY_ROUNDS = 4        # then others have their turn
+    REPLY_MOST = 16         # datagrams or trains of a flow in a turn
+    REPLY_BUSY = 4
 
 
 cdef void reply_target(flow_t* f, target_t* target) noexcept nogil:
@@ -69,59 +68,46 @@ cdef void reply_keep(flows_t* fs, flow_t* f, uint32_t n) noexcept nogil:
     f.backend_stats.bytes[1] += bytes
 
 
-# Read what the backend has sent. Return 1 if there may be more, 0 if not, or -errno.
+# Read some of what the backend has sent. Return how many datagrams, or -errno.
 cdef int reply_read(flows_t* fs, flow_t* f) noexcept nogil:
-    cdef room_t* room = fs.room
-    cdef uint32_t most = REPLY_BUSY_SLOTS if f.busy else REPLY_SLOTS
+    cdef arena_t* arena = &fs.room.arena
+    cdef uint32_t turn = <uint32_t>fs.c.stats.turns
+    cdef uint32_t most = f.most
     cdef int n
 
-    if room.arena.used + most > ARENA_SLOTS:
+    if arena.used + most > ARENA_SLOTS:
         flows_flush(fs)
-        room.arena.used = 0
-    n = arena_receive(&room.arena, f.fd, room.arena.used, most)
-    if n < 0:
-        return n
-    if not f.proven:
-        flow_answered(fs, f)
-    if n > 0:
-        reply_keep(fs, f, n)
-    if <uint32_t>n < most:
-        return 0
-    if not f.busy:
-        flow_busy(f)
-    return 1
-
-
-cdef void reply_move(flows_t* fs, flow_t* f, bint failed) noexcept nogil:
-    cdef uint32_t rounds = REPLY_ROUNDS
-    cdef int got = 1
-
-    # A socket with an error tells it when what came before has been read.
-    while (got > 0 or (failed and got == 0)) and rounds > 0:
-        got = reply_read(fs, f)
-        if got == 0 and not failed:
-            return
-        rounds -= 1
-    if got < 0:
-        if peer_failed(-got):
-            flow_failed(fs, f)
+        arena.used = 0
+    # Most flows have one datagram at a time: to ask for more, or for what control
+    # messages say of trains, costs as much again.
+    if most == 1 and not f.busy:
+        n = arena_receive_one(arena, f.fd, arena.used)
     else:
-        run_push(&fs.c.run, &f.slot)
+        n = arena_receive(arena, f.fd, arena.used, most)
+    if n == <int>most and f.turn + 1 == turn and most < REPLY_MOST:
+        f.most = most * 2  # what was left behind is reported again: it came by then
+    elif 0 < n < <int>most:
+        f.most = n
+    f.turn = turn
+    return n
 
 
 cdef void reply_event(
-    flows_t* fs, uint32_t index, uint32_t generation, uint32_t events
+    flows_t* fs, uint32_t index, uint32_t generation
 ) noexcept nogil:
     cdef flow_t* f = <flow_t*>slab_find(&fs.slab, index, generation)
+    cdef int n
 
     # Without a socket it has left a backend in this very batch of events.
     if f == NULL or not flow_served(fs, f) or f.fd == -1:
         return
-    reply_move(fs, f, (events & EPOLLERR) != 0)
-
-
-cdef void reply_run(flows_t* fs, flow_t* f) noexcept nogil:
-    if f.state == FLOW_FREE:
-        slab_reclaim(&fs.slab, &f.slot)
-    elif flow_served(fs, f) and f.fd != -1:
-        reply_move(fs, f, False)
+    n = reply_read(fs, f)
+    if n < 0:
+        if peer_failed(-n):
+            flow_failed(fs, f)
+        return
+    if not f.proven:
+        flow_answered(fs, f)
+    reply_keep(fs, f, n)
+    if n >= REPLY_BUSY and not f.busy:
+        flow_busy(f)

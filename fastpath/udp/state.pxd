@@ -69,6 +69,8 @@ cdef struct flow_t:
     uint64_t          stamp        # of the pool that named the backend
     uint32_t          hash         # in the index
     uint32_t          lost         # by the upstream socket, as it last said
+    uint32_t          turn         # of the loop, in which the backend last sent
+    uint8_t           most         # datagrams to ask its socket for
     uint64_t          source       # hash of the client's address; limits
     uint64_t          pick         # for the ring
     vip_state_t*      vip          # borrowed

@@ -12,7 +12,7 @@ from libc.stdint cimport uint64_t
 from fastpath.base.linux.atomic cimport add_u32, sub_u32
 from fastpath.base.linux.clock cimport clock_us
 from fastpath.base.linux.datagram cimport SOL_UDP, SO_RXQ_OVFL, UDP_GRO
-from fastpath.base.linux.file cimport EPOLLET, EPOLLIN, close
+from fastpath.base.linux.file cimport EPOLLIN, close
 from fastpath.base.linux.socket cimport (
     SOCK_CLOEXEC,
     SOCK_DGRAM,
@@ -87,7 +87,9 @@ cdef int flow_connect(flows_t* fs, flow_t* f, const backend_t* b) noexcept nogil
     fd = upstream_open(b)
     if fd < 0:
         return fd
-    failed = poller_add(&fs.c.poller, fd, EPOLLIN | EPOLLET, tag)
+    # Level-triggered: what a turn leaves is reported again. To find a socket empty costs
+    # more than that, where most have one datagram.
+    failed = poller_add(&fs.c.poller, fd, EPOLLIN, tag)
     if failed < 0:
         close(fd)
         return failed
@@ -96,6 +98,7 @@ cdef int flow_connect(flows_t* fs, flow_t* f, const backend_t* b) noexcept nogil
     f.backend_stats = backend_stats(&fs.c.stats, b.state.slot)
     f.fresh = 1
     f.proven = 0
+    f.most = 1
     return 0
 
 

@@ -104,7 +104,7 @@ from fastpath.udp.flows cimport (
     flows_reset,
     flows_sweep,
 )
-from fastpath.udp.reply cimport reply_event, reply_run
+from fastpath.udp.reply cimport reply_event
 from fastpath.udp.state cimport flow_t
 from fastpath.worker.accept cimport accept_crowd, accept_resume, accept_some
 from fastpath.worker.coalesce cimport coalesce, coalesce_others
@@ -240,7 +240,7 @@ cdef void worker_event(worker_t* w, uint64_t tag, uint32_t events) noexcept nogi
         upconn_event(&w.http, tag_index(tag), tag_generation(tag), events)
         return
     if tag_kind(tag) == TAG_FLOW:
-        reply_event(&w.flows, tag_index(tag), tag_generation(tag), events)
+        reply_event(&w.flows, tag_index(tag), tag_generation(tag))
         return
     if tag_kind(tag) == TAG_DOOR:
         door_event(&w.flows, tag_index(tag), tag_generation(tag))
@@ -302,8 +302,6 @@ cdef void worker_run(worker_t* w) noexcept nogil:
         slot = run_pop(&w.context.run)
         if slot.kind == KIND_RELAY:
             relay_run(&w.relays, <relay_t*>slot)
-        elif slot.kind == KIND_FLOW:
-            reply_run(&w.flows, <flow_t*>slot)
         else:
             conn_run(&w.http, <conn_t*>slot)
 
