@@ -51,9 +51,8 @@ cdef class Engine:
     `verdict_bytes` is how much all of them together may remember of verdicts. At most
     `parked_most` requests wait for a verdict at a time, with heads of `parked_bytes`;
     one more is answered 503. Each worker holds `tls_buffer_bytes` of OpenSSL's buffers
-    at most, 83 KB for each connection that was used in the last seconds. At most
-    `flows_most` flows of UDP live at a time, each with a descriptor; None = half of
-    what the process may have. One more ends one that is idle.
+    at most, 83 KB for each connection that was used in the last seconds. `flows_most`
+    flows of UDP, each with a descriptor; None = half of what the process may have.
 
     Raises:
         ValueError: more than 64 workers, or fewer than one; a bound out of range.

@@ -42,8 +42,8 @@ TITLES = {
 BARS = (
     Bar("udp", "proxy_cpu", "CPU per datagram", 1 / 1.5, 1 / 1.5, against=("nginx",)),
     Bar("udp", "proxy_cpu", "CPU per datagram", 1 / 1.5, 1 / 1.5, against=("envoy",)),
-    Bar("train", "proxy_cpu", "CPU per datagram", 1 / 3, 1 / 3, against=("nginx",)),
-    Bar("burst", "proxy_cpu", "CPU per datagram", 1 / 3, 1 / 3, against=("nginx",)),
+    Bar("train", "proxy_cpu", "CPU per datagram", 1 / 3, 1 / 6, against=("nginx",)),
+    Bar("burst", "proxy_cpu", "CPU per datagram", 1 / 2, 1 / 3, against=("nginx",)),
 )
 
 
@@ -88,7 +88,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=2.0, help="per sample")
     parser.add_argument("--quick", action="store_true", help="a look, not a result")
     parser.add_argument("--box", action="store_true", help="two workers, not pinned")
-    parser.add_argument("--contenders", default="ours," + ",".join(udp_contenders.PEERS))
+    names = ("ours", *udp_contenders.PEERS)
+    parser.add_argument("--contenders", default=",".join(names))
     parser.add_argument("--works", default=",".join(WORKS))
     parser.add_argument("--patience", type=float, default=60, help="s for repeats")
     parser.add_argument("--write", action="store_true", help="results/udp.*")

@@ -71,7 +71,7 @@ cdef struct backend_stats_t:
 cdef struct udp_stats_t:
     uint64_t datagrams[2]       # received, to be forwarded
     uint64_t dropped[LOSSES]    # of them
-    uint64_t trains_received[2] # several datagrams in one piece (GRO)
+    uint64_t trains_received[2]  # several datagrams in one piece (GRO)
     uint64_t trains_sent[2]     # likewise (GSO)
     uint64_t trains_refused     # by kernel or device, and sent one by one
     uint64_t resteered          # flows that went on with another backend

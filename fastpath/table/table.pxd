@@ -123,8 +123,8 @@ cdef struct vip_t:
     uint32_t          pool       # slot
     vip_state_t*      state      # borrowed from the registry
     uint32_t          idle_ms    # of relays
-    uint32_t          one_way_ms # of flows that were not answered
-    uint32_t          two_way_ms # of those that were
+    uint32_t          one_way_ms  # of flows that were not answered
+    uint32_t          two_way_ms  # of those that were
     uint32_t          max_live
     uint32_t          max_live_source
     uint32_t          max_new

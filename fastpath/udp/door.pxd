@@ -1,5 +1,5 @@
-# Doors: sockets that clients send to, one for each vip that is bound and each transparent
-# listener, in each worker.
+# Doors: sockets that clients send to, one for each vip that is bound and each
+# transparent listener, in each worker.
 from libc.stdint cimport uint32_t
 from fastpath.table.listener cimport listen_change_t
 from fastpath.udp.state cimport door_t, flows_t

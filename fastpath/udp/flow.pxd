@@ -3,7 +3,7 @@
 #
 #     first datagram -> opened -> steered -> answered -> ... -> dropped
 #                                  ^    |
-#                                  +----+ another backend: this one refused, died or left
+#                                  +----+ another one: this one refused, died or left
 #
 # `flow_drop` is the one way out.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t

@@ -25,7 +25,6 @@ from fastpath.base.linux.debug cimport check
 from fastpath.base.linux.file cimport close
 from fastpath.base.linux.socket cimport (
     AF_INET,
-    AF_INET6,
     IPPROTO_IP,
     IPPROTO_IPV6,
     SOL_SOCKET,

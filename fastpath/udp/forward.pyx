@@ -8,7 +8,7 @@ from libc.errno cimport EINTR, errno
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
-from fastpath.base.addr cimport addr_from_sockaddr, addr_t
+from fastpath.base.addr cimport addr_from_sockaddr
 from fastpath.base.linux.socket cimport (
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
@@ -19,7 +19,6 @@ from fastpath.base.linux.socket cimport (
 from fastpath.base.stats cimport (
     DROP,
     DROP_CONNECT_FAILED,
-    DROP_NO_BACKEND,
     DROP_NO_DESCRIPTORS,
     LOSS_DRAINING,
     LOSS_NO_BACKEND,
@@ -32,7 +31,6 @@ from fastpath.base.stats cimport (
 from fastpath.table.listener cimport VIP_BY_ADDRESS
 from fastpath.table.table cimport (
     SLOT_NONE,
-    pool_t,
     table_find,
     table_pool,
     table_t,

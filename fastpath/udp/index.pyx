@@ -96,7 +96,7 @@ cdef void index_drop(index_t* x, uint32_t hash, uint32_t number) noexcept nogil:
 
 
 cdef class FlowIndex:
-    """The index for tests; its flows are keys in a list. `bits` makes hashes collide."""
+    """The index for tests; flows are keys in a list. Few `bits` make hashes collide."""
 
     cdef index_t index
     cdef uint32_t bits

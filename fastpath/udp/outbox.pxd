@@ -1,5 +1,5 @@
-# Datagrams on their way out: runs of one flow and size become trains, and all that leave
-# by one socket go with one system call.
+# Datagrams on their way out: runs of one flow and size become trains, and all that
+# leave by one socket go with one system call.
 from libc.stdint cimport uint8_t, uint32_t
 from fastpath.base.linux.datagram cimport iovec, mmsghdr
 from fastpath.base.linux.socket cimport socklen_t

@@ -61,7 +61,7 @@ cdef struct flow_t:
     uint8_t           busy         # its socket has the options for many datagrams
     uint8_t           by_source    # counted in the vip's sketch
     uint8_t           reason       # DROP, if no backend is left
-    uint8_t           no_trains[2] # see outbox; up, down
+    uint8_t           no_trains[2]  # see outbox; up, down
     backend_state_t*  backend      # borrowed; NULL = none
     udp_stats_t*      stats        # borrowed, and so are the next two
     vip_stats_t*      vip_stats

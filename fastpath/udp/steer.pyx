@@ -87,8 +87,8 @@ cdef int flow_connect(flows_t* fs, flow_t* f, const backend_t* b) noexcept nogil
     fd = upstream_open(b)
     if fd < 0:
         return fd
-    # Level-triggered: what a turn leaves is reported again. To find a socket empty costs
-    # more than that, where most have one datagram.
+    # Level-triggered: what a turn leaves is reported again. Where most sockets have one
+    # datagram, to find each of them empty would cost more than that.
     failed = poller_add(&fs.c.poller, fd, EPOLLIN, tag)
     if failed < 0:
         close(fd)

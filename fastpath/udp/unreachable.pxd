@@ -1,5 +1,5 @@
-# "Port unreachable" for a client whose datagram no backend takes. A socket of UDP cannot
-# say that; a raw one can, with CAP_NET_RAW. Without it the client is told nothing.
+# "Port unreachable" for a client whose datagram no backend takes. A socket of UDP
+# cannot say that; a raw one can, with CAP_NET_RAW. Without it nothing is told.
 from libc.stdint cimport uint32_t, uint64_t
 from fastpath.base.linux.socket cimport sockaddr_in6
 from fastpath.udp.index cimport key_t

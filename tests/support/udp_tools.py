@@ -1,4 +1,4 @@
-"""Peers of a UDP flow: a server that answers by a function, clients, an engine between."""
+"""Peers of a UDP flow: servers that answer by a function, clients, an engine."""
 
 import contextlib
 import socket
@@ -27,7 +27,7 @@ def family_of(host: str) -> socket.AddressFamily:
 
 
 def bound(host: str, port: int = 0) -> socket.socket:
-    """Return a socket for datagrams, with room for many, that does not wait for ever."""
+    """Return a socket for datagrams, with room for many, that waits with patience."""
     made = socket.socket(family_of(host), socket.SOCK_DGRAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM_BYTES)
     made.settimeout(scaled(5))

@@ -14,6 +14,11 @@ from tests.support.udp_tools import Client, Key, UdpProxy, bound, named, servers
 from tests.support.waiting import scaled, wait_until
 
 
+def vip_at(address: Key, pool: Pool) -> Vip:
+    """A vip of UDP."""
+    return Vip(*address, "udp", pool)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(
     ("wildcard", "hosts"),
@@ -53,7 +58,7 @@ def test_both_protocols_share_an_address() -> None:
 def test_address_that_is_taken_is_refused() -> None:
     pool = Pool([Backend("127.0.0.1", 9)])
     with bound("127.0.0.1") as taken, Engine(1) as engine:
-        vip = Vip(*taken.getsockname(), "udp", pool)
+        vip = vip_at(taken.getsockname(), pool)
         with pytest.raises(OSError, match="UDP") as caught:
             engine.apply(Table([vip]))
         assert caught.value.errno == errno.EADDRINUSE
@@ -123,7 +128,7 @@ def test_socket_that_does_not_fit_is_refused() -> None:
         bound("127.0.0.1") as udp,
         Engine(1) as engine,
     ):
-        vip = Vip(*tcp.getsockname(), "udp", pool)
+        vip = vip_at(tcp.getsockname(), pool)
         with pytest.raises(OSError, match="take over"):
             engine.apply(Table([vip]), sockets={vip.key: [tcp.fileno()]})
         other = Vip("127.0.0.1", udp.getsockname()[1] ^ 1, "udp", pool)

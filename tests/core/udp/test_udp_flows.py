@@ -52,8 +52,9 @@ def test_two_way_time_may_be_the_shorter_one() -> None:
 @pytest.mark.parametrize("side", ["client", "backend"])
 def test_datagrams_of_either_side_keep_a_flow(side: str) -> None:
     with silent() as server:
-        options = {"udp_one_way_s": 0.6, "udp_two_way_s": 0.6}
-        with UdpProxy(server.address, **options) as proxy, proxy.client() as client:
+        times = {"udp_one_way_s": 0.6, "udp_two_way_s": 0.6}
+        proxy = UdpProxy(server.address, **times)  # type: ignore[arg-type]
+        with proxy, proxy.client() as client:
             client.send(b"?")
             wait_until(lambda: server.came)
             upstream = server.came[0][0]
