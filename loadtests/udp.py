@@ -20,13 +20,15 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loadtests import netns, relay, report, udp_contenders
 from loadtests.bench import Bench, say
-from loadtests.contenders import Contender
 from loadtests.measure import Generator, Sample, Work, build
 from loadtests.report import Bar, table
+
+if TYPE_CHECKING:
+    from loadtests.contenders import Contender
 
 CLIENTS = 1_000
 WORKS = {

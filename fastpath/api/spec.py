@@ -160,9 +160,9 @@ class Upstream:
 class Listener:
     """Sockets that take clients of many vips: a transparent listener.
 
-    The kernel gives it connections or datagrams to addresses that are not ours (TPROXY rules of
-    nftables, or a route); the address that the client dialled tells the vip, one with
-    `bind=False`. Needs CAP_NET_ADMIN. Durations in seconds.
+    The kernel gives it connections or datagrams to addresses that are not ours (TPROXY
+    rules of nftables, or a route); the address that the client dialled tells the vip,
+    one with `bind=False`. Needs CAP_NET_ADMIN. Durations in seconds.
     """
 
     host: str

@@ -320,6 +320,7 @@ cdef bint forward_read(flows_t* fs, door_t* door, uint32_t rounds) noexcept nogi
         if n <= 0:
             return False
         bytes = 0
+        fs.moved += <uint32_t>n
         for i in range(<uint32_t>n):
             bytes += room.arena.got[i].size
             if room.arena.got[i].lost != 0 and room.arena.got[i].lost != door.lost:

@@ -108,6 +108,7 @@ cdef void reply_event(
         return
     if not f.proven:
         flow_answered(fs, f)
+    fs.moved += <uint32_t>n
     reply_keep(fs, f, n)
     if n >= REPLY_BUSY and not f.busy:
         flow_busy(f)

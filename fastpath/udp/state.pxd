@@ -104,6 +104,7 @@ cdef struct flows_t:
     uint32_t       sweep_next   # flow that a sweep looks at next
     uint8_t        sweeping
     uint64_t       swept        # table_t.left as of the last sweep
+    uint64_t       moved        # datagrams and trains received, from both sides
 
 cdef inline flow_t* flow_at(flows_t* fs, uint32_t index) noexcept nogil:
     return <flow_t*>slab_at(&fs.slab, index)
