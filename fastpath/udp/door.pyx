@@ -57,6 +57,8 @@ cdef void door_replace(flows_t* fs, door_t* door) noexcept nogil:
     cdef door_t* old
     cdef uint32_t i
 
+    if fs.draining == 0:  # nearly always, where many vips come at once
+        return
     for i in range(slab_count(&fs.doors)):
         old = door_at(fs, i)
         if not old.slot.live or not old.draining or old == door:
@@ -76,6 +78,7 @@ cdef void door_inherit(flows_t* fs, door_t* door, door_t* old) noexcept nogil:
             f.door = door
             door.flows += 1
     close(old.fd)
+    fs.draining -= 1
     slab_give(&fs.doors, old)
 
 
@@ -108,6 +111,8 @@ cdef void door_close(flows_t* fs, door_t* door) noexcept nogil:
     flows_flush(fs)  # by this very socket
     close(door.fd)
     door.fd = -1
+    door.unwatched = 0
+    fs.draining -= door.draining
     if door.flows == 0:
         slab_give(&fs.doors, door)
         return
@@ -122,6 +127,7 @@ cdef void door_stop(flows_t* fs, door_t* door, bint drains) noexcept nogil:
         door_close(fs, door)
         return
     door.draining = 1
+    fs.draining += 1
     # Whoever else reads there serves its clients from now on.
     if door.shared:
         poller_remove(&fs.c.poller, door.fd)
@@ -143,7 +149,7 @@ cdef void doors_table(flows_t* fs) noexcept nogil:
     if table.left <= fs.swept:
         return
     fs.swept = table.generation
-    for i in range(slab_count(&fs.doors)):
+    for i in range(slab_count(&fs.doors) if fs.draining > 0 else 0):
         door = door_at(fs, i)
         if not door.slot.live or not door.draining or door.fd == -1:
             continue

@@ -100,6 +100,7 @@ cdef struct flows_t:
     uint32_t       mouth_room
     unreachable_t  unreachable
     uint32_t       most         # flows
+    uint32_t       draining     # doors that do
     uint32_t       hand         # where eviction looks next
     uint32_t       sweep_next   # flow that a sweep looks at next
     uint8_t        sweeping
