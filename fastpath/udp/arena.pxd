@@ -1,8 +1,7 @@
 # Datagrams as they are received: up to 64 at a time, into slots that a worker has.
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from fastpath.base.addr cimport addr_t
 from fastpath.base.linux.datagram cimport iovec, mmsghdr
-from fastpath.base.linux.socket cimport sockaddr_in6
 
 cdef enum:
     ARENA_SLOTS = 64
@@ -28,7 +27,7 @@ cdef struct arena_t:
     char*        memory        # owned; touched only where a datagram lies
     mmsghdr      headers[ARENA_SLOTS]
     iovec        vectors[ARENA_SLOTS]
-    sockaddr_in6 names[ARENA_SLOTS]     # of senders
+    uint64_t     names[ARENA_SLOTS][4]  # of senders: a sockaddr_in6 each, aligned
     char         control[ARENA_SLOTS][ARENA_CONTROL]
     datagram_t   got[ARENA_SLOTS]
 

@@ -55,7 +55,7 @@ cdef int arena_init(arena_t* a) noexcept nogil:
     for i in range(ARENA_SLOTS):
         a.vectors[i].iov_base = a.memory + <size_t>i * ARENA_STRIDE
         a.vectors[i].iov_len = 65536
-        a.headers[i].msg_hdr.msg_name = &a.names[i]
+        a.headers[i].msg_hdr.msg_name = a.names[i]
         a.headers[i].msg_hdr.msg_iov = &a.vectors[i]
         a.headers[i].msg_hdr.msg_iovlen = 1
         a.headers[i].msg_hdr.msg_control = a.control[i]

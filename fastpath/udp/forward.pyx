@@ -124,7 +124,7 @@ cdef flow_t* forward_open(
         stats.datagrams[0] += datagram_count(d)
         stats.dropped[loss] += datagram_count(d)
         return NULL
-    f.name = fs.room.arena.names[i]
+    memcpy(&f.name, fs.room.arena.names[i], sizeof(f.name))
     f.name_size = d.name_size
     return f
 
@@ -137,7 +137,7 @@ cdef void forward_sort(flows_t* fs, door_t* door, uint32_t i) noexcept nogil:
     cdef flow_t* f
 
     forward_key(
-        door, &room.arena.got[i], <sockaddr_storage*>&room.arena.names[i], &key
+        door, &room.arena.got[i], <sockaddr_storage*>room.arena.names[i], &key
     )
     hash = index_hash(&fs.index, &key)
     f = flow_find(fs, &key, hash)

@@ -80,9 +80,12 @@ cdef piece_t* outbox_open(outbox_t* o, const target_t* target) noexcept nogil:
 cdef inline bint outbox_joins(
     const outbox_t* o, const target_t* target, uint32_t segment, uint32_t bytes
 ) noexcept nogil:
-    cdef const piece_t* p = &o.pieces[o.count - 1]
+    cdef const piece_t* p
 
-    if o.count == 0 or not p.open or p.no_trains != target.no_trains:
+    if o.count == 0:
+        return False
+    p = &o.pieces[o.count - 1]
+    if not p.open or p.no_trains != target.no_trains:
         return False
     if target.no_trains[0] or bytes == 0 or p.count >= TRAIN_MOST:
         return False
