@@ -1,4 +1,4 @@
-"""A forwarding core for TCP and HTTP/1.1: tables in, bytes through, counters out.
+"""A forwarding core for TCP, UDP and HTTP/1.1: tables in, bytes through, counters out.
 
 ::
 
@@ -36,6 +36,7 @@ from fastpath.api.snapshot import (
     HttpStats,
     Notice,
     Stats,
+    UdpStats,
     VerdictStats,
     VipStats,
     WorkerStats,
@@ -69,6 +70,7 @@ __all__ = [
     "Stats",
     "Table",
     "TableError",
+    "UdpStats",
     "Upstream",
     "VerdictStats",
     "Vip",

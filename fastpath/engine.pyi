@@ -25,6 +25,7 @@ class Engine:
         parked_most: int = 4096,
         parked_bytes: int = 33554432,
         tls_buffer_bytes: int = 50331648,
+        flows_most: int | None = None,
     ) -> None: ...
     @property
     def generation(self) -> int: ...

@@ -28,7 +28,7 @@ from fastpath.worker.fleet cimport WORKERS_MOST, fleet_t
 from fastpath.worker.post cimport worker_post
 from fastpath.worker.worker cimport Worker, worker_free, worker_new
 
-from fastpath.api.checks import check_bound
+from fastpath.api.checks import check_bound, flows_each
 from fastpath.api.errors import EngineError
 from fastpath.api.spec import Delta
 from fastpath.table.registry import HEALTHS
@@ -52,7 +52,8 @@ cdef class Engine:
     `verdict_bytes` is how much all of them together may remember of verdicts. At most
     `parked_most` requests wait for a verdict at a time, with heads of `parked_bytes`;
     one more is answered 503. Each worker holds `tls_buffer_bytes` of OpenSSL's buffers
-    at most, 83 KB for each connection that was used in the last seconds.
+    at most, 83 KB for each connection that was used in the last seconds. `flows_most`
+    flows of UDP, each with a descriptor; None = half of what the process may have.
 
     Raises:
         ValueError: more than 64 workers, or fewer than one; a bound out of range.
@@ -71,7 +72,7 @@ cdef class Engine:
     def __cinit__(
         self, workers=None, *, pipe_bytes=1048576, bint splice=True,
         verdict_bytes=67108864, parked_most=PARKED_MOST, parked_bytes=PARKED_BYTES,
-        tls_buffer_bytes=TLS_BUFFER_BYTES,
+        tls_buffer_bytes=TLS_BUFFER_BYTES, flows_most=None,
     ):
         # First: __dealloc__ closes it, and descriptor 0 is standard input.
         self.fleet.notices.wake_fd = -1
@@ -82,9 +83,9 @@ cdef class Engine:
         self.tables = Publisher(count)
         self.verdicts = VerdictApi()
         check_bound("parked_most", parked_most, QUESTIONS)
-        check_bound("parked_bytes", parked_bytes)
-        check_bound("tls_buffer_bytes", tls_buffer_bytes)
+        check_bound("bytes", min(parked_bytes, tls_buffer_bytes))
         self.fleet.tls_bytes = tls_buffer_bytes
+        self.fleet.flows_most = flows_each(flows_most, count)
         self.fleet.parked.most = parked_most
         self.fleet.parked.most_bytes = parked_bytes
         self.verdicts.open(&self.fleet.epochs, &self.fleet.budget, verdict_bytes, count)

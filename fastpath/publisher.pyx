@@ -28,10 +28,13 @@ cdef TableBlock draft_table(TableBlock current, draft):
     """The table that a draft makes of the one in force."""
     state = draft.state
     lost, found = [], []
+    ended = False
     for key, block in draft.vips.items():
         old = state.vips.get(key)
         if old is not None and not old.spec.bind:
             lost.append(old)
+        if block is None and key[0] == "udp":
+            ended = True
         if block is not None and not block.spec.bind:
             found.append(block)
     return TableBlock(
@@ -40,6 +43,7 @@ cdef TableBlock draft_table(TableBlock current, draft):
         _by_slot(draft.pools, state.pools),
         _by_slot(draft.upstreams, state.upstreams),
         (lost, found),
+        ended,
     )
 
 
@@ -185,6 +189,7 @@ cdef class Publisher:
         """Publish the same table, on which nothing listens."""
         draft = Draft(self.state, Delta(), {})
         draft.closed = list(self.state.listening)
+        draft.drains = True
         edition = self._edition(draft)
         keep_all(draft.changes())
         self._publish(edition)

@@ -19,6 +19,7 @@ from fastpath.base.stats cimport (
     DROP_REASONS,
     HISTOGRAM_BUCKETS,
     HUNDREDS,
+    LOSSES,
     PAGES,
     VERBS,
     backend_stats_t,
@@ -28,6 +29,7 @@ from fastpath.base.stats cimport (
     stats_forget_upstream,
     stats_forget_vip,
     stats_t,
+    udp_stats_t,
     vip_stats_t,
 )
 from fastpath.http.verdict cimport memory_t
@@ -46,12 +48,14 @@ from fastpath.api.snapshot import (
     HttpStats,
     Notice,
     Stats,
+    UdpStats,
     VerdictStats,
     VipStats,
     WorkerStats,
 )
 from fastpath.base.stats import (
     DROP_NAMES,
+    LOSS_NAMES,
     PAGE_NAMES,
     VERB_NAMES,
     histogram_bounds_us,
@@ -65,7 +69,7 @@ NOTICE_NAMES = {
 }
 
 
-cdef report_vip(fleet_t* fleet, uint32_t slot):
+cdef report_vip(fleet_t* fleet, uint32_t slot, bint udp):
     cdef vip_stats_t total
     cdef vip_stats_t* one
     cdef int i, k
@@ -91,6 +95,36 @@ cdef report_vip(fleet_t* fleet, uint32_t slot):
         bytes_up=total.bytes[0],
         bytes_down=total.bytes[1],
         retries=total.retries,
+        udp=report_udp(fleet, slot) if udp else None,
+    )
+
+
+cdef report_udp(fleet_t* fleet, uint32_t slot):
+    cdef udp_stats_t total
+    cdef udp_stats_t* one
+    cdef int i, k
+
+    memset(&total, 0, sizeof(total))
+    for i in range(fleet.count):
+        one = <udp_stats_t*>shelf_look(&fleet.workers[i].context.stats.udp, slot)
+        if one == NULL:
+            continue
+        for k in range(2):
+            total.datagrams[k] += one.datagrams[k]
+            total.trains_received[0] += one.trains_received[k]
+            total.trains_sent[0] += one.trains_sent[k]
+        for k in range(LOSSES):
+            total.dropped[k] += one.dropped[k]
+        total.trains_refused += one.trains_refused
+        total.resteered += one.resteered
+    return UdpStats(
+        datagrams_up=total.datagrams[0],
+        datagrams_down=total.datagrams[1],
+        dropped={LOSS_NAMES[k]: total.dropped[k] for k in range(LOSSES)},
+        trains_received=total.trains_received[0],
+        trains_sent=total.trains_sent[0],
+        trains_refused=total.trains_refused,
+        resteered=total.resteered,
     )
 
 
@@ -242,6 +276,40 @@ cdef report_verdicts(fleet_t* fleet, int quotas):
     )
 
 
+cdef enum TOTAL:
+    NOTICES_LOST
+    NO_VIP
+    UNPINNED
+    UNKEPT
+    FLOWS_ACTIVE
+    FLOWS_TOTAL
+    UDP_OVERFLOW
+
+
+cdef report_sum(fleet_t* fleet, TOTAL of):
+    cdef const stats_t* s
+    cdef uint64_t total = 0
+    cdef int i
+
+    for i in range(fleet.count):
+        s = &fleet.workers[i].context.stats
+        if of == NOTICES_LOST:
+            total += s.notices_lost
+        elif of == NO_VIP:
+            total += s.no_vip
+        elif of == UNPINNED:
+            total += s.unpinned
+        elif of == UNKEPT:
+            total += s.unkept
+        elif of == FLOWS_ACTIVE:
+            total += s.flows
+        elif of == FLOWS_TOTAL:
+            total += s.flows_total
+        else:
+            total += s.udp_overflow
+    return total
+
+
 cdef report(
     fleet_t* fleet, Registry registry, dict vips, dict upstreams, backends, generation,
     lost, int quotas,
@@ -253,15 +321,17 @@ cdef report(
         generation=generation,
         relays_active=sum([w.active for w in workers]),
         relays_total=sum([w.accepted for w in workers]),
-        notices_lost=sum(
-            [fleet.workers[i].context.stats.notices_lost for i in range(fleet.count)]
-        ),
-        no_vip=sum([fleet.workers[i].context.stats.no_vip for i in range(fleet.count)]),
-        unpinned=sum(
-            [fleet.workers[i].context.stats.unpinned for i in range(fleet.count)]
-        ),
-        unkept=sum([fleet.workers[i].context.stats.unkept for i in range(fleet.count)]),
-        vips={key: report_vip(fleet, block.slot) for key, block in vips.items()},
+        notices_lost=report_sum(fleet, NOTICES_LOST),
+        no_vip=report_sum(fleet, NO_VIP),
+        unpinned=report_sum(fleet, UNPINNED),
+        unkept=report_sum(fleet, UNKEPT),
+        flows_active=report_sum(fleet, FLOWS_ACTIVE),
+        flows_total=report_sum(fleet, FLOWS_TOTAL),
+        udp_overflow=report_sum(fleet, UDP_OVERFLOW),
+        vips={
+            key: report_vip(fleet, block.slot, key[0] == "udp")
+            for key, block in vips.items()
+        },
         backends={
             key: report_backend(fleet, registry.backend(slot), slot)
             for key, slot in [(key, registry.named(key)) for key in backends]

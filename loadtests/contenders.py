@@ -126,7 +126,7 @@ def _nginx_command(setup: Setup) -> list[str]:
     blocks = [_nginx_server(i, f, setup.workers) for i, f in enumerate(setup.forwards)]
     body = "\n".join(text for block in blocks for text in block)
     path = setup.folder / "nginx.conf"
-    path.write_text(f"""load_module {_nginx_stream_module()};
+    path.write_text(f"""load_module {nginx_stream_module()};
 daemon off;
 user root;
 pid {setup.folder}/nginx.pid;
@@ -146,7 +146,8 @@ stream {{
     return ["nginx", "-c", str(path), "-p", str(setup.folder), "-e", "stderr"]
 
 
-def _nginx_stream_module() -> str:
+def nginx_stream_module() -> str:
+    """Path of nginx's module for streams."""
     for folder in ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules"):
         path = Path(folder) / "ngx_stream_module.so"
         if path.exists():

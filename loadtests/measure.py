@@ -26,9 +26,13 @@ BUILD = ROOT / "build" / "loadtests"
 CFLAGS = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE"]
 HTTP = ["http.c", "event.c", "link.c"]
 SOURCES = {
-    "client": ["client.c", "rr.c", "crr.c", "bulk.c", "get.c", "watch.c", "exec.c"],
+    "client": [
+        *("client.c", "rr.c", "crr.c", "bulk.c"),
+        *("get.c", "watch.c", "exec.c", "udp.c"),
+    ],
     "server": ["server.c"],
     "newcomers": ["newcomers.c"],
+    "udp_server": ["udp_server.c"],
     "upstream": ["upstream.c", "whole.c"],
 }
 LIBRARIES = ["-lm", "-lssl", "-lcrypto"]
@@ -132,13 +136,15 @@ class Sample:
 class Generator:
     """The server that stands behind every contender, and clients on demand."""
 
+    program = "server"
+
     def __init__(
         self, stack: ExitStack, cores: Sequence[int] | None, folder: Path
     ) -> None:
         self.cores = cores
         self.folder = folder
         self.log = folder / "server.log"
-        command = [str(BUILD / "server")]
+        command = [str(BUILD / self.program)]
         self.server = stack.enter_context(Process(command, cores, self.log))
         ready = self.server.line().split()
         self.echo_port, self.bulk_port = int(ready[1]), int(ready[2])

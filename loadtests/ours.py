@@ -14,6 +14,7 @@ import time
 from types import FrameType
 
 from fastpath import Backend, Delta, Engine, Listener, Pool, Table, Vip
+from fastpath.api.spec import Protocol
 
 SPREAD = 16  # addresses of a forward's port that clients dial, from 127.0.0.1 on
 
@@ -24,9 +25,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--pipe-bytes", type=int, default=1024 * 1024)
     parser.add_argument("--forward", action="append", required=True)
+    parser.add_argument("--protocol", choices=("tcp", "udp"), default="tcp")
     parser.add_argument("--amid", type=int, help="vips behind transparent listeners")
     arguments = parser.parse_args()
-    vips = [parse_forward(text) for text in arguments.forward]
+    protocol = arguments.protocol
+    vips = [parse_forward(text, protocol) for text in arguments.forward]
     signal.signal(signal.SIGTERM, _exit)
     workers, pipe_bytes = arguments.workers, arguments.pipe_bytes
     with Engine(workers=workers, pipe_bytes=pipe_bytes) as engine:
@@ -53,13 +56,13 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def parse_forward(text: str) -> Vip:
+def parse_forward(text: str, protocol: Protocol = "tcp") -> Vip:
     """`HOST:PORT=HOST:PORT,HOST:PORT` as a vip."""
     listen, _, backends = text.partition("=")
     pool = Pool(tuple(Backend(*parse_address(b)) for b in backends.split(",")))
     # Requests and streams alike begin with the client's bytes; HAProxy's smart-accept
     # and smart-connect say the same.
-    return Vip(*parse_address(listen), "tcp", pool, client_first=True)
+    return Vip(*parse_address(listen), protocol, pool, client_first=True)
 
 
 def transparent(vips: list[Vip], amid: int) -> Delta:

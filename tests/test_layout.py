@@ -27,11 +27,13 @@ PACKAGES = {
     """,
     "http1": "field target framing firstline chunks tags html codings head compose",
     "table": """
-        keep registry listener networks table httpblock block delta draft balancer
-        dialler admission
+        keep registry listener networks datagram table httpblock block delta draft
+        balancer dialler admission
     """,
     "tcp": "proxyhead relay dial naming batch",
-    "udp": "",
+    "udp": """
+        index arena outbox unreachable state mouth flow flows steer forward reply door
+    """,
     "http": """
         key location filter coding page quota verdict state record meter body asking
         heads pages idle conn reply upconn request question answer rewrite response

@@ -1,11 +1,13 @@
 """Checks of the values that Python gives the core: a TableError names what is wrong."""
 
+import resource
 from ipaddress import IPv6Network, ip_network
 
 from fastpath.api.errors import TableError
 
 UNIX = "unix:"  # of a host: what follows is the path of a socket
 MAX_UNIX_PATH = 107  # sockaddr_un's, less the NUL
+MAX_FLOWS = 1 << 20
 MAPPED = IPv6Network("::ffff:0:0/96")  # IPv4 addresses as IPv6 ones
 
 
@@ -72,3 +74,18 @@ def split_network(text: str, what: str = "network") -> tuple[str, int]:
     if isinstance(network, IPv6Network) and network.subnet_of(MAPPED):
         return str(network.network_address.ipv4_mapped), network.prefixlen - 96
     return str(network.network_address), network.prefixlen
+
+
+def flows_each(most: int | None, workers: int) -> int:
+    """Flows of UDP that each of `workers` may have; None = half of the descriptors.
+
+    Raises:
+        ValueError: `most` is out of range.
+    """
+    if most is None:
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        unlimited = files == resource.RLIM_INFINITY
+        most = MAX_FLOWS if unlimited else min(files // 2, MAX_FLOWS)
+    elif not workers <= most <= MAX_FLOWS:
+        raise ValueError(f"flows_most: {most} is not in {workers}-{MAX_FLOWS}")
+    return max(1, most // workers)

@@ -25,6 +25,19 @@ class VipStats(NamedTuple):
     bytes_up: int  # client to backend
     bytes_down: int
     retries: int  # dials after a failed one
+    udp: "UdpStats | None" = None  # of a vip of UDP; then the others are of flows
+
+
+class UdpStats(NamedTuple):
+    """Datagrams of a vip of UDP since it appeared in a table."""
+
+    datagrams_up: int  # received from clients, to be forwarded
+    datagrams_down: int  # from backends
+    dropped: dict[str, int]  # of both, by reason
+    trains_received: int  # several datagrams in one piece (GRO), both ways
+    trains_sent: int  # likewise (GSO)
+    trains_refused: int  # by kernel or device; then sent one by one
+    resteered: int  # flows that went on with another backend
 
 
 class BackendStats(NamedTuple):
@@ -98,7 +111,10 @@ class Stats(NamedTuple):
     relays_active: int
     relays_total: int  # clients accepted
     notices_lost: int
-    no_vip: int  # clients of a transparent listener that dialled no vip: reset
+    no_vip: int  # clients and datagrams of transparent listeners, for no vip
+    flows_active: int
+    flows_total: int
+    udp_overflow: int  # datagrams lost by receive buffers of transparent listeners
     unpinned: int  # sources with affinity that were forgotten: others needed the room
     unkept: int  # dials from our own address, where the client's was not to be had
     vips: dict[VipKey, VipStats]  # those that were asked for

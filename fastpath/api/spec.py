@@ -26,7 +26,7 @@ from fastpath.api.tlsspec import ClientTls, ServerTls
 Balance = Literal["random", "two-choices", "least", "round-robin", "ring"]
 RingKey = Literal["source", "5-tuple"]
 OnAllDown = Literal["try", "refuse"]
-Protocol = Literal["tcp"]
+Protocol = Literal["tcp", "udp"]
 KeepSource = Literal["none", "near", "far", "all"]
 
 MAX_WEIGHT = 1000
@@ -165,9 +165,9 @@ class Upstream:
 class Listener:
     """Sockets that take clients of many vips: a transparent listener.
 
-    The kernel gives it connections to addresses that are not ours (TPROXY rules of
-    nftables, or a route); the address that the client dialled tells the vip, one with
-    `bind=False`. Needs CAP_NET_ADMIN. Durations in seconds.
+    The kernel gives it connections or datagrams to addresses that are not ours (TPROXY
+    rules of nftables, or a route); the address that the client dialled tells the vip,
+    one with `bind=False`. Needs CAP_NET_ADMIN. Durations in seconds.
     """
 
     host: str
@@ -202,11 +202,13 @@ class Vip:
     protocol: Protocol
     pool: Pool | str = field(default_factory=lambda: Pool(()))
     bind: bool = True  # False: reached by a transparent Listener only
-    idle_timeout_s: float = 3600.0  # no byte in either direction
+    idle_timeout_s: float = 3600.0  # no byte in either direction; TCP
+    udp_one_way_s: float = 30.0  # no datagram, of a flow that was not answered
+    udp_two_way_s: float = 180.0  # likewise, of one that was
     keepalive_s: float = 30.0  # first TCP keepalive probe; then every third of it
     user_timeout_s: float = 30.0  # sent data unacknowledged for this long: reset
     client_first: bool = False  # TLS, HTTP: accept with the first bytes, ACK later
-    max_connections: int = 0  # live relays; 0 = no limit
+    max_connections: int = 0  # live relays or flows; 0 = no limit
     max_connections_per_source: int = 0
     max_new_per_s: int = 0
     max_new_per_s_per_source: int = 0
@@ -241,9 +243,23 @@ class Vip:
         check(self.tls is None or self.http is not None, plain)
         longest = MAX_DURATION_S
         check_seconds(f"{me}: idle timeout", self.idle_timeout_s, longest, zero=False)
+        one_way, two_way = self.udp_one_way_s, self.udp_two_way_s
+        check_seconds(f"{me}: one-way timeout", one_way, longest, zero=False)
+        check_seconds(f"{me}: two-way timeout", two_way, longest, zero=False)
         self._check_limits(me)
         self._check_trusted(me)
         self._check_near(me)
+        if self.protocol == "udp":
+            self._check_udp(me)
+
+    def _check_udp(self, me: str) -> None:
+        check(not self.host.startswith(UNIX), f"{me}: UDP on a path")
+        check(self.http is None, f"{me}: HTTP over UDP")
+        trusts = bool(self.proxy_protocol_from)
+        check(not trusts, f"{me}: proxy protocol over UDP")
+        if isinstance(self.pool, Pool):
+            paths = [b.host for b in self.pool.backends if b.host.startswith(UNIX)]
+            check(not paths, f"{me}: UDP to a path: {', '.join(paths)}")
 
     def _check_limits(self, me: str) -> None:
         by_source = self.max_connections_per_source

@@ -13,6 +13,8 @@ cdef enum TAG:
     TAG_MAILBOX
     TAG_CONN              # a client of HTTP
     TAG_UPCONN            # a connection to an upstream
+    TAG_DOOR              # where clients of UDP send
+    TAG_FLOW              # the socket of a flow to its backend
 
 cdef struct poller_t:
     int fd                                # owned

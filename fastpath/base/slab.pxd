@@ -14,6 +14,7 @@ cdef enum KIND:
     KIND_RELAY
     KIND_CONN
     KIND_UPCONN
+    KIND_FLOW
 
 # What each slot begins with. Where it has a timer, that comes second: slot_of_timer.
 cdef struct slot_t:

@@ -4,7 +4,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 from fastpath.base.linux.atomic cimport acquire_ptr
 
-# Why a relay ended, or why a client never became one. Names in stats.pyx.
+# Why a relay or flow ended, or why a client never became one. Names in stats.pyx.
 cdef enum DROP:
     DROP_CLOSED               # both halves ended with a FIN
     DROP_RESET_BY_CLIENT
@@ -25,7 +25,26 @@ cdef enum DROP:
     DROP_HEADER_TIMEOUT       # a client took too long for a head, of HTTP or PROXY
     DROP_TLS_HANDSHAKE        # TLS with a client of HTTP did not come about
     DROP_PROXY_PROTOCOL       # a trusted peer did not begin with a PROXY header
+    DROP_EVICTED              # a flow made room for a new one
+    DROP_VIP_REMOVED          # a flow ended with its vip
     DROP_REASONS              # how many
+
+# Why a datagram was lost here.
+cdef enum LOSS:
+    LOSS_NO_BACKEND           # none is usable
+    LOSS_REFUSED              # by every backend that was tried
+    LOSS_LIMIT_CONNECTIONS    # limits of the vip, in the order of DROP_LIMIT_*
+    LOSS_LIMIT_RATE
+    LOSS_LIMIT_SOURCE_CONNECTIONS
+    LOSS_LIMIT_SOURCE_RATE
+    LOSS_NO_DESCRIPTORS
+    LOSS_NO_MEMORY
+    LOSS_DRAINING             # of a client without a flow, while the engine drains
+    LOSS_OVERFLOW             # of a receive buffer: we were too slow
+    LOSS_CONGESTED            # the socket or device to send by was full
+    LOSS_TOO_LARGE            # for the way, and not to be fragmented
+    LOSS_UNSENDABLE           # the kernel would not send it: no route, a firewall
+    LOSSES                    # how many
 
 cdef enum:
     HISTOGRAM_BUCKETS = 54    # two an octave: 1 us to 2^27 us = 134 s
@@ -47,6 +66,15 @@ cdef struct backend_stats_t:
     uint64_t bytes[2]
     uint64_t connect_us                      # sum
     uint64_t connects_in[HISTOGRAM_BUCKETS]  # by connect time
+
+# Of a vip of UDP; by direction: up, down.
+cdef struct udp_stats_t:
+    uint64_t datagrams[2]       # received, to be forwarded
+    uint64_t dropped[LOSSES]    # of them
+    uint64_t trains_received[2]  # several datagrams in one piece (GRO)
+    uint64_t trains_sent[2]     # likewise (GSO)
+    uint64_t trains_refused     # by kernel or device, and sent one by one
+    uint64_t resteered          # flows that went on with another backend
 
 # Methods that are counted by name.
 cdef enum VERB:
@@ -120,13 +148,18 @@ cdef struct stats_t:
     uint64_t no_vip           # clients of a transparent listener for no vip: reset
     uint64_t unpinned         # pins of affinity that made room for others
     uint64_t unkept           # dials from our own address instead of the client's
+    uint64_t flows            # live now
+    uint64_t flows_total
+    uint64_t udp_overflow     # lost by receive buffers of transparent listeners
     shelf_t  vips
     shelf_t  backends
     shelf_t  http             # of vips that speak HTTP
     shelf_t  upstreams
+    shelf_t  udp              # of vips of UDP
     vip_stats_t*     spare_vip      # owned; counts where a block found no memory
     backend_stats_t* spare_backend
     http_stats_t*    spare_http
+    udp_stats_t*     spare_udp
 
 # The block of a slot; NULL = nothing was counted there. Any thread.
 cdef inline void* shelf_look(const shelf_t* s, uint32_t slot) noexcept nogil:
@@ -169,6 +202,12 @@ cdef inline http_stats_t* upstream_stats(stats_t* s, uint32_t slot) noexcept nog
     if block == NULL:
         block = shelf_make(s, &s.upstreams, slot, sizeof(http_stats_t), s.spare_http)
     return <http_stats_t*>block
+
+cdef inline udp_stats_t* udp_stats(stats_t* s, uint32_t slot) noexcept nogil:
+    cdef void* block = shelf_look(&s.udp, slot)
+    if block == NULL:
+        block = shelf_make(s, &s.udp, slot, sizeof(udp_stats_t), s.spare_udp)
+    return <udp_stats_t*>block
 
 # The slot was given back: its next owner starts from zero. Python's thread, when no
 # worker counts there any more.

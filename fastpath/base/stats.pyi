@@ -2,6 +2,7 @@ from typing import final
 
 DROP_NAMES: tuple[str, ...]
 PAGE_NAMES: tuple[str, ...]
+LOSS_NAMES: tuple[str, ...]
 VERB_NAMES: tuple[str, ...]
 
 def histogram_bounds_us() -> tuple[int, ...]: ...

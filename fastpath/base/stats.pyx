@@ -27,6 +27,23 @@ DROP_NAMES = (
     "header_timeout",
     "tls_handshake",
     "proxy_protocol",
+    "evicted",
+    "vip_removed",
+)
+LOSS_NAMES = (
+    "no_backend",
+    "refused",
+    "limit_connections",
+    "limit_rate",
+    "limit_source_connections",
+    "limit_source_rate",
+    "no_descriptors",
+    "no_memory",
+    "draining",
+    "overflow",
+    "congested",
+    "too_large",
+    "unsendable",
 )
 PAGE_NAMES = (
     "rewritten",
@@ -63,7 +80,10 @@ cdef int stats_init(stats_t* s) noexcept nogil:
     s.spare_vip = <vip_stats_t*>calloc(1, sizeof(vip_stats_t))
     s.spare_backend = <backend_stats_t*>calloc(1, sizeof(backend_stats_t))
     s.spare_http = <http_stats_t*>calloc(1, sizeof(http_stats_t))
-    if s.spare_vip == NULL or s.spare_backend == NULL or s.spare_http == NULL:
+    s.spare_udp = <udp_stats_t*>calloc(1, sizeof(udp_stats_t))
+    if s.spare_vip == NULL or s.spare_backend == NULL:
+        return -ENOMEM
+    if s.spare_http == NULL or s.spare_udp == NULL:
         return -ENOMEM
     return 0
 
@@ -119,6 +139,7 @@ cdef void http_free(http_stats_t* w) noexcept nogil:
 
 cdef void stats_forget_vip(stats_t* s, uint32_t slot) noexcept nogil:
     free(shelf_take(&s.vips, slot))
+    free(shelf_take(&s.udp, slot))
     http_free(<http_stats_t*>shelf_take(&s.http, slot))
 
 
@@ -180,6 +201,9 @@ cdef void stats_fini(stats_t* s) noexcept nogil:
     shelf_fini(&s.backends, False)
     shelf_fini(&s.http, True)
     shelf_fini(&s.upstreams, True)
+    shelf_fini(&s.udp, False)
+    free(s.spare_udp)
+    s.spare_udp = NULL
     free(s.spare_vip)
     free(s.spare_backend)
     http_free(s.spare_http)

@@ -15,7 +15,7 @@ from libc.string cimport memcpy, memset, strlen
 from fastpath.base.addr cimport (
     addr_is_loopback, addr_t, addr_to_sockaddr, address_of,
 )
-from fastpath.base.linux.socket cimport AF_UNIX, IPPROTO_TCP, sockaddr_un
+from fastpath.base.linux.socket cimport AF_UNIX, IPPROTO_TCP, IPPROTO_UDP, sockaddr_un
 from fastpath.ring.ring cimport ring_fini, ring_hash_bytes, ring_init, ring_t
 from fastpath.ring.rounds cimport rounds_new
 from fastpath.table.httpblock cimport http_fill, ms_of
@@ -72,6 +72,7 @@ cdef class PoolBlock(Block):
         self.body = pool
         self.slot = registry.pools.take(key)
         pool.state = <pool_state_t*>registry.pools.state(self.slot)
+        pool.stamp = registry.stamp()
         _fill_pool(pool, spec)
         ordered = sorted(spec.backends, key=_place)
         pool.backends = <backend_t*>allocate(len(ordered), sizeof(backend_t))
@@ -259,10 +260,9 @@ cdef class VipBlock(Block):
         self.slot = registry.take_vip(spec.key, bool(by_source))
         v.state = <vip_state_t*>registry.vips.state(self.slot)
         v.pool, v.near_pool = pools
-        v.protocol = IPPROTO_TCP  # the only one yet
+        v.protocol = IPPROTO_UDP if spec.protocol == "udp" else IPPROTO_TCP
         if not bound[0].startswith(_UNIX):
-            # As bound, not as asked for: port 0 became a real one.
-            address_of(&v.addr, bound[0], bound[1])
+            address_of(&v.addr, bound[0], bound[1])  # as bound: port 0 became real
         self._fill_limits(spec)
         networks_fill(&v.trusted, spec.proxy_protocol_from)
         networks_fill(&v.near, spec.near)
@@ -293,6 +293,8 @@ cdef class VipBlock(Block):
         cdef vip_t* v = self.vip()
 
         v.idle_ms = ms_of(spec.idle_timeout_s)
+        v.one_way_ms = ms_of(spec.udp_one_way_s)
+        v.two_way_ms = ms_of(spec.udp_two_way_s)
         v.max_live = spec.max_connections
         v.max_live_source = spec.max_connections_per_source
         v.max_new = spec.max_new_per_s

@@ -33,6 +33,7 @@ SHARED_LEAST = 16
 PoolName = str | tuple[str, str | VipKey]  # a name, or what has the pool to itself
 Holder = tuple[str, VipKey]  # of an address: "vip" or "listener", and which
 Sockets = Mapping[ListenerKey, Sequence[int]]
+Port = tuple[str, int]  # protocol, number
 
 
 class Table:
@@ -190,7 +191,7 @@ class State:
     transparent: dict[ListenerKey, Listener] = field(default_factory=dict)
     listening: dict[ListenerKey, Listening] = field(default_factory=dict)
     addresses: dict[tuple[str, str | bytes], Holder] = field(default_factory=dict)
-    ports: dict[int, int] = field(default_factory=dict)  # how many listen on each
+    ports: dict[Port, int] = field(default_factory=dict)  # how many listen on each
     users: dict[str, int] = field(default_factory=dict)  # of named pools
     client_contexts: Shared[ClientTls, ClientContext] = field(default_factory=Shared)
     server_contexts: Shared[ServerTls, ServerContext] = field(default_factory=Shared)

@@ -41,6 +41,15 @@ cdef DIAL dialler_next(
     context_t* c, dial_t* d, const pool_t* pool, attempt_t* a
 ) noexcept nogil
 
+# A backend of `pool` that was not tried, borrowed from the table; NULL = none, or tries
+# are used up. `hash` is for a ring, `pin` for affinity.
+cdef backend_t* dialler_pick(
+    context_t* c, const dial_t* d, const pool_t* pool, uint64_t hash, uint64_t pin
+) noexcept nogil
+
+# Whether `b` is to be dialled from the address `source`; NULL = our own.
+cdef bint dialler_borrows(const addr_t* source, const backend_t* b) noexcept nogil
+
 # Connect to a.backend, which need not be of a table, with a socket of its own. Return
 # 0, or -errno: then nothing is left of it.
 cdef int dialler_connect(dial_t* d, attempt_t* a) noexcept nogil

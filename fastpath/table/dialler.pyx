@@ -192,7 +192,7 @@ cdef uint64_t affinity_key(const pool_t* pool, uint64_t source) noexcept nogil:
 
 
 cdef backend_t* dialler_pick(
-    context_t* c, const dial_t* d, const pool_t* pool, const attempt_t* a
+    context_t* c, const dial_t* d, const pool_t* pool, uint64_t hash, uint64_t pin
 ) noexcept nogil:
     cdef pick_t ask
     cdef uint32_t i
@@ -200,13 +200,13 @@ cdef backend_t* dialler_pick(
     # By slot, not by pointer: between two dials of one client the table may change.
     if d.tries >= pool.tries:
         return NULL
-    ask.hash = a.hash
+    ask.hash = hash
     ask.now_ms = c.now_ms
     ask.tried_count = d.tries
     for i in range(d.tries):
         ask.tried[i] = d.tried[i]
     if pool.affinity_s > 0:
-        return dialler_pick_again(c, pool, &ask, a.pin)
+        return dialler_pick_again(c, pool, &ask, pin)
     return balancer_pick(pool, &ask, &c.seed)
 
 
@@ -242,15 +242,12 @@ cdef int dialler_connect(dial_t* d, attempt_t* a) noexcept nogil:
     return -error
 
 
-# Whether the backend is to see the client's own address. Not where that is the
-# backend's as well: its answers would never come back to us.
-cdef bint dialler_borrows(const attempt_t* a) noexcept nogil:
-    cdef const addr_t* to = &a.backend.addr
-
+cdef bint dialler_borrows(const addr_t* source, const backend_t* b) noexcept nogil:
+    # Not where it is the backend's as well: its answers would never come back to us.
     return (
-        a.source != NULL
-        and a.source.family == to.family
-        and memcmp(a.source.ip, to.ip, sizeof(to.ip)) != 0
+        source != NULL
+        and source.family == b.addr.family
+        and memcmp(source.ip, b.addr.ip, sizeof(b.addr.ip)) != 0
     )
 
 
@@ -264,7 +261,7 @@ cdef int dialler_connect_from(
 
     if source == NULL:
         return dialler_connect(d, a)
-    if not dialler_borrows(a):
+    if not dialler_borrows(source, a.backend):
         a.source = NULL
     failed = dialler_connect(d, a)
     if a.source != NULL and (failed == -EPERM or failed == -EADDRNOTAVAIL):
@@ -284,7 +281,7 @@ cdef DIAL dialler_next(
     # Until one does not fail at once, or none is left. A backend counts as active from
     # here on, so that `least` and two choices see connections that are being made.
     while True:
-        a.backend = dialler_pick(c, d, pool, a)
+        a.backend = dialler_pick(c, d, pool, a.hash, a.pin)
         if a.backend == NULL:
             return DIAL_NO_BACKEND
         if d.tries > 0:

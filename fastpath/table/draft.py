@@ -15,10 +15,12 @@ from typing import Any, TypeVar
 from fastpath.api.errors import TableError
 from fastpath.api.spec import Delta, Listener, ListenerKey, Pool, Upstream, Vip, VipKey
 from fastpath.table.block import PoolBlock, UpstreamBlock, VipBlock
+from fastpath.table.datagram import open_datagrams, share_datagrams
 from fastpath.table.delta import (
     Holder,
     Listening,
     PoolName,
+    Port,
     Sockets,
     State,
     address_of,
@@ -51,6 +53,7 @@ class Draft:
         self.opened: dict[ListenerKey, Listening] = {}
         self.closed: list[ListenerKey] = []
         self.changed: list[Vip | Listener] = []  # listen already, with other options
+        self.drains = False  # what closes does so for a drain: flows of UDP go on
         self._users: dict[str, int] = {}  # what is added to those of a named pool
         self._addresses: dict[tuple[str, str | bytes], Holder | None] = {}
         self._check_keys()
@@ -120,18 +123,22 @@ class Draft:
                 if bound:
                     self._open_one(one)
             elif bound:
-                self.changed.append(one)
+                if one.protocol == "tcp":  # sockets of UDP have no options of the vip
+                    self.changed.append(one)
             else:
                 self.closed.append(one.key)
 
     def _open_one(self, one: Vip | Listener) -> None:
         workers = self.state.workers
+        udp = one.protocol == "udp"
         if one.key in self._sockets:
-            sockets = share_listeners(one, self._sockets[one.key], workers)
+            share = share_datagrams if udp else share_listeners
+            sockets = share(one, self._sockets[one.key], workers)
         else:
-            mine = [listening.address[1] for listening in self.opened.values()]
-            beside = one.port > 0 and (one.port in self.state.ports or one.port in mine)
-            sockets = open_listeners(one, workers, beside)
+            port = (one.protocol, one.port)
+            mine = [(key[0], self.opened[key].address[1]) for key in self.opened]
+            beside = one.port > 0 and (port in self.state.ports or port in mine)
+            sockets = (open_datagrams if udp else open_listeners)(one, workers, beside)
         try:
             self.opened[one.key] = Listening(sockets)
         except BaseException:
@@ -256,14 +263,15 @@ class Draft:
         gone: dict[ListenerKey, Listener | None] = dict.fromkeys(d.remove_listeners)
         return {**gone, **{one.key: one for one in d.listeners}}
 
-    def _ports(self) -> dict[int, int]:
+    def _ports(self) -> dict[Port, int]:
         """What is added to the number of those that listen on a port."""
-        more: dict[int, int] = {}
+        more: dict[Port, int] = {}
         for key in self.closed:
-            port = self.state.listening[key].address[1]
-            more[port] = more.get(port, 0) - 1
-        for listening in self.opened.values():
-            port = listening.address[1]
+            port = (key[0], self.state.listening[key].address[1])
+            if not (self.drains and key[0] == "udp"):  # its sockets stay
+                more[port] = more.get(port, 0) - 1
+        for key in self.opened:
+            port = (key[0], self.opened[key].address[1])
             more[port] = more.get(port, 0) + 1
         return more
 

@@ -13,6 +13,7 @@ cdef struct listener_t:
     uint32_t  batch             # accepts to try at the next wake
     uint8_t   starting          # given by a table that is not in use yet
     uint64_t  paused_until_ms   # 0 = taking
+    void*     door              # door_t*, of UDP; borrowed; then there is no fd here
 
 # A change of what workers listen on. Python links them in the order of the tables that
 # they belong to; a worker follows the links when it takes a table, and may take
@@ -23,6 +24,9 @@ cdef struct listen_change_t:
     uint32_t   listener         # slot
     uint32_t   vip              # slot, or VIP_BY_ADDRESS
     int*       fds              # owned; one a worker, its own once taken; NULL = stop
+    uint8_t    udp              # datagrams; some workers may have no fd, -1
+    uint8_t    shared           # UDP: another process may read there, too
+    uint8_t    drains           # stop, but let flows go on
 
 # What children inherit: so accept4 costs no setsockopt.
 cdef struct listen_options_t:
@@ -38,6 +42,10 @@ cdef struct listen_options_t:
 cdef int listener_open(
     addr_t* at, const listen_options_t* options, bint beside, bint transparent
 ) noexcept nogil
+
+# The steps of that, for datagrams, too. Return 0 or -errno; set_transparent: or -1.
+cdef int listener_bind(int fd, addr_t* at, bint beside) noexcept nogil
+cdef int set_transparent(int fd, int family) noexcept nogil
 
 # The options of a Vip or Listener.
 cdef listen_options_t listen_options(spec) except *
@@ -57,6 +65,7 @@ cdef class Sockets:
     cdef int count
     cdef bint given
     cdef bytes path
+    cdef readonly bint shared    # they were given to us
     cdef readonly tuple address  # (host, port) as bound
 
     cdef void shut(self) noexcept

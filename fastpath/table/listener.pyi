@@ -7,6 +7,7 @@ from fastpath.api.spec import Listener, Vip
 @final
 class Sockets:
     address: Key
+    shared: bool
     @property
     def numbers(self) -> list[int]: ...
     def close(self) -> None: ...

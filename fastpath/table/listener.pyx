@@ -75,9 +75,7 @@ cdef int listener_bind(int fd, addr_t* at, bint beside) noexcept nogil:
     cdef sockaddr_storage name
     cdef socklen_t size = addr_to_sockaddr(at, &name)
 
-    set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1)
     set_int(fd, SOL_SOCKET, SO_REUSEPORT, beside)
-    # SO_REUSEADDR: TIME_WAIT of the process before must not keep us from listening.
     if at.family == AF_INET6:  # 0.0.0.0 and [::] are two listeners
         set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)
     if bind(fd, <sockaddr*>&name, size) == -1:
@@ -116,6 +114,8 @@ cdef int listener_open(
 
     if fd == -1:
         return -errno
+    # TIME_WAIT of the process before must not keep us from listening.
+    set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1)
     # In order: IP_TRANSPARENT, without which bind(2) refuses a foreign address; bind;
     # options; listen.
     if transparent and set_transparent(fd, at.family) == -1:
@@ -350,6 +350,7 @@ cdef Sockets _share(vip, fds, int count):
         if failed < 0:
             raise OSError(-failed, os.strerror(-failed))
     sockets.address = (addr_text(&bound), bound.port)
+    sockets.shared = True
     return sockets
 
 

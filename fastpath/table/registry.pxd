@@ -26,7 +26,7 @@ cdef struct state_t:
 # Balancing state, shared by the workers: read at a pick, written once or twice in the
 # life of a relay, never while bytes move.
 cdef struct backend_state_t:
-    uint32_t active            # atomic; relays dialling or flowing; workers
+    uint32_t active            # atomic; relays dialling or flowing, flows; workers
     uint32_t slot
     uint32_t line[3]           # see state_t
     uint32_t health            # atomic; HEALTH; Python
@@ -42,7 +42,7 @@ cdef struct pool_state_t:
     uint32_t next              # atomic; of round robin and ties of least; workers
 
 cdef struct vip_state_t:
-    uint32_t  active           # atomic; live relays; workers
+    uint32_t  active           # atomic; live relays or flows; workers
     uint32_t  slot
     uint32_t  line[3]
     uint64_t  recent           # atomic; see window_add; workers

@@ -59,6 +59,7 @@ cdef struct pool_t:
     uint32_t       connect_ms
     uint32_t       slow_start_ms
     uint32_t       affinity_s  # a source keeps its backend for so long; 0 = not at all
+    uint64_t       stamp       # no other block of a pool ever has it
     pool_state_t*  state       # borrowed from the registry
     backend_t*     backends    # owned; by tier, then by address
     tier_t*        tiers       # owned; tier_count of them
@@ -126,10 +127,12 @@ cdef struct upstream_t:
 
 cdef struct vip_t:
     addr_t            addr       # that clients dial; port 0 and no family: a path
-    uint8_t           protocol   # IPPROTO_TCP
+    uint8_t           protocol   # IPPROTO_TCP or IPPROTO_UDP
     uint32_t          pool       # slot
     vip_state_t*      state      # borrowed from the registry
-    uint32_t          idle_ms
+    uint32_t          idle_ms    # of relays
+    uint32_t          one_way_ms  # of flows that were not answered
+    uint32_t          two_way_ms  # of those that were
     uint32_t          max_live
     uint32_t          max_live_source
     uint32_t          max_new
@@ -163,6 +166,7 @@ cdef struct index_t:
 cdef struct table_t:
     uint64_t   generation
     uint64_t   swept         # generation in which an upstream last changed or went
+    uint64_t   left          # likewise, in which a vip of UDP last went
     array_t    vips          # vip_t*
     array_t    pools         # pool_t*
     array_t    upstreams     # upstream_t*

@@ -222,12 +222,13 @@ cdef void _enter(entry_t* e, Block block) noexcept:
 cdef class TableBlock:
     """A generation: the table before it and what changed, by slot.
 
-    `found` is the lists of VipBlocks that the index loses and gains.
+    `found` is the lists of VipBlocks that the index loses and gains; `ended` is whether
+    a vip of UDP goes.
     """
 
     def __cinit__(
         self, TableBlock old=None, dict vips=None, dict pools=None,
-        dict upstreams=None, tuple found=(None, None),
+        dict upstreams=None, tuple found=(None, None), bint ended=False,
     ):
         cdef table_t* t = &self.table
 
@@ -245,6 +246,7 @@ cdef class TableBlock:
             t.generation = old.table.generation + 1
             # For workers that skip tables: one of those may have changed upstreams.
             t.swept = t.generation if upstreams else old.table.swept
+            t.left = t.generation if ended else old.table.left
         t.vips = self.vips.array
         t.pools = self.pools.array
         t.upstreams = self.upstreams.array

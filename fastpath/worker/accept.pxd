@@ -1,7 +1,7 @@
 # Taking clients, and placing each with the worker that has least to do.
 from libc.stdint cimport uint32_t
 from fastpath.base.addr cimport addr_t
-from fastpath.table.listener cimport listener_t
+from fastpath.table.listener cimport listen_change_t, listener_t
 from fastpath.worker.fleet cimport worker_t
 
 # Serve a client of a vip, as a relay or by HTTP, which owns the fd from now on.
@@ -11,12 +11,13 @@ cdef void accept_open(
 
 # Own a listening socket from now on; watch it from accept_start on.
 cdef void accept_take(
-    worker_t* w, uint32_t slot, uint32_t vip, int fd
+    worker_t* w, const listen_change_t* change, int fd
 ) noexcept nogil
 cdef void accept_start(worker_t* w, uint32_t slot) noexcept nogil
 
-# Serve clients that the kernel let in already, by the table in use; then close.
-cdef void accept_stop(worker_t* w, uint32_t slot) noexcept nogil
+# Serve clients that the kernel let in already, by the table in use; then close. If it
+# `drains`, flows of UDP go on.
+cdef void accept_stop(worker_t* w, uint32_t slot, bint drains) noexcept nogil
 
 # The listener is readable.
 cdef void accept_some(worker_t* w, listener_t* l) noexcept nogil

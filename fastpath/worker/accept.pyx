@@ -25,6 +25,8 @@ from fastpath.http.events cimport conn_open
 from fastpath.table.listener cimport VIP_BY_ADDRESS, listener_accept, listener_dialled
 from fastpath.table.table cimport SLOT_NONE, table_find, table_t, table_vip, vip_t
 from fastpath.tcp.naming cimport naming_open
+from fastpath.udp.door cimport door_start, door_stop, door_take, doors_resume
+from fastpath.udp.state cimport door_t
 from fastpath.worker.fleet cimport ACCEPTS_MOST, CROWD_MOST, PAUSE_MS
 
 cdef enum:
@@ -212,6 +214,8 @@ cdef void accept_resume(worker_t* w) noexcept nogil:
     if w.reserve == -1:
         w.reserve = open_file("/dev/null", O_RDONLY | O_CLOEXEC)
     w.resume_ms = 0
+    if doors_resume(&w.flows):
+        w.resume_ms = w.context.now_ms + PAUSE_MS
     for i in range(w.listener_room):
         l = &w.listeners[i]
         if l.fd == -1 or l.paused_until_ms == 0:
@@ -221,13 +225,19 @@ cdef void accept_resume(worker_t* w) noexcept nogil:
 
 
 cdef void accept_take(
-    worker_t* w, uint32_t slot, uint32_t vip, int fd
+    worker_t* w, const listen_change_t* change, int fd
 ) noexcept nogil:
-    cdef listener_t* l = &w.listeners[slot]
+    cdef listener_t* l = &w.listeners[change.listener]
 
+    if change.udp:
+        l.fd = -1
+        l.door = door_take(&w.flows, change, fd) if fd != -1 else NULL
+        l.starting = 1
+        return
     l.fd = fd
-    l.slot = slot
-    l.vip = vip
+    l.slot = change.listener
+    l.vip = change.vip
+    l.door = NULL
     l.batch = 1
     l.starting = 1
     l.paused_until_ms = 0
@@ -236,18 +246,24 @@ cdef void accept_take(
 cdef void accept_start(worker_t* w, uint32_t slot) noexcept nogil:
     cdef listener_t* l = &w.listeners[slot]
 
-    if l.fd == -1 or not l.starting:
+    if (l.fd == -1 and l.door == NULL) or not l.starting:
         return  # stopped by a later table that was taken with it
     l.starting = 0
-    accept_watch(w, l)
+    if l.door == NULL:
+        accept_watch(w, l)
+    elif not door_start(&w.flows, <door_t*>l.door):
+        w.resume_ms = w.context.now_ms + PAUSE_MS
 
 
-cdef void accept_stop(worker_t* w, uint32_t slot) noexcept nogil:
+cdef void accept_stop(worker_t* w, uint32_t slot, bint drains) noexcept nogil:
     cdef listener_t* l = &w.listeners[slot]
     cdef addr_t client
     cdef uint32_t vip = 0
     cdef int fd
 
+    if l.door != NULL:
+        door_stop(&w.flows, <door_t*>l.door, drains)
+        l.door = NULL
     if l.fd == -1:
         return
     # Clients that the kernel has let in are served, by the table that they came to.

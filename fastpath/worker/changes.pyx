@@ -74,7 +74,8 @@ cdef class Changes:
 
         for key in draft.closed:
             slot = draft.state.listening[key].slot
-            batch.add(generation, slot)
+            change = batch.add(generation, slot)
+            change.drains = draft.drains
             batch.freed.append(slot)
         for key, listening in draft.opened.items():
             # Workers follow changes in order: a slot may be used again at once.
@@ -89,6 +90,8 @@ cdef class Changes:
             change = batch.add(generation, slot)
             change.vip = VIP_BY_ADDRESS if block is None else block.slot
             sockets = listening.sockets
+            change.udp = key[0] == "udp"
+            change.shared = sockets.shared
             batch.opened.append(sockets)
             change.fds = <int*>malloc(sockets.count * sizeof(int))
             if change.fds == NULL:

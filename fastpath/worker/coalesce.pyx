@@ -17,7 +17,7 @@ cdef enum:
 
 cdef uint64_t coalesce_others(const worker_t* w) noexcept nogil:
     cdef const stats_t* s = &w.context.stats
-    return s.copied - s.streamed + s.accepted + s.heads
+    return s.copied - s.streamed + s.accepted + s.heads + w.flows.moved
 
 
 # Judged by the millisecond: a peer that writes small records wakes us for each.

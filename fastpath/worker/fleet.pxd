@@ -8,6 +8,7 @@ from fastpath.http.verdict cimport budget_t, epochs_t
 from fastpath.table.listener cimport listen_change_t, listener_t
 from fastpath.tcp.batch cimport batch_t
 from fastpath.tcp.relay cimport relays_t
+from fastpath.udp.state cimport flows_t
 
 cdef enum:
     WORKERS_MOST = 64
@@ -21,7 +22,7 @@ cdef enum:
 # A reset that is under way.
 cdef struct reset_t:
     uint32_t slot
-    uint32_t next           # relay to look at
+    uint32_t next           # relay and flow to look at
     bint     silent         # only relays whose backend has said nothing yet
 
 # A letter from Python. Their list has no bound, so that Python never waits for room.
@@ -41,6 +42,7 @@ cdef struct fleet_t:
     budget_t    budget                  # of memories of verdicts
     parked_t    parked                  # questions that wait
     uint64_t    tls_bytes               # of OpenSSL's buffers, each worker
+    uint32_t    flows_most              # each worker
     affinity_t  affinity                # which backend a source had
 
 cdef struct worker_t:
@@ -70,4 +72,5 @@ cdef struct worker_t:
     mailbox_t    mailbox
     relays_t     relays
     batch_t      batch
+    flows_t      flows
     conns_t http

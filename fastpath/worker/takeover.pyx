@@ -9,6 +9,8 @@ from fastpath.base.linux.file cimport close
 from fastpath.http.idle cimport idle_sweep
 from fastpath.table.listener cimport listen_change_t, listener_t
 from fastpath.table.table cimport table_t
+from fastpath.udp.door cimport doors_table
+from fastpath.udp.flows cimport flows_prepare
 from fastpath.worker.accept cimport accept_start, accept_stop, accept_take
 from fastpath.worker.post cimport worker_mail
 
@@ -61,21 +63,21 @@ cdef table_t* worker_claim(worker_t* w) noexcept nogil:
 cdef bint worker_follow(worker_t* w, const table_t* table) noexcept nogil:
     cdef listen_change_t* change = change_next(w.changed, table)
     cdef uint32_t room = 0
+    cdef bint datagrams = False
 
     while change != NULL:
         if change.listener >= room:
             room = change.listener + 1
+        datagrams |= change.udp
         change = change_next(change, table)
-    if not worker_room(w, room):
+    if not worker_room(w, room) or (datagrams and not flows_prepare(&w.flows)):
         return False
     change = change_next(w.changed, table)
     while change != NULL:
         if change.fds == NULL:
-            accept_stop(w, change.listener)
+            accept_stop(w, change.listener, change.drains)
         else:
-            accept_take(
-                w, change.listener, change.vip, change.fds[w.context.worker]
-            )
+            accept_take(w, change, change.fds[w.context.worker])
         change = change_next(change, table)
     return True
 
@@ -112,6 +114,7 @@ cdef void worker_take_table(worker_t* w) noexcept nogil:
     if table.swept > w.swept:
         idle_sweep(&w.http)
         w.swept = table.generation
+    doors_table(&w.flows)
     release_u64(&w.generation, table.generation)
 
 
@@ -121,5 +124,5 @@ cdef void worker_untaken(worker_t* w) noexcept nogil:
 
     while change != NULL and change.next != NULL:
         change = change.next
-        if change.fds != NULL:
+        if change.fds != NULL and change.fds[w.context.worker] != -1:
             close(change.fds[w.context.worker])

@@ -44,6 +44,8 @@ from fastpath.base.mailbox cimport (
 from fastpath.base.poller cimport (
     TAG_CONN,
     TAG_RELAY_DOWN,
+    TAG_DOOR,
+    TAG_FLOW,
     TAG_LISTENER,
     TAG_MAILBOX,
     TAG_UPCONN,
@@ -56,6 +58,7 @@ from fastpath.base.poller cimport (
 )
 from fastpath.base.slab cimport (
     KIND_CONN,
+    KIND_FLOW,
     KIND_RELAY,
     KIND_UPCONN,
     run_pop,
@@ -93,6 +96,17 @@ from fastpath.tcp.relay cimport (
     side_t,
 )
 from fastpath.tls.buffers cimport BUFFERS_AGE_MS, buffers_age
+from fastpath.udp.door cimport door_event
+from fastpath.udp.flow cimport flows_flush
+from fastpath.udp.flows cimport (
+    flow_timer,
+    flows_fini,
+    flows_init,
+    flows_reset,
+    flows_sweep,
+)
+from fastpath.udp.reply cimport reply_event
+from fastpath.udp.state cimport flow_t
 from fastpath.worker.accept cimport accept_crowd, accept_resume, accept_some
 from fastpath.worker.coalesce cimport coalesce, coalesce_others
 from fastpath.worker.fleet cimport (
@@ -122,6 +136,7 @@ cdef worker_t* worker_new(
     w.mailbox.wake_fd = -1
     w.reserve = open_file("/dev/null", O_RDONLY | O_CLOEXEC)
     relays_init(&w.relays, &w.context)
+    flows_init(&w.flows, &w.context, fleet.flows_most)
     if (
         context_init(&w.context, index, &fleet.notices, pipe_bytes, splice) < 0
         or w.reserve == -1
@@ -148,6 +163,7 @@ cdef void worker_free(worker_t* w) noexcept nogil:
     worker_untaken(w)
     conns_fini(&w.http)
     relays_fini(&w.relays)
+    flows_fini(&w.flows)
     for i in range(w.listener_room):
         if w.listeners[i].fd != -1:
             close(w.listeners[i].fd)
@@ -189,17 +205,22 @@ cdef void worker_letters(worker_t* w) noexcept nogil:
 
 cdef void worker_resets(worker_t* w) noexcept nogil:
     cdef uint32_t kept = 0
-    cdef uint32_t i
+    cdef uint32_t i, first, flows
 
     for i in range(w.reset_count):
         if w.resets[i].slot == SLOT_ALL and w.resets[i].next == 0:
             conns_reset(&w.http)
         elif w.resets[i].next == 0 and not w.resets[i].silent:
             conns_reset_backend(&w.http, w.resets[i].slot)
+        first = w.resets[i].next
+        flows = 0
+        if not w.resets[i].silent:
+            flows = flows_reset(&w.flows, w.resets[i].slot, first, RESET_STEP)
         w.resets[i].next = relays_reset(
-            &w.relays, w.resets[i].slot, w.resets[i].silent, w.resets[i].next,
-            RESET_STEP,
+            &w.relays, w.resets[i].slot, w.resets[i].silent, first, RESET_STEP
         )
+        if flows > w.resets[i].next:
+            w.resets[i].next = flows
         if w.resets[i].next > 0:
             w.resets[kept] = w.resets[i]
             kept += 1
@@ -222,6 +243,12 @@ cdef void worker_event(worker_t* w, uint64_t tag, uint32_t events) noexcept nogi
         return
     if tag_kind(tag) == TAG_UPCONN:
         upconn_event(&w.http, tag_index(tag), tag_generation(tag), events)
+        return
+    if tag_kind(tag) == TAG_FLOW:
+        reply_event(&w.flows, tag_index(tag), tag_generation(tag))
+        return
+    if tag_kind(tag) == TAG_DOOR:
+        door_event(&w.flows, tag_index(tag), tag_generation(tag))
         return
     r = relay_at(&w.relays, tag_index(tag))
     if tag_generation(tag) != r.slot.generation:
@@ -247,6 +274,7 @@ cdef void worker_events(worker_t* w, int count) noexcept nogil:
             batch_send(&w.batch, &w.relays)
             worker_event(w, e.data.u64, e.events)
     batch_send(&w.batch, &w.relays)
+    flows_flush(&w.flows)
 
 
 cdef void worker_timers(worker_t* w) noexcept nogil:
@@ -261,6 +289,8 @@ cdef void worker_timers(worker_t* w) noexcept nogil:
             conn_timer(&w.http, <conn_t*>slot)
         elif slot.kind == KIND_UPCONN:
             upconn_timer(&w.http, <upconn_t*>slot)
+        elif slot.kind == KIND_FLOW:
+            flow_timer(&w.flows, <flow_t*>slot)
         elif r.state == RELAY_FLOWING:
             relay_timer(&w.relays, r, table_vip(&w.context, r.vip.slot))
         else:
@@ -286,7 +316,9 @@ cdef int worker_wait(worker_t* w) noexcept nogil:
     cdef uint64_t now_ms = w.context.now_ms
     cdef int n
 
-    if w.reset_count > 0 or w.unread != NULL or w.context.run.first != NULL:
+    if w.reset_count > 0 or w.unread != NULL or w.context.run.first != NULL or (
+        w.flows.sweeping
+    ):
         return poller_wait(&w.context.poller, 0)
     timeout_ms = wheel_wait_ms(&w.context.wheel, now_ms)
     if w.resume_ms > 0 and (timeout_ms < 0 or timeout_ms > PAUSE_MS):
@@ -316,12 +348,15 @@ cdef void worker_turn(worker_t* w) noexcept nogil:
     worker_letters(w)
     if w.reset_count > 0:
         worker_resets(w)
+    if w.flows.sweeping:
+        flows_sweep(&w.flows, RESET_STEP)
     worker_timers(w)
     if w.resume_ms > 0 and w.resume_ms <= w.context.now_ms:
         accept_resume(w)
     if w.context.now_ms - w.http.buffers.aged_ms >= BUFFERS_AGE_MS:
         buffers_age(&w.http.buffers, w.context.now_ms)
     worker_run(w)
+    flows_flush(&w.flows)
     coalesce(w, spliced, streamed, other)
 
 

@@ -2,6 +2,7 @@
  *
  *   client rr|crr|bulk --to IPV4:PORT [--connections N] [--warm-ms N]
  *          [--measure-ms N] [--rate N] [--spread N] [--upload] [--pids PID,PID,...]
+ *   client udp|train|burst --to IPV4:PORT and the first options above
  *   client get|list|fresh|watch|exec --to IPV4:PORT --request FILE [--expect FILE]
  *          [--names N] [--repeat N] [--ca FILE] [--hold] and the options above
  *
@@ -106,6 +107,7 @@ static const struct {
     {"rr", rr_run, 0},     {"crr", crr_run, 0},   {"bulk", bulk_run, 0},
     {"get", get_run, 1},   {"list", get_run, 1},  {"fresh", get_run, 1},
     {"watch", watch_run, 1}, {"exec", exec_run, 1},
+    {"udp", udp_run, 0},   {"train", udp_run, 0}, {"burst", udp_run, 0},
 };
 
 int main(int argc, char** argv) {

@@ -95,5 +95,6 @@ int bulk_run(const options_t* o);
 int get_run(const options_t* o); /* get, list, fresh */
 int watch_run(const options_t* o);
 int exec_run(const options_t* o);
+int udp_run(const options_t* o); /* udp, train, burst */
 
 #endif

@@ -1,8 +1,10 @@
 """The core's counters and the probes' findings as Prometheus families."""
 
 from collections.abc import Callable, Iterator, Set
+from functools import partial
 from typing import TYPE_CHECKING
 
+from pyproxy.admin.flows import flow_families
 from pyproxy.admin.http import http_families
 from pyproxy.dataplane import (
     BackendStats,
@@ -22,7 +24,7 @@ from pyproxy.metrics import (
     gauge,
     histogram,
 )
-from pyproxy.model import Key, State, Vip, format_address
+from pyproxy.model import Key, State, Vip, VipKey, format_address
 from pyproxy.probe import Finding, Result
 
 if TYPE_CHECKING:
@@ -85,10 +87,11 @@ class Collector:
         pools = pools_of(dataplane)
         yield build_info(self._mode)
         yield from _totals(stats)
-        address = dataplane.address
-        # By where it listens: a vip with port 0 has a name only since it is bound.
-        yield from _vips({address(key): vip for key, vip in stats.vips.items()})
-        yield from _settings({address(vip.key): vip for vip in dataplane.vips})
+        name = partial(_name, dataplane)
+        vips = {name(key): vip for key, vip in stats.vips.items()}
+        yield from _vips({name: vip for name, vip in vips.items() if vip.udp is None})
+        yield from flow_families(stats, vips)
+        yield from _settings({name(vip.key): vip for vip in dataplane.vips})
         yield from _backends(stats.backends, pools)
         yield from _workers(stats)
         yield from http_families(stats, _add)
@@ -170,7 +173,13 @@ def _totals(stats: Stats) -> "Iterator[Family]":
         yield lost
 
 
-def _vips(vips: dict[Key, VipStats]) -> "Iterator[Family]":
+def _name(dataplane: Dataplane, key: VipKey) -> str:
+    # By where it listens: a vip with port 0 has a name only since it is bound.
+    name = format_address(*dataplane.address(key))
+    return f"{name}/udp" if key[0] == "udp" else name
+
+
+def _vips(vips: dict[str, VipStats]) -> "Iterator[Family]":
     # Counted at their end: what is open now is vip_relays_active, what began is
     # relays_accepted.
     ended = counter(
@@ -181,8 +190,7 @@ def _vips(vips: dict[Key, VipStats]) -> "Iterator[Family]":
     accepted = counter("relays_accepted", "Connections accepted.", "vip")
     moved = counter("relay_bytes", "Bytes forwarded.", "vip", "direction")
     retries = counter("connect_retries", "Connects tried again elsewhere.", "vip")
-    for key, vip in vips.items():
-        name = format_address(*key)
+    for name, vip in vips.items():
         reasons = dict(vip.closed)
         for reason, count in vip.refused.items():
             reasons[reason] = reasons.get(reason, 0) + count
@@ -196,12 +204,11 @@ def _vips(vips: dict[Key, VipStats]) -> "Iterator[Family]":
     yield from (ended, active, accepted, moved, retries)
 
 
-def _settings(vips: dict[Key, Vip]) -> "Iterator[Family]":
+def _settings(vips: dict[str, Vip]) -> "Iterator[Family]":
     """What is set, so that a rule can compare what is there with it."""
     info = gauge("vip_info", "1; which pool takes its clients.", "vip", "pool")
     limit = gauge("vip_limit", "What goes beyond is refused.", "vip", "limit")
-    for key, vip in vips.items():
-        name = format_address(*key)
+    for name, vip in vips.items():
         info.add_metric([name, vip.pool.name], 1)
         for field, label in LIMITS.items():
             if most := getattr(vip.limits, field):

@@ -29,6 +29,7 @@ from fastpath import (
     Table,
     Vip,
 )
+from fastpath.api.spec import Protocol
 from tests.support.waiting import scaled
 
 # Nothing can be said about memory where the sanitizer keeps what was freed.
@@ -71,6 +72,16 @@ class EngineProcess:
     def drops(self) -> dict[str, int]:
         """Why relays ended so far."""
         return dict(self.ask("stats")["drops"])
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """Why datagrams were lost so far."""
+        return dict(self.ask("stats")["lost"])
+
+    @property
+    def flows(self) -> int:
+        """Live flows of UDP."""
+        return int(self.ask("stats")["flows"])
 
     @property
     def turns(self) -> int:
@@ -141,6 +152,13 @@ def summary(stats: Stats) -> dict[str, Any]:
             )
     return {
         "drops": {reason: count for reason, count in drops.items() if count},
+        "lost": {
+            reason: count
+            for vip in stats.vips.values()
+            for reason, count in (vip.udp.dropped if vip.udp else {}).items()
+            if count
+        },
+        "flows": stats.flows_active,
         "active": stats.relays_active,
         "accepted": stats.relays_total,
         "turns": sum(w.turns for w in stats.workers),
@@ -177,6 +195,8 @@ def serve(
     splice: bool = True,
     deadly_sigpipe: bool = False,
     http: bool = False,
+    protocol: Protocol = "tcp",
+    flows_most: int | None = None,
     **vip_options: Any,
 ) -> None:
     """Run an engine within limits until standard input ends."""
@@ -184,10 +204,10 @@ def serve(
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     pool = Pool(tuple(Backend(host, port) for host, port in backends))
     how = {"http": Http()} if http else {"pool": pool}
-    vip = Vip("127.0.0.1", 0, "tcp", **how, **vip_options)
+    vip = Vip("127.0.0.1", 0, protocol, **how, **vip_options)
     if nofile:
         resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
-    with Engine(workers=workers, splice=splice) as engine:
+    with Engine(workers=workers, splice=splice, flows_most=flows_most) as engine:
         engine.apply(Table([vip]))
         if http:
             threading.Thread(target=answer_all, args=[engine], daemon=True).start()

@@ -57,6 +57,9 @@ class Ground:
         with contextlib.ExitStack() as stack:
             address = stack.enter_context(echo_elsewhere())
             self.given = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.given_udp = stack.enter_context(udp)
+            udp.bind(("127.0.0.1", 0))
             self.engine = stack.enter_context(Engine(workers=WORKERS))
             both = [Backend(*address), Backend("10.9.0.1", 1)]
             self.whole = Table(KEPT, pools={"p": Pool(both[:1]), "r": Pool(both)})
@@ -192,8 +195,18 @@ def given(ground: Ground) -> Callable[[], object]:
 def transparent(ground: Ground) -> Callable[[], object]:
     """A transparent listener, and a vip that it finds."""
     vip = Vip("10.5.0.1", 80, "tcp", "p", False)
-    delta = Delta(vips=[vip], listeners=[Listener("127.0.0.6", 0)])
+    both = [Listener("127.0.0.6", 0), Listener("127.0.0.6", 0, "udp")]
+    delta = Delta(vips=[vip], listeners=both)
     return lambda: ground.engine.update(delta)
+
+
+def datagrams(ground: Ground) -> Callable[[], object]:
+    """Vips of UDP: bound, and on a socket that is given."""
+    vip = Vip("127.0.0.1", ground.given_udp.getsockname()[1], "udp", "p")
+    sockets: Any = {vip.key: [ground.given_udp.fileno()]}
+    bound = Vip("127.0.0.5", 0, "udp", "p", max_connections_per_source=5)
+    delta = Delta(vips=[bound, vip])
+    return lambda: ground.engine.update(delta, sockets=sockets)
 
 
 def whole(ground: Ground) -> Callable[[], object]:
@@ -203,7 +216,9 @@ def whole(ground: Ground) -> Callable[[], object]:
     return lambda: ground.engine.apply(table, wait_s=scaled(5))
 
 
-UPDATES = {one.__name__: one for one in (many, tls, path, given, transparent, whole)}
+UPDATES = {
+    one.__name__: one for one in (many, tls, path, given, transparent, datagrams, whole)
+}
 
 
 @contextlib.contextmanager

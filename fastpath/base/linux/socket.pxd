@@ -16,6 +16,8 @@ cdef extern from "<sys/socket.h>" nogil:
         AF_INET6
         AF_UNIX
         SOCK_STREAM
+        SOCK_DGRAM
+        SOCK_RAW
         SOCK_NONBLOCK
         SOCK_CLOEXEC
         SOL_SOCKET
@@ -85,6 +87,7 @@ cdef extern from "<netinet/in.h>" nogil:
         uint32_t sin6_scope_id
     enum:
         IPPROTO_TCP
+        IPPROTO_UDP
         IPPROTO_IPV6
         IPPROTO_IP
         IP_TRANSPARENT

@@ -6,7 +6,13 @@ import itertools
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fastpath.base.stats import DROP_NAMES, Counters, bucket_of, histogram_bounds_us
+from fastpath.base.stats import (
+    DROP_NAMES,
+    LOSS_NAMES,
+    Counters,
+    bucket_of,
+    histogram_bounds_us,
+)
 
 BUCKETS = 54
 PAGE = 1024  # blocks, see STATS_PAGE
@@ -45,7 +51,9 @@ def test_buckets_never_fall_as_durations_rise() -> None:
 def test_each_drop_reason_has_a_name_of_its_own() -> None:
     assert len(set(DROP_NAMES)) == len(DROP_NAMES)
     assert DROP_NAMES[0] == "closed"
-    assert DROP_NAMES[-1] == "proxy_protocol"
+    assert DROP_NAMES[-1] == "vip_removed"
+    assert len(set(LOSS_NAMES)) == len(LOSS_NAMES)
+    assert (LOSS_NAMES[0], LOSS_NAMES[-1]) == ("no_backend", "unsendable")
 
 
 def test_counters_begin_at_zero_and_stay_where_they_are() -> None:

@@ -43,6 +43,8 @@ TESTED = {
     "header_timeout": "test_web_timeouts",
     "tls_handshake": "test_web_tls",
     "proxy_protocol": "test_proxy_protocol_waiting",
+    "evicted": "test_udp_flows",
+    "vip_removed": "test_udp_flows",
     "engine_closed": "",
 }
 

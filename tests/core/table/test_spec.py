@@ -76,7 +76,7 @@ BAD = [
     *(
         (make, f, name, v)
         for make, f, name in WORDS
-        for v in ("", "TRY", "udp", None, 1, b"try", ["try"])
+        for v in ("", "TRY", "sctp", None, 1, b"try", ["try"])
     ),
     *((make, "host", "host", v) for make in (backend, vip) for v in (None, 1, b"::1")),
     *((pool, "backends", "no list", v) for v in (None, 1, 2.5)),
@@ -272,6 +272,8 @@ def test_values_are_frozen_hashable_and_equal_by_content(made: Any) -> None:
                 "pool": pool(),
                 "bind": False,
                 "idle_timeout_s": 1.0,
+                "udp_one_way_s": 1.0,
+                "udp_two_way_s": 1.0,
                 "keepalive_s": 1.0,
                 "user_timeout_s": 1.0,
                 "client_first": True,
