@@ -1,0 +1,7 @@
+"""How packets to the addresses of Services reach our listeners."""
+
+from pyproxy.capture.base import Capture as Capture
+from pyproxy.capture.bind import Bind as Bind
+from pyproxy.capture.layout import LISTENERS as LISTENERS
+from pyproxy.capture.layout import Layout as Layout
+from pyproxy.capture.tproxy import Tproxy as Tproxy

@@ -1,0 +1,128 @@
+"""What changes in sets when fronts change."""
+
+import ipaddress
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyproxy.capture import elements
+from pyproxy.capture.netlink import attributes, pairs
+from pyproxy.capture.tables import element
+from pyproxy.model import Front, VipKey
+
+BASE = 0x2000
+
+hosts = st.sampled_from(["10.96.0.1", "10.96.0.2", "fd96::1", "203.0.113.9"])
+networks = st.sampled_from(
+    ["0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "192.0.2.1/32", "::/0", "fd00::/8"]
+)
+access = st.sampled_from(["serve", "reject", "drop"])
+fronts = st.builds(
+    Front,
+    protocol=st.sampled_from(["tcp", "udp"]),
+    host=hosts,
+    port=st.sampled_from([53, 80, 443]),
+    near=access,
+    far=access,
+    sources=st.none() | st.lists(networks, max_size=3).map(tuple),
+)
+
+
+class Kernel:
+    """Sets as the kernel keeps them: what is out must be in, what is in must be out."""
+
+    def __init__(self) -> None:
+        self.sets: dict[str, dict[bytes, bytes]] = {}
+
+    def change(self, what: elements.Difference) -> None:
+        """Apply a difference as one transaction."""
+        for name, entries in what.out.items():
+            for key, _ in decoded(entries):
+                del self.sets[name][key]
+        for name, entries in what.into.items():
+            for key, data in decoded(entries):
+                assert key not in self.sets.setdefault(name, {})
+                self.sets[name][key] = data
+
+    def contents(self) -> dict[str, dict[bytes, bytes]]:
+        """Sets that are not empty."""
+        return {name: held for name, held in self.sets.items() if held}
+
+
+def decoded(entries: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """Key and data, or end, of elements."""
+    return [element(body) for one in entries for _, body in pairs(one)]
+
+
+@given(st.lists(st.tuples(st.booleans(), fronts), max_size=40))
+def test_differences_lead_to_what_a_whole_install_has(
+    steps: list[tuple[bool, Front]],
+) -> None:
+    kernel = Kernel()
+    known: dict[VipKey, Front] = {}
+    for put, front in steps:
+        new = {front.key: front if put else None}
+        kernel.change(elements.difference(known, new, BASE))
+        if put:
+            known[front.key] = front
+        else:
+            known.pop(front.key, None)
+        wanted = elements.contents(known.values(), BASE)
+        assert kernel.contents() == {k: v for k, v in wanted.items() if v}
+
+
+@given(fronts)
+def test_a_front_that_stays_as_it_is_changes_nothing(front: Front) -> None:
+    same = elements.difference({front.key: front}, {front.key: front}, BASE)
+    assert same == elements.Difference()
+
+
+@given(st.lists(networks, max_size=6))
+def test_near_networks_hold_the_addresses_that_they_should(texts: list[str]) -> None:
+    # Source: sets of intervals as nft_set_rbtree reads them: a start, then an end that
+    # is not part of it, flagged, or none if the interval goes to the last address.
+    wanted = [ipaddress.ip_network(text) for text in texts]
+    found = elements.near_networks(texts)
+    for probe in ("9.255.255.255", "10.1.2.3", "192.0.2.1", "192.0.2.2", "fd00::1"):
+        address = ipaddress.ip_address(probe)
+        bounds = [bound(entry) for entry in found[f"near{address.version}"]]
+        below = [(key, end) for key, end in bounds if key <= address.packed]
+        # At one key an interval ends before the next one starts.
+        inside = (
+            bool(below) and not sorted(below, key=lambda b: (b[0], not b[1]))[-1][1]
+        )
+        assert inside == any(address in network for network in wanted)
+
+
+def bound(entry: bytes) -> tuple[bytes, bool]:
+    """Key of a bound, and whether it is an end."""
+    ((_, body),) = pairs(entry)
+    said = attributes(body)
+    return attributes(said[elements.KEY])[1], elements.FLAGS in said
+
+
+def test_marks_tell_classes_apart() -> None:
+    marks = {
+        elements.mark_of(Front("tcp", "10.0.0.1", 80, near, far, sources), BASE)
+        for near in elements.ACCESS
+        for far in elements.ACCESS
+        for sources in (None, ())
+    }
+    assert len(marks) == 18
+    for mark in marks:
+        assert struct.unpack("=I", mark)[0] & ~0x1F == BASE
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        Front("tcp", "10.96.0.1", 0, "serve", "reject"),
+        Front("tcp", "10.96.0.1", 0, "reject", "serve"),
+        Front("udp", "10.96.0.1", 0, "reject", "drop", ("10.0.0.0/8",)),
+    ],
+)
+def test_all_ports_can_be_rejected_or_dropped_only(front: Front) -> None:
+    with pytest.raises(ValueError, match="rejected or dropped"):
+        elements.check(front)
