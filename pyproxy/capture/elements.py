@@ -37,7 +37,6 @@ def family_of(host: str) -> str:
     return "6" if ":" in host else "4"
 
 
-@lru_cache(4096)
 def packed(host: str) -> bytes:
     """An address as packets have it."""
     return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
@@ -79,8 +78,20 @@ def value(data: bytes) -> bytes:
 
 def entry(key: bytes, data: bytes = b"") -> bytes:
     """An element of a set or, with `data`, of a map."""
-    says = [nested(DATA, value(data))] if data else []
-    return nested(ELEMENT, nested(KEY, value(key)), *says)
+    before, between = frame(len(key), len(data))
+    return before + key + between + data
+
+
+@lru_cache
+def frame(key: int, data: int) -> tuple[bytes, bytes]:
+    """What stands before the key of an element, and between key and data.
+
+    There are tens of thousands of elements of few sizes, all multiples of four.
+    """
+    says = [nested(DATA, value(bytes(data)))] if data else []
+    whole = nested(ELEMENT, nested(KEY, value(bytes(key))), *says)
+    before = len(nested(ELEMENT, nested(KEY, value(b""))))
+    return whole[:before], whole[before + key : len(whole) - data]
 
 
 def interval(first: bytes, last: bytes) -> bytes:

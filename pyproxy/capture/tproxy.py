@@ -5,6 +5,7 @@ knows the address that its client dialled. There is no NAT and no entry of connt
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 from collections.abc import Callable, Sequence
@@ -34,6 +35,12 @@ MODULES = (
     "the kernel needs nf_tables, nft_tproxy, nft_socket, nft_reject_inet and nft_ct"
     " (modprobe); without them --capture bind listens at each address"
 )
+HINTS = {
+    **dict.fromkeys((errno.EPERM, errno.EACCES), RIGHTS),
+    **dict.fromkeys((errno.ENOENT, errno.EOPNOTSUPP), MODULES),
+    **dict.fromkeys((errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT), MODULES),
+    errno.ENETDOWN: "`ip link set lo up`",
+}
 
 
 class Tproxy:
@@ -59,8 +66,17 @@ class Tproxy:
                 self._routes.install()
                 await self._install()
             except OSError as error:
+                self._undo()
                 self._let_go()
                 raise refused("while installing the capture", error) from error
+
+    def _undo(self) -> None:
+        """Leave no routes without tables; a predecessor may have both."""
+        if self._tables is None or self._routes is None:
+            return
+        with contextlib.suppress(OSError):
+            if self._layout.name not in {name for _, name in self._tables.tables()}:
+                self._routes.remove()
 
     async def update(self, put: Sequence[Front], remove: Sequence[VipKey] = ()) -> None:
         """Change elements of sets, in one transaction."""
@@ -226,5 +242,6 @@ def setting(name: str) -> str:
 
 def refused(doing: str, error: OSError) -> StartError:
     """What the kernel refused, and what would help."""
-    hint = RIGHTS if error.errno in (errno.EPERM, errno.EACCES) else MODULES
-    return StartError(f"{doing}: {error.strerror or error}", hint)
+    return StartError(
+        f"{doing}: {error.strerror or error}", HINTS.get(error.errno or 0, "")
+    )
