@@ -1,14 +1,15 @@
 """Capture without privileges: vips bind their own addresses, nothing is installed.
 
 What has no listener is rejected by the kernel itself. Nothing is ever dropped, far and
-near clients are one, and sources are not limited: a front that asks for one of these
-is told, once.
+near clients are one, and sources are not limited: a front that asks for one of these is
+named once.
 """
 
 import logging
-from collections.abc import Sequence
+import socket
 
-from pyproxy.model import Front, VipKey
+from pyproxy.capture.base import Fronts, Here
+from pyproxy.model import Front, Vip, VipKey
 
 logger = logging.getLogger(__name__)
 
@@ -16,28 +17,36 @@ logger = logging.getLogger(__name__)
 class Bind:
     """Addresses are listened at, one by one."""
 
+    name = "bind"
+
     def __init__(self) -> None:
         self._weaker: set[VipKey] = set()
 
-    async def open(self, fronts: Sequence[Front] = ()) -> None:
+    def open(self, here: Here) -> None:
         """Nothing is installed."""
-        await self.update(fronts)
 
-    async def update(self, put: Sequence[Front], remove: Sequence[VipKey] = ()) -> None:
+    def takes(self, vip: Vip) -> bool:
+        """Whether this machine has the address."""
+        family = socket.AF_INET6 if ":" in vip.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as trying:
+            try:
+                trying.bind((vip.host, 0))
+            except OSError:
+                return False
+        return True
+
+    def update(self, change: Fronts) -> None:
         """Note what cannot be done."""
-        self._weaker.difference_update(remove)
-        for front in put:
-            if weakened(front):
-                if front.key not in self._weaker:
-                    logger.warning("front is weaker without capture", extra=say(front))
-                self._weaker.add(front.key)
-            else:
+        self._weaker.difference_update(change.remove)
+        for front in change.put:
+            if not is_weaker(front):
                 self._weaker.discard(front.key)
+            elif front.key not in self._weaker:
+                self._weaker.add(front.key)
+                where = {"host": front.host, "port": front.port}
+                logger.warning("front is weaker without capture", extra=where)
 
-    async def set_near(self, networks: Sequence[str]) -> None:
-        """All clients are alike."""
-
-    async def verify(self) -> list[str]:
+    def verify(self) -> list[str]:
         """Nothing of ours can be changed."""
         return []
 
@@ -51,21 +60,15 @@ class Bind:
             f"{many} Services say, {first} for one: capture by tproxy does, as root"
         ]
 
-    async def close(self) -> None:
+    def close(self, *, leave: bool) -> None:
         """Nothing is held."""
 
-    async def cleanup(self) -> bool:
+    def cleanup(self) -> list[str]:
         """Nothing was installed."""
-        return False
+        return []
 
 
-def weakened(front: Front) -> bool:
+def is_weaker(front: Front) -> bool:
     """Whether a front asks for what a bound socket cannot do."""
     mixed = front.near != front.far and front.port != 0
     return mixed or "drop" in (front.near, front.far) or front.sources is not None
-
-
-def say(front: Front) -> dict[str, object]:
-    """A front for a log line."""
-    host, port = front.host, front.port
-    return {"protocol": front.protocol, "host": host, "port": port}

@@ -6,12 +6,13 @@ be a hundred times their size, and the kernel checks them all the same.
 Source: bpf(2), include/uapi/linux/bpf.h of the kernel.
 """
 
-import contextlib
 import ctypes
+import errno
+import functools
 import os
 import platform
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -19,7 +20,8 @@ NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361}  # of 
 MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY = 0, 1, 2, 3, 4
 PROGRAM_LOAD, PIN, GET = 5, 6, 7
 INFO = 15
-UPDATE_BATCH, DELETE_BATCH = 26, 27
+LOOKUP_BATCH, UPDATE_BATCH, DELETE_BATCH = 24, 26, 27
+BATCH = 4096  # entries that are read at once; a bucket has fewer
 LINK_CREATE, LINK_UPDATE, LINK_DETACH = 28, 29, 34
 
 HASH, LRU_HASH = 1, 9  # kinds of maps
@@ -41,12 +43,17 @@ def bpf(command: int, attributes: bytes) -> int:
     if number is None:
         raise OSError(38, f"bpf(2) is not known on {platform.machine()}")
     union = ctypes.create_string_buffer(attributes, ATTRIBUTE_BYTES)
-    libc = ctypes.CDLL(None, use_errno=True)
-    result: int = libc.syscall(number, command, union, len(union))
+    result: int = libc().syscall(number, command, union, len(union))
     if result == -1:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return result
+
+
+@functools.cache
+def libc() -> ctypes.CDLL:
+    """The C library; to open it takes longer than the kernel for what we ask."""
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def address(buffer: "ctypes.Array[ctypes.c_char]") -> int:
@@ -138,17 +145,46 @@ class Map:
             struct.pack("=QQQQIIQQ", 0, 0, *places, len(entries), self.fd, 0, 0),
         )
 
-    def keys(self) -> Iterator[bytes]:
-        """All keys; deleting while they come is allowed for those that came."""
-        found = buffer(bytes(self._key))
-        key: ctypes.Array[ctypes.c_char] | None = None
-        listed: list[bytes] = []
-        with contextlib.suppress(FileNotFoundError):
-            while True:
-                self._call(MAP_NEXT_KEY, key, found)
-                listed.append(found.raw)
-                key = buffer(found.raw)
-        yield from listed
+    def items(self) -> list[tuple[bytes, bytes]]:
+        """All that is in a hash."""
+        keys, values = (
+            buffer(bytes(BATCH * size)) for size in (self._key, self._value)
+        )
+        places = (address(keys), address(values))
+        found: list[tuple[bytes, bytes]] = []
+        at: ctypes.Array[ctypes.c_char] | None = None
+        while True:
+            after = buffer(bytes(4))
+            head = struct.pack("=QQ", address(at) if at else 0, address(after))
+            union = head + struct.pack("=QQIIQQ", *places, BATCH, self.fd, 0, 0)
+            count, ended = batch(LOOKUP_BATCH, union)
+            cut = zip(
+                pieces(keys.raw, self._key, count),
+                pieces(values.raw, self._value, count),
+                strict=True,
+            )
+            found += cut
+            if ended:
+                return found
+            at = after
+
+
+def batch(command: int, union: bytes) -> tuple[int, bool]:
+    """How many entries were read, and whether these were the last."""
+    memory = ctypes.create_string_buffer(union, ATTRIBUTE_BYTES)
+    ended = False
+    if libc().syscall(NUMBERS[platform.machine()], command, memory, len(memory)) == -1:
+        code = ctypes.get_errno()
+        if code != errno.ENOENT:
+            raise OSError(code, os.strerror(code))
+        ended = True
+    (count,) = struct.unpack_from("=I", memory.raw, 32)
+    return count, ended
+
+
+def pieces(data: bytes, size: int, count: int) -> list[bytes]:
+    """The first pieces of a size."""
+    return [data[at : at + size] for at in range(0, size * count, size)]
 
 
 def load(instructions: bytes, attach: int, name: str) -> int:

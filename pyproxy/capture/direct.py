@@ -6,7 +6,7 @@ not in the map is dialled as it is, and meets whatever else captures it: that is
 what happens in the instant in which a set of endpoints is replaced.
 """
 
-import asyncio
+import contextlib
 import ctypes
 import errno
 import ipaddress
@@ -15,10 +15,10 @@ import math
 import os
 import struct
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pyproxy.capture import bpf
+from pyproxy.capture import bpf, elements
 from pyproxy.capture.bpf import HASH, LRU_HASH, Map
 from pyproxy.capture.programs import ADDRESS_BYTES, PROGRAMS, SERVICE_BYTES, Maps
 from pyproxy.errors import StartError
@@ -33,7 +33,8 @@ MAPS = {  # name -> kind, bytes of key and value, most entries
     "peers": (LRU_HASH, 8, 2 * ADDRESS_BYTES, 1 << 16),  # connections that are told
 }
 MOST_MEMBERS = 1024  # of one set; finer weights are rounded
-MANY = 200  # members: a change of more gets a thread
+NO_ROOM = (errno.E2BIG, errno.ENOMEM, errno.ENOSPC)
+MAPPED = bytes(10) + b"\xff\xff"  # before an address of IPv4
 
 BPFFS = Path("/sys/fs/bpf")
 FOLDER = "pyproxy-1"  # the number changes when maps do
@@ -57,9 +58,8 @@ class Direct:
         self._links: dict[str, int] = {}  # owned descriptors
         self._known: dict[Key, tuple[int, int, int]] = {}  # set, members, counter
         self._next = 1  # of sets and counters, which have numbers of their own
-        self._turn = asyncio.Lock()
 
-    async def open(self, services: Mapping[Key, Sequence[Backend]]) -> list[Key]:
+    def open(self, services: Mapping[Key, Sequence[Backend]]) -> list[Key]:
         """Take over what a predecessor left, or begin; `services` is all there is.
 
         Returns what does not fit in.
@@ -67,19 +67,23 @@ class Direct:
         Raises:
             StartError: the machine cannot do it.
         """
-        try:
-            self._prepare()
-            self._maps = Maps(**{name: self._map(name) for name in MAPS})
-            self._attach()
-        except OSError as error:
-            self._let_go()
-            why = error.strerror or str(error)
-            raise StartError(f"while hooking connect(2): {why}", HELP) from error
-        self._take_over()
-        gone = [key for key in self._known if key not in services]
-        return await self.update(services, gone)
+        with refusing():
+            try:
+                self._prepare()
+                self._maps = Maps(**{name: self._map(name) for name in MAPS})
+                self._attach()
+            except OSError:
+                self._let_go()
+                raise
+        there = self._take_over()
+        new = {
+            key: backends
+            for key, backends in services.items()
+            if there.get(key) != expanded(backends)
+        }
+        return self.update(new, [key for key in there if key not in services])
 
-    async def update(
+    def update(
         self, put: Mapping[Key, Sequence[Backend]], remove: Iterable[Key] = ()
     ) -> list[Key]:
         """Replace sets of endpoints; what has no endpoint, or is removed, is not ours.
@@ -88,15 +92,7 @@ class Direct:
         """
         new = {key: expanded(backends) for key, backends in put.items()}
         new |= {key: [] for key in remove if key not in new}
-        async with self._turn:
-            if sum(map(len, new.values())) < MANY:
-                return self._change(new)
-            running = asyncio.ensure_future(asyncio.to_thread(self._change, new))
-            try:
-                return await asyncio.shield(running)
-            except asyncio.CancelledError:
-                await asyncio.wait([running])
-                raise
+        return self._change(new)
 
     def counters(self) -> dict[Key, int]:
         """Connections that were made to each Service since it is ours."""
@@ -107,39 +103,37 @@ class Direct:
             found[key] = struct.unpack("=Q", value)[0] if value else 0
         return found
 
-    async def verify(self) -> list[str]:
+    def verify(self) -> list[str]:
         """Attach again what somebody has detached, and say what it was."""
         self._opened()
-        async with self._turn:
-            lost = [
-                f"program at {name} was detached"
-                for name, link in self._links.items()
-                if not bpf.attached(link)
-            ]
-            lost += [
-                f"{self._folder / name} was deleted"
-                for name in (*MAPS, *PROGRAMS)
-                if not self._folder.joinpath(name).exists()
-            ]
-            if lost:
-                try:
-                    self._mend()
-                except OSError as error:
-                    why = error.strerror or str(error)
-                    raise StartError(f"while hooking connect(2): {why}") from error
-            return lost
+        lost = [
+            f"program at {name} was detached"
+            for name, link in self._links.items()
+            if not bpf.attached(link)
+        ]
+        lost += [
+            f"{self._folder / name} was deleted"
+            for name in (*MAPS, *PROGRAMS)
+            if not self._folder.joinpath(name).exists()
+        ]
+        if lost:
+            with refusing():
+                self._mend()
+        return lost
 
-    async def close(self) -> None:
-        """Let go; programs go on."""
-        async with self._turn:
+    def close(self, *, leave: bool) -> None:
+        """Let go; with `leave` programs go on."""
+        if leave:
             self._let_go()
+        else:
+            self.cleanup()
 
-    async def cleanup(self) -> bool:
-        """Detach programs and remove all names; false if there are none."""
-        async with self._turn:
-            self._let_go()
-            if not self._folder.is_dir():
-                return False
+    def cleanup(self) -> list[str]:
+        """Detach programs and remove all names; say what was removed."""
+        self._let_go()
+        if not self._folder.is_dir():
+            return []
+        with refusing():
             for name in PROGRAMS:
                 path = self._folder / name
                 if path.exists():
@@ -151,7 +145,7 @@ class Direct:
             for path in self._folder.iterdir():
                 path.unlink()
             self._folder.rmdir()
-            return True
+        return [f"programs at connect(2) and their maps, {self._folder}"]
 
     def _prepare(self) -> None:
         """Find the control group and a place for names."""
@@ -213,72 +207,96 @@ class Direct:
             os.close(self._links.pop(name))
         self._attach()
 
-    def _take_over(self) -> None:
-        """Learn what is in the maps; sets that no Service has are deleted."""
+    def _take_over(self) -> dict[Key, list[bytes]]:
+        """Learn which Services are in the maps, and return their sets.
+
+        Sets that no Service has, because a predecessor was killed, are deleted.
+        """
         maps = self._opened()
-        self._known = {}
-        for address in maps.services.keys():
-            if value := maps.services.get(address):
-                self._known[place(address)] = struct.unpack("=3I", value)
-        used = {set_ for set_, _, _ in self._known.values()}
-        stale = [
-            key
-            for key in maps.members.keys()
-            if struct.unpack_from("=I", key)[0] not in used
-        ]
+        services = {place(k): struct.unpack("=3I", v) for k, v in maps.services.items()}
+        self._known = services
+        owner = {set_: key for key, (set_, _, _) in services.items()}
+        found: dict[Key, dict[int, bytes]] = {key: {} for key in services}
+        stale = []
+        for name, member in maps.members.items():
+            set_, index = struct.unpack("=2I", name)
+            if (key := owner.get(set_)) is not None:
+                found[key][index] = member
+            else:
+                stale.append(name)
         maps.members.delete_all(stale)
-        numbers = [
-            n for set_, _, counter in self._known.values() for n in (set_, counter)
-        ]
+        numbers = [n for value in services.values() for n in (value[0], value[2])]
         self._next = max(numbers, default=0) + 1
+        return {key: [one[n] for n in sorted(one)] for key, one in found.items()}
 
     def _change(self, new: Mapping[Key, Sequence[bytes]]) -> list[Key]:
-        """Write new sets, let Services point at them, delete the old ones."""
+        """Replace sets; all together or, where there is no room for all, one by one."""
         full = []
-        for key, members in new.items():
-            try:
-                self._put(key, members)
-            except OSError as error:
-                if error.errno not in (errno.E2BIG, errno.ENOMEM, errno.ENOSPC):
-                    raise
-                full.append(key)
-                self._put(key, [])
+        try:
+            self._put(new)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            for key, members in new.items():
+                try:
+                    self._put({key: members})
+                except OSError as again:
+                    if again.errno not in NO_ROOM:
+                        raise
+                    full.append(key)
+                    self._put({key: []})
         if full:
             logger.warning("direct has no room", extra={"services": len(full)})
         return full
 
-    def _put(self, key: Key, members: Sequence[bytes]) -> None:
-        """Replace the set of a Service, from one connect(2) to the next."""
-        maps, old = self._opened(), self._known.get(key)
-        if members:
-            number = self._number()
-            counter = old[2] if old else self._number()
-            self._write(number, members)
-            if not old:
-                maps.counters.put(struct.pack("=I", counter), bytes(8))
-            value = struct.pack("=3I", number, len(members), counter)
-            maps.services.put(packed(*key), value)
-            self._known[key] = (number, len(members), counter)
-        elif old:
-            maps.services.delete(packed(*key))
-            maps.counters.delete(struct.pack("=I", old[2]))
-            del self._known[key]
-        if old:
-            self._erase(old[0], old[1])
+    def _put(self, new: Mapping[Key, Sequence[bytes]]) -> None:
+        """Write new sets, let Services point at them, and delete the old ones.
 
-    def _write(self, number: int, members: Sequence[bytes]) -> None:
-        """Write a set: all of it or nothing."""
-        keys = (struct.pack("=2I", number, n) for n in range(len(members)))
+        Each Service changes from one connect(2) to the next.
+        """
+        maps = self._opened()
+        old = {key: self._known[key] for key in new if key in self._known}
+        after: dict[Key, tuple[int, int, int]] = {}
+        for key, members in new.items():
+            if members:
+                counter = old[key][2] if key in old else self._number()
+                after[key] = (self._number(), len(members), counter)
+        self._write({after[key][0]: new[key] for key in after})
+        fresh = [counter for key, (_, _, counter) in after.items() if key not in old]
         try:
-            self._opened().members.put_all(list(zip(keys, members, strict=True)))
+            maps.counters.put_all([(struct.pack("=I", one), bytes(8)) for one in fresh])
+            maps.services.put_all(
+                [(packed(*key), struct.pack("=3I", *at)) for key, at in after.items()]
+            )
         except OSError:
-            self._erase(number, len(members))
+            # A Service that points at such a set is dialled as it is.
+            self._erase({set_: count for set_, count, _ in after.values()})
+            raise
+        gone = [key for key in old if key not in after]
+        maps.services.delete_all([packed(*key) for key in gone])
+        maps.counters.delete_all([struct.pack("=I", old[key][2]) for key in gone])
+        for key in gone:
+            del self._known[key]
+        self._known |= after
+        self._erase({set_: count for set_, count, _ in old.values()})
+
+    def _write(self, sets: Mapping[int, Sequence[bytes]]) -> None:
+        """Write sets: all of them or nothing."""
+        entries = [
+            (struct.pack("=2I", number, n), member)
+            for number, members in sets.items()
+            for n, member in enumerate(members)
+        ]
+        try:
+            self._opened().members.put_all(entries)
+        except OSError:
+            self._erase({number: len(members) for number, members in sets.items()})
             raise
 
-    def _erase(self, number: int, count: int) -> None:
-        """Delete a set, or what there is of it."""
+    def _erase(self, sets: Mapping[int, int]) -> None:
+        """Delete sets, or what there is of them."""
         members = self._opened().members
-        keys = [struct.pack("=2I", number, n) for n in range(count)]
+        keys = [struct.pack("=2I", one, n) for one in sets for n in range(sets[one])]
         try:
             members.delete_all(keys)
         except FileNotFoundError:
@@ -305,12 +323,20 @@ class Direct:
         self._maps = None
 
 
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """Say what the kernel refused, and what would help."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise StartError(f"while hooking connect(2): {why}", HELP) from error
+
+
 def packed(host: str, port: int) -> bytes:
     """An address as the programs have it."""
-    found = ipaddress.ip_address(host)
-    if found.version == 4:
-        return bytes(10) + b"\xff\xff" + found.packed + struct.pack(">H2x", port)
-    return found.packed + struct.pack(">H2x", port)
+    prefix = b"" if ":" in host else MAPPED
+    return prefix + elements.packed(host) + struct.pack(">H2x", port)
 
 
 def place(address: bytes) -> Key:
@@ -364,7 +390,6 @@ def mount_bpffs(path: Path) -> None:
     Raises:
         OSError: mount(2) was refused.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"bpf", str(path).encode(), b"bpf", 0, None) == -1:
+    if bpf.libc().mount(b"bpf", str(path).encode(), b"bpf", 0, None) == -1:
         code = ctypes.get_errno()
         raise OSError(code, f"{path} cannot be mounted: {os.strerror(code)}")

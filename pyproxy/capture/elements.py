@@ -17,10 +17,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from pyproxy.capture.netlink import attribute, nested
-from pyproxy.model import Front, VipKey
+from pyproxy.capture.netlink import attribute, attributes, nested, pairs
+from pyproxy.model import Access, Front, Protocol, VipKey
 
 ACCESS = {"serve": 0, "reject": 1, "drop": 2}
+WORDS: list[Access] = ["serve", "reject", "drop", "drop"]
 LIMITED = 0x10
 PROTOCOLS = {
     "tcp": struct.pack("B3x", socket.IPPROTO_TCP),
@@ -121,18 +122,19 @@ def source_ranges(front: Front) -> list[tuple[bytes, bytes]]:
     return [(key + low, key + high) for low, high in map(ends, wanted)]
 
 
-def near_networks(texts: Iterable[str]) -> Elements:
-    """Elements of the sets of near networks."""
-    found: Elements = {"near4": [], "near6": []}
+def intervals(name: str, texts: Iterable[str]) -> Elements:
+    """Elements of two sets of networks, one for each family."""
+    found: Elements = {f"{name}4": [], f"{name}6": []}
+    texts = list(texts)
     for version in (4, 6):
         for network in networks(texts, version):
             low, high = ends(network)
             after = int.from_bytes(high, "big") + 1
-            found[f"near{version}"].append(entry(low))
+            found[f"{name}{version}"].append(entry(low))
             if after < 1 << (8 * len(high)):  # an interval may be open at the end
                 last = nested(KEY, value(after.to_bytes(len(high), "big")))
                 end = (last, attribute(FLAGS, INTERVAL_END))
-                found[f"near{version}"].append(nested(ELEMENT, *end))
+                found[f"{name}{version}"].append(nested(ELEMENT, *end))
     return found
 
 
@@ -192,3 +194,46 @@ def contents(fronts: Iterable[Front], base: int) -> dict[str, dict[bytes, bytes]
         for low, high in source_ranges(front):
             found.setdefault(sources_of(front), {})[low] = high
     return found
+
+
+def decoded(entries: bytes) -> list[tuple[bytes, bytes]]:
+    """Elements of a list: key of each, with its data or its end."""
+    return [element(one) for _, one in pairs(entries)]
+
+
+def element(data: bytes) -> tuple[bytes, bytes]:
+    """Key of an element, with its data or its end."""
+    said = attributes(data)
+    other = said.get(DATA) or said.get(KEY_END)
+    end = said.get(FLAGS, b"")  # two ends of an interval may have one key
+    return attributes(said[KEY])[1] + end, attributes(other)[1] if other else b""
+
+
+def fronts_of(sets: Mapping[str, Mapping[bytes, bytes]]) -> list[Front]:
+    """The fronts whose `contents` these are, whatever their marks' base."""
+    found = []
+    for version in ("4", "6"):
+        ranges: dict[bytes, list[str]] = {}
+        size = 12 if version == "4" else 24  # of a key without its source
+        for low, high in sets.get(f"sources{version}", {}).items():
+            bounds = [ipaddress.ip_address(end[size:]) for end in (low, high)]
+            between = ipaddress.summarize_address_range(*bounds)
+            ranges.setdefault(low[:size], []).extend(map(str, between))
+        for name in ("fronts", "wholes"):
+            for key, data in sets.get(f"{name}{version}", {}).items():
+                (mark,) = struct.unpack("=I", data)
+                sources = tuple(ranges.get(key, ())) if mark & LIMITED else None
+                found.append(front_of(key, mark, sources, has_port=name == "fronts"))
+    return found
+
+
+def front_of(
+    key: bytes, mark: int, sources: tuple[str, ...] | None, *, has_port: bool
+) -> Front:
+    """The front of an element."""
+    protocol: Protocol = "tcp" if key[0] == socket.IPPROTO_TCP else "udp"
+    end = -4 if has_port else len(key)
+    host = str(ipaddress.ip_address(key[4:end]))
+    port = int.from_bytes(key[-4:-2], "big") if has_port else 0
+    near, far = (WORDS[mark >> shift & 3] for shift in (0, 2))
+    return Front(protocol, host, port, near, far, sources)

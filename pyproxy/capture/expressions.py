@@ -174,4 +174,10 @@ def source(family: int) -> list[bytes]:
     return [*of_family(family), payload(NETWORK, at, length)]
 
 
+def destination(family: int) -> list[bytes]:
+    """Load the destination address."""
+    _, at, length = ADDRESSES[family]
+    return [*of_family(family), payload(NETWORK, at, length)]
+
+
 TCP, UDP = socket.IPPROTO_TCP, socket.IPPROTO_UDP

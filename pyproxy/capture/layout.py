@@ -16,7 +16,6 @@ class Layout:
 
     tcp_port: int  # of the transparent listeners at LISTENERS
     udp_port: int
-    near: tuple[str, ...] = ()  # networks of pods, addresses of nodes
     name: str = "pyproxy"  # of our tables of nftables
     # One bit of packets' marks, above CLASSES. kube-proxy has 0x4000, kubelet 0x8000,
     # Cilium 0x0f00, Calico the upper half.

@@ -4,7 +4,8 @@
 
     hook            chain       what it does
     prerouting min  again       br_netfilter has had the packet once: find its listener
-    prerouting raw  prerouting  sockets' own packets -> in; fronts -> decide
+    prerouting raw  prerouting  sockets' own packets -> in; fronts -> decide; blocks of
+                                Services: what is for no front is dropped
                     own         notes whether the packet came over a bridge
                     decide      limited, then near or far: serve, refuse, or dropped
                     serve       no conntrack, TPROXY
@@ -93,6 +94,7 @@ def sets() -> list[Set]:
             Set(f"wholes{version}", whole, MAP),
             Set(f"sources{version}", (*front, address), INTERVAL | CONCATENATED),
             Set(f"near{version}", (address,), INTERVAL),
+            Set(f"blocks{version}", (address,), INTERVAL),
         ]
     return found
 
@@ -225,6 +227,7 @@ def _prerouting(layout: Layout) -> Iterator[Rule]:
     # for it: a socket that answers from there need not be connected to this client.
     other = [nft.meta(nft.L4PROTO), nft.compare(bytes([nft.TCP]), nft.UNEQUAL)]
     yield [*other, *ours, own]
+    yield from _blocks([nft.verdict(nft.DROP)])
 
 
 def _fronts(chain: str) -> Iterator[Rule]:
@@ -235,6 +238,12 @@ def _fronts(chain: str) -> Iterator[Rule]:
             found = nft.lookup(f"{name}{version}", 1)
             go = nft.verdict(nft.GOTO, chain)
             yield [*key, found, nft.store_meta(nft.MARK), go]
+
+
+def _blocks(unknown: Rule) -> Iterator[Rule]:
+    """What is for an address of Services that no Service has."""
+    for version, family in FAMILIES.items():
+        yield [*nft.destination(family), nft.lookup(f"blocks{version}"), *unknown]
 
 
 def _own() -> Iterator[Rule]:
@@ -248,6 +257,8 @@ def _output() -> Iterator[Rule]:
     ours = nft.about_socket(nft.TRANSPARENT)
     yield [*ours, nft.NOTRACK, nft.verdict(nft.ACCEPT)]
     yield from _fronts("host")
+    yield from _blocks([*NO_BEGINNING, nft.verdict(nft.GOTO, "return")])
+    yield from _blocks([nft.verdict(nft.GOTO, "vanish")])
 
 
 def bridge_rule(layout: Layout) -> Rule:

@@ -1,114 +1,62 @@
-"""Our tables of nftables in the kernel: install, change, compare, remove.
-
-Each change is one transaction: packets see all of it or nothing.
-"""
+"""Our tables of nftables in the kernel: install, change, compare, remove."""
 
 import itertools
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from pyproxy.capture import elements as members
 from pyproxy.capture import expressions as nft
 from pyproxy.capture import ruleset
+from pyproxy.capture.batch import (
+    DELETE_ELEMENTS,
+    DELETE_TABLE,
+    GET_CHAIN,
+    GET_ELEMENTS,
+    GET_GENERATION,
+    GET_RULE,
+    GET_SET,
+    GET_TABLE,
+    NEW_CHAIN,
+    NEW_ELEMENTS,
+    NEW_SET,
+    NEW_TABLE,
+    Batch,
+    add_rule,
+    chain,
+    generic,
+)
 from pyproxy.capture.elements import Difference, Elements
 from pyproxy.capture.layout import Layout
 from pyproxy.capture.netlink import (
-    ACK,
-    APPEND,
-    CREATE,
     NETFILTER,
-    REQUEST,
     Netlink,
-    attribute,
     attributes,
-    first_error,
-    message,
-    nested,
-    number,
     pairs,
     string,
     text,
 )
-from pyproxy.model import Front
+from pyproxy.model import Front, VipKey
 
-NFTABLES = 10 << 8  # NFNL_SUBSYS_NFTABLES
-NEW_TABLE, GET_TABLE, DELETE_TABLE = NFTABLES | 0, NFTABLES | 1, NFTABLES | 2
-NEW_CHAIN, GET_CHAIN = NFTABLES | 3, NFTABLES | 4
-NEW_RULE, GET_RULE = NFTABLES | 6, NFTABLES | 7
-NEW_SET, GET_SET = NFTABLES | 9, NFTABLES | 10
-NEW_ELEMENTS, GET_ELEMENTS = NFTABLES | 12, NFTABLES | 13
-DELETE_ELEMENTS, GET_GENERATION = NFTABLES | 14, NFTABLES | 16
-BATCH_BEGIN, BATCH_END = 0x10, 0x11
-FOR_NFTABLES = struct.pack(">BBH", 0, 0, 10)
-
-# An attribute holds 64 KiB at most, and a list of elements is one.
-MOST_BYTES = 48_000
-CONTENTS = (
-    "bridges",
-    "fronts4",
-    "fronts6",
-    "wholes4",
-    "wholes6",
-    "sources4",
-    "sources6",
-)
+ELEMENTS = 3  # an attribute of a list of them
+FRONTS = [
+    f"{name}{version}" for name in ("fronts", "wholes", "sources") for version in (4, 6)
+]
 
 
-def generic(family: int) -> bytes:
-    """What every message about nftables begins with."""
-    return struct.pack(">BBH", family, 0, 0)
+@dataclass
+class Wanted:
+    """What our tables hold."""
 
+    fronts: dict[VipKey, Front] = field(default_factory=dict)
+    near: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
+    bridges: tuple[str, ...] = ()
 
-class Batch:
-    """One transaction."""
-
-    def __init__(self, table: str) -> None:
-        self.table = text(1, table)
-        self.parts: list[tuple[int, int, bytes]] = []
-
-    def add(self, kind: int, family: int, *parts: bytes, flags: int = CREATE) -> None:
-        """Note one message about our table."""
-        body = generic(family) + self.table + b"".join(parts)
-        self.parts.append((kind, flags, body))
-
-    def fill(self, kind: int, name: str, entries: Iterable[bytes]) -> None:
-        """Note elements of a set that come or go."""
-        flags = CREATE if kind == NEW_ELEMENTS else 0
-        for chunk in chunks(entries):
-            self.add(kind, nft.INET, text(2, name), nested(3, chunk), flags=flags)
-
-    def commit(self, netlink: Netlink) -> None:
-        """Have the kernel do all of it.
-
-        Raises:
-            OSError: it did nothing of it.
-        """
-        if not self.parts:
-            return
-        lines = [message(BATCH_BEGIN, REQUEST, netlink.next_sequence(), FOR_NFTABLES)]
-        for at, (kind, flags, body) in enumerate(self.parts, 1):
-            # The last one is acknowledged, after the commit, for all of them.
-            wish = flags | REQUEST | (ACK if at == len(self.parts) else 0)
-            lines.append(message(kind, wish, netlink.next_sequence(), body))
-        end = netlink.next_sequence()
-        lines.append(message(BATCH_END, REQUEST, end, FOR_NFTABLES))
-        netlink.send(b"".join(lines))
-        if error := first_error(netlink.answers()):
-            raise error
-
-
-def chunks(entries: Iterable[bytes]) -> Iterator[bytes]:
-    """Entries side by side, as many as an attribute can hold."""
-    held: list[bytes] = []
-    size = 0
-    for entry in entries:
-        if size + len(entry) > MOST_BYTES:
-            yield b"".join(held)
-            held, size = [], 0
-        held.append(entry)
-        size += len(entry)
-    if held:
-        yield b"".join(held)
+    def networks(self) -> Elements:
+        """Elements of sets of networks."""
+        blocks = members.intervals("blocks", self.blocks)
+        return members.intervals("near", self.near) | blocks
 
 
 class Tables:
@@ -129,24 +77,22 @@ class Tables:
         """Let go of the socket; tables stay."""
         self._netlink.close()
 
-    def install(
-        self, fronts: Iterable[Front], near: Iterable[str], bridges: Iterable[str]
-    ) -> None:
+    def install(self, wanted: Wanted) -> None:
         """Put our tables in place of what there is of them."""
-        batch, names = Batch(self._layout.name), list(bridges)
-        self._replace(batch, names)
+        batch = Batch(self._layout.name)
+        self._replace(batch, wanted.bridges)
         whole = Difference()
-        for front in fronts:
+        for front in wanted.fronts.values():
             whole.enter(front, self._layout.mark)
-        near_bridges = ruleset.bridge_elements(self._layout, names)
-        whole.into["bridges"] = list(itertools.starmap(members.entry, near_bridges))
-        for name, entries in (whole.into | members.near_networks(near)).items():
+        bridges = ruleset.bridge_elements(self._layout, wanted.bridges)
+        whole.into["bridges"] = list(itertools.starmap(members.entry, bridges))
+        for name, entries in (whole.into | wanted.networks()).items():
             batch.fill(NEW_ELEMENTS, name, entries)
         batch.commit(self._netlink)
         self._generation = self.generation()
         self._skeleton = self._dumped()
 
-    def _replace(self, batch: Batch, bridges: list[str]) -> None:
+    def _replace(self, batch: Batch, bridges: tuple[str, ...]) -> None:
         """Empty tables with all rules in place of what there is."""
         families = [nft.INET, *([nft.BRIDGE] if bridges or self._has_bridge() else [])]
         for family in families:
@@ -169,9 +115,10 @@ class Tables:
             rule = ruleset.bridge_rule(self._layout)
             add_rule(batch, nft.BRIDGE, "prerouting", rule)
 
-    def change(self, what: Difference) -> None:
-        """Take elements out and put others in."""
+    def change(self, what: Difference, networks: Elements | None = None) -> None:
+        """Take elements out and put others in; replace sets of networks."""
         batch = Batch(self._layout.name)
+        self._refill(batch, networks or {})
         for name, entries in what.out.items():
             batch.fill(DELETE_ELEMENTS, name, entries)
         for name, entries in what.into.items():
@@ -181,10 +128,13 @@ class Tables:
     def replace(self, what: Elements) -> None:
         """Fill sets with other elements than there are."""
         batch = Batch(self._layout.name)
+        self._refill(batch, what)
+        self._commit(batch)
+
+    def _refill(self, batch: Batch, what: Elements) -> None:
         for name, entries in what.items():
             batch.add(DELETE_ELEMENTS, nft.INET, text(2, name), flags=0)
             batch.fill(NEW_ELEMENTS, name, entries)
-        self._commit(batch)
 
     def _commit(self, batch: Batch) -> None:
         if batch.parts:
@@ -219,9 +169,7 @@ class Tables:
     def _has_bridge(self) -> bool:
         return (nft.BRIDGE, self._layout.name) in self.tables()
 
-    def damage(
-        self, fronts: Iterable[Front], near: Iterable[str], bridges: Iterable[str]
-    ) -> str:
+    def damage(self, wanted: Wanted) -> str:
         """What somebody has changed of our tables, or nothing.
 
         Cheap as long as nobody has changed any table at all.
@@ -229,33 +177,43 @@ class Tables:
         generation = self.generation()
         if generation == self._generation:
             return ""
-        if why := self._difference(fronts, near, bridges):
+        if why := self._difference(wanted):
             return why
         self._generation = generation
         return ""
 
-    def generation_is_new(self) -> bool:
-        """Whether anybody has changed any table in this namespace."""
-        return self.generation() != self._generation
-
-    def _difference(
-        self, fronts: Iterable[Front], near: Iterable[str], bridges: Iterable[str]
-    ) -> str:
+    def _difference(self, wanted: Wanted) -> str:
         """What is not as it should be, or nothing."""
-        names = {name for family, name in self.tables() if family == nft.INET}
-        if self._layout.name not in names:
+        if not self.are_there():
             return f"table inet {self._layout.name} was deleted"
         if self._dumped() != self._skeleton:
             return f"rules of table inet {self._layout.name} were changed"
-        wanted = members.contents(fronts, self._layout.mark)
-        wanted["bridges"] = dict(ruleset.bridge_elements(self._layout, bridges))
-        for name in CONTENTS:
-            if self._elements(name) != wanted.get(name, {}):
+        expected = members.contents(wanted.fronts.values(), self._layout.mark)
+        bridges = ruleset.bridge_elements(self._layout, wanted.bridges)
+        expected["bridges"] = dict(bridges)
+        for name in ("bridges", *FRONTS):
+            if self._elements(name) != expected.get(name, {}):
                 return f"elements of set {name} were changed"
-        for name, entries in members.near_networks(near).items():
+        for name, entries in wanted.networks().items():
             if len(self._elements(name)) != len(entries):
                 return f"elements of set {name} were changed"
         return ""
+
+    def are_there(self) -> bool:
+        """Whether there is a table of ours, or of a predecessor."""
+        return (nft.INET, self._layout.name) in self.tables()
+
+    def fronts(self) -> dict[VipKey, Front]:
+        """The fronts of a predecessor.
+
+        Raises:
+            ValueError: it had other sets.
+        """
+        try:
+            sets = {name: self._elements(name) for name in FRONTS}
+            return {front.key: front for front in members.fronts_of(sets)}
+        except (OSError, ValueError, IndexError, struct.error) as error:
+            raise ValueError("tables of another version") from error
 
     def _dumped(self) -> list[tuple[object, ...]]:
         """Rules, chains and sets as the kernel has them, without their handles."""
@@ -270,7 +228,7 @@ class Tables:
                 for body in bodies:
                     said = list(pairs(body[4:]))
                     # Not every kernel honours the filter.
-                    if (1, text(1, self._layout.name)[4:][: len(said[0][1])]) in said:
+                    if (1, self._layout.name.encode() + b"\0") in said:
                         found.append(
                             (kind, family, *(one for one in said if one[0] in keep))
                         )
@@ -282,30 +240,6 @@ class Tables:
         found: dict[bytes, bytes] = {}
         for body in self._netlink.dump(GET_ELEMENTS, request):
             for kind, entries in pairs(body[4:]):
-                if kind == 3:
-                    found.update(element(one) for _, one in pairs(entries))
+                if kind == ELEMENTS:
+                    found.update(members.decoded(entries))
         return found
-
-
-def element(data: bytes) -> tuple[bytes, bytes]:
-    """Key of an element, with its data or its end."""
-    said = attributes(data)
-    other = said.get(members.DATA) or said.get(members.KEY_END)
-    end = said.get(members.FLAGS, b"")  # two ends of an interval may have one key
-    key = attributes(said[members.KEY])[1]
-    return key + end, attributes(other)[1] if other else b""
-
-
-def chain(name: str, hook: tuple[str, int, int] | None) -> list[bytes]:
-    """Attributes of a chain."""
-    if hook is None:
-        return [text(3, name)]
-    kind, where, priority = hook
-    at = nested(4, number(1, where), attribute(2, struct.pack(">i", priority)))
-    return [text(3, name), at, text(7, kind)]
-
-
-def add_rule(batch: Batch, family: int, chain_: str, rule: ruleset.Rule) -> None:
-    """Note a rule at the end of a chain."""
-    parts = [text(2, chain_), nested(4, *rule)]
-    batch.add(NEW_RULE, family, *parts, flags=CREATE | APPEND)

@@ -4,28 +4,25 @@ One listener per worker and protocol takes the clients of all Services, and each
 knows the address that its client dialled. There is no NAT and no entry of conntrack.
 """
 
-import asyncio
 import contextlib
 import errno
+import itertools
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 from pyproxy.capture import elements, rivals
+from pyproxy.capture.base import Fronts, Here
 from pyproxy.capture.layout import Layout
 from pyproxy.capture.routes import Routes
-from pyproxy.capture.tables import Tables
+from pyproxy.capture.tables import Tables, Wanted
 from pyproxy.errors import StartError
-from pyproxy.model import Front, VipKey
-
-T = TypeVar("T")
-Fronts = dict[VipKey, Front | None]  # what changes; None = no more
+from pyproxy.model import Front, Vip, VipKey
 
 logger = logging.getLogger(__name__)
 
-MANY = 1000  # fronts: a change of more takes milliseconds and gets a thread
+New = dict[VipKey, Front | None]  # what changes; None = no more
+
 SYSCTL = Path("/proc/sys/net")
 BRIDGING = ("bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables")
 SRC_VALID_MARK = "ipv4/conf/all/src_valid_mark"
@@ -44,100 +41,111 @@ HINTS = {
 
 
 class Tproxy:
-    """The kernel gives us packets of fronts; see `ruleset` for how."""
+    """The kernel gives us packets of fronts; see `ruleset` for how.
+
+    Not to be used from two threads at a time. Sockets to the kernel belong to the
+    network namespace of the thread that opens.
+    """
+
+    name = "tproxy"
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._fronts: dict[VipKey, Front] = {}
+        self._wanted = Wanted()
+        self._has_br_netfilter = False
+        self._unconfirmed: set[VipKey] = set()  # a predecessor's fronts
         self._tables: Tables | None = None
         self._routes: Routes | None = None
-        self._bridging: tuple[tuple[str, ...], bool] = ((), False)
-        self._turn = asyncio.Lock()  # one change at a time
 
-    async def open(self, fronts: Sequence[Front] = ()) -> None:
-        """Install our rules; sockets to the kernel are of this thread's namespace."""
-        for front in fronts:
-            elements.check(front)
-        async with self._turn:
+    def open(self, here: Here) -> None:
+        """Install our tables with what a predecessor's say."""
+        self._wanted.near = (*here.ipv4.near, *here.ipv6.near)
+        with refusing("while installing the capture"):
+            if self._tables is not None:
+                self._tables.replace(elements.intervals("near", self._wanted.near))
+                return
+            self._tables = Tables(self._layout)
+            self._routes = Routes(self._layout)
             try:
-                self._tables = Tables(self._layout)
-                self._routes = Routes(self._layout)
-                self._fronts = {front.key: front for front in fronts}
+                self._adopt(self._tables)
                 self._routes.install()
-                await self._install()
-            except OSError as error:
-                self._undo()
+                self._install()
+            except OSError:
+                self._undo(self._tables, self._routes)
                 self._let_go()
-                raise refused("while installing the capture", error) from error
+                raise
 
-    def _undo(self) -> None:
-        """Leave no routes without tables; a predecessor may have both."""
-        if self._tables is None or self._routes is None:
-            return
+    def _adopt(self, tables: Tables) -> None:
+        """Learn the fronts of a predecessor."""
+        if tables.are_there():
+            with contextlib.suppress(ValueError):
+                self._wanted.fronts = tables.fronts()
+        self._unconfirmed = set(self._wanted.fronts)
+
+    def _undo(self, tables: Tables, routes: Routes) -> None:
+        """Leave no routes without tables; a predecessor has both."""
         with contextlib.suppress(OSError):
-            if self._layout.name not in {name for _, name in self._tables.tables()}:
-                self._routes.remove()
+            if not tables.are_there():
+                routes.remove()
 
-    async def update(self, put: Sequence[Front], remove: Sequence[VipKey] = ()) -> None:
+    def takes(self, vip: Vip) -> bool:
+        """Clients of every address come."""
+        return vip.protocol in elements.PROTOCOLS
+
+    def update(self, change: Fronts) -> None:
         """Change elements of sets, in one transaction."""
-        for front in put:
+        new: New = dict.fromkeys(change.remove)
+        for host in change.remove_cluster_ips:
+            new |= {front.key: None for front in other_ports(host)}
+        put = map(other_ports, change.cluster_ips)
+        for front in itertools.chain(change.put, *put):
             elements.check(front)
-        new: dict[VipKey, Front | None] = dict.fromkeys(remove)
-        new |= {front.key: front for front in put}
-        async with self._turn:
-            what = elements.difference(self._fronts, new, self._layout.mark)
-            tables = self._open_tables()
-            try:
-                await self._do(len(new), lambda: tables.change(what))
-            except OSError as error:
-                await self._start_over(new, error)
-            else:
-                merge(self._fronts, new)
+            new[front.key] = front
+        tables = self._open_tables()
+        what = elements.difference(self._wanted.fronts, new, self._layout.mark)
+        networks = None
+        if change.blocks is not None and change.blocks != self._wanted.blocks:
+            networks = elements.intervals("blocks", change.blocks)
+        try:
+            tables.change(what, networks)
+        except OSError as error:
+            self._start_over(new, change.blocks, error)
+        else:
+            merge(self._wanted, new, change.blocks)
+        self._unconfirmed.difference_update(new)
 
-    async def _start_over(self, new: Fronts, error: OSError) -> None:
+    def _start_over(
+        self, new: New, blocks: tuple[str, ...] | None, error: OSError
+    ) -> None:
         """Install all anew: most likely somebody has changed elements of our sets."""
         logger.warning("capture is installed anew", extra={"because": str(error)})
-        old, self._fronts = self._fronts, dict(self._fronts)
-        merge(self._fronts, new)
-        try:
-            await self._install()
-        except OSError as again:
-            self._fronts = old
-            raise refused("while changing the capture", again) from again
-
-    async def set_near(self, networks: Sequence[str]) -> None:
-        """Replace the sets of near networks."""
-        async with self._turn:
-            self._layout = replace(self._layout, near=tuple(networks))
+        fronts, old = dict(self._wanted.fronts), self._wanted
+        self._wanted = Wanted(fronts, old.near, old.blocks, old.bridges)
+        merge(self._wanted, new, blocks)
+        with refusing("while changing the capture"):
             try:
-                self._open_tables().replace(elements.near_networks(networks))
-            except OSError as error:
-                await self._start_over({}, error)
+                self._install()
+            except OSError:
+                self._wanted = old
+                raise
 
-    async def verify(self) -> list[str]:
-        """Look whether all stands as we left it; cheap while nobody changes anything.
+    def verify(self) -> list[str]:
+        """Look whether all stands as we left it; cheap while nobody changes any table.
 
         A bridge that is new counts as a change: it has to be known, and hooks of
         br_netfilter have to stand behind ours.
         """
-        async with self._turn:
-            tables, routes = self._open_tables(), self._open_routes()
-            try:
-                found = routes.install()
-                bridges = self._bridging[0]
-                if self._bridging != self._bridges():
-                    what = "bridges have changed"
-                else:
-                    fronts, near = self._fronts, self._layout.near
-                    many = MANY if tables.generation_is_new() else 0
-                    what = await self._do(
-                        many, lambda: tables.damage(fronts.values(), near, bridges)
-                    )
-                if what:
-                    await self._install()
-            except OSError as error:
-                raise refused("while verifying the capture", error) from error
-            return [*found, *([what] if what else [])]
+        if self._unconfirmed:
+            self.update(Fronts(remove=list(self._unconfirmed)))
+        with refusing("while verifying the capture"):
+            found = self._open_routes().install()
+            if self._bridging() != (self._wanted.bridges, self._has_br_netfilter):
+                what = "bridges have changed"
+            else:
+                what = self._open_tables().damage(self._wanted)
+            if what:
+                self._install()
+        return [*found, *([what] if what else [])]
 
     def obstacles(self) -> list[str]:
         """Another kube-proxy's rules, and settings of the kernel."""
@@ -161,48 +169,35 @@ class Tproxy:
             said.append("this machine has no IPv6: only Services of IPv4 are captured")
         return said
 
-    async def close(self) -> None:
-        """Close sockets to the kernel; all rules stay."""
-        async with self._turn:
+    def close(self, *, leave: bool) -> None:
+        """Close sockets to the kernel; with `leave` all rules stay."""
+        if leave:
             self._let_go()
+        else:
+            self.cleanup()
 
-    async def cleanup(self) -> bool:
+    def cleanup(self) -> list[str]:
         """Remove tables, then rules and routes, whatever their numbers."""
-        async with self._turn:
-            self._let_go()
-            try:
-                self._tables = Tables(self._layout)
-                self._routes = Routes(self._layout)
-                removed = self._tables.remove()
-                return self._routes.remove() or removed
-            except OSError as error:
-                raise refused("while removing the capture", error) from error
-            finally:
-                self._let_go()
+        self._let_go()
+        with refusing("while removing the capture"), contextlib.ExitStack() as stack:
+            tables = stack.enter_context(contextlib.closing(Tables(self._layout)))
+            routes = stack.enter_context(contextlib.closing(Routes(self._layout)))
+            said = []
+            if tables.remove():
+                said.append(f"tables {self._layout.name} of nftables")
+            if routes.remove():
+                said.append("rules and routes of protocol 112")
+            return said
 
-    async def _install(self) -> None:
+    def _install(self) -> None:
         """Put our tables in place, in one transaction."""
-        tables = self._open_tables()
-        self._bridging = self._bridges()
-        fronts, near = list(self._fronts.values()), self._layout.near
-        bridges = self._bridging[0]
-        await self._do(len(fronts), lambda: tables.install(fronts, near, bridges))
+        self._wanted.bridges, self._has_br_netfilter = self._bridging()
+        self._open_tables().install(self._wanted)
 
-    def _bridges(self) -> tuple[tuple[str, ...], bool]:
+    def _bridging(self) -> tuple[tuple[str, ...], bool]:
         """Bridges that there are, and whether br_netfilter is there."""
         names = tuple(sorted(self._open_routes().bridges()))
         return names, SYSCTL.joinpath(BRIDGING[0]).exists()
-
-    async def _do(self, count: int, work: Callable[[], T]) -> T:
-        """Work that takes long gets a thread, which is waited for in any case."""
-        if count < MANY:
-            return work()
-        running = asyncio.ensure_future(asyncio.to_thread(work))
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            await asyncio.wait([running])
-            raise
 
     def _open_tables(self) -> Tables:
         if self._tables is None:
@@ -223,13 +218,25 @@ class Tproxy:
         self._tables = self._routes = None
 
 
-def merge(fronts: dict[VipKey, Front], new: Fronts) -> None:
+def other_ports(host: str) -> tuple[Front, Front]:
+    """What refuses ports of a cluster IP that no front names."""
+    return (
+        Front("tcp", host, 0, "reject", "reject"),
+        Front("udp", host, 0, "reject", "reject"),
+    )
+
+
+def merge(
+    wanted: Wanted, new: Mapping[VipKey, Front | None], blocks: tuple[str, ...] | None
+) -> None:
     """Make changes to what is known."""
     for key, front in new.items():
         if front is None:
-            fronts.pop(key, None)
+            wanted.fronts.pop(key, None)
         else:
-            fronts[key] = front
+            wanted.fronts[key] = front
+    if blocks is not None:
+        wanted.blocks = blocks
 
 
 def setting(name: str) -> str:
@@ -240,8 +247,12 @@ def setting(name: str) -> str:
         return ""
 
 
-def refused(doing: str, error: OSError) -> StartError:
-    """What the kernel refused, and what would help."""
-    return StartError(
-        f"{doing}: {error.strerror or error}", HINTS.get(error.errno or 0, "")
-    )
+@contextlib.contextmanager
+def refusing(doing: str) -> Iterator[None]:
+    """Say what the kernel refused, and what would help."""
+    try:
+        yield
+    except OSError as error:
+        hint = HINTS.get(error.errno or 0, "")
+        why = error.strerror or str(error)
+        raise StartError(f"{doing}: {why}", hint) from error

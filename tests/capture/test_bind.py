@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from pyproxy.capture import Bind, Capture, Layout, Tproxy
-from pyproxy.model import Front
+from pyproxy.capture import Bind, Capture, Fronts, Layout, Tproxy
+from pyproxy.model import Front, Pool, Vip
 
 
 def test_ways_of_capture_are_interchangeable() -> None:
@@ -13,7 +13,7 @@ def test_ways_of_capture_are_interchangeable() -> None:
     assert len(ways) == 2
 
 
-async def test_front_that_cannot_be_as_asked_is_named_once(
+def test_front_that_cannot_be_as_asked_is_named_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     capture = Bind()
@@ -21,17 +21,27 @@ async def test_front_that_cannot_be_as_asked_is_named_once(
     limited = Front("tcp", "127.0.0.1", 81, "serve", "serve", ("10.0.0.0/8",))
     mixed = Front("udp", "127.0.0.1", 82, "serve", "drop")
     with caplog.at_level(logging.WARNING):
-        await capture.open([plain, limited])
-        await capture.update([plain, limited, mixed])
-        await capture.update([mixed])
+        capture.update(Fronts([plain, limited]))
+        capture.update(Fronts([plain, limited, mixed]))
+        capture.update(Fronts([mixed]))
     assert [record.__dict__["port"] for record in caplog.records] == [81, 82]
     (said,) = capture.obstacles()
     assert said.startswith("2 addresses are not dropped or limited")
-    await capture.update([], [limited.key])
-    await capture.update([Front("udp", "127.0.0.1", 82, "reject", "reject")])
+    capture.update(Fronts(remove=[limited.key]))
+    capture.update(Fronts([Front("udp", "127.0.0.1", 82, "reject", "reject")]))
     assert capture.obstacles() == []
-    assert await capture.verify() == []
-    assert not await capture.cleanup()
+    assert capture.verify() == []
+    assert capture.cleanup() == []
+
+
+@pytest.mark.parametrize(
+    ("host", "is_ours"),
+    [("127.0.0.1", True), ("127.3.2.1", True), ("192.0.2.1", False), ("::", True)],
+)
+def test_bind_takes_addresses_of_this_machine(host: str, is_ours: bool) -> None:
+    vip = Vip(host, 80, Pool("p", ()), bind=False)
+    assert Bind().takes(vip) == is_ours
+    assert Tproxy(Layout(1, 2)).takes(vip)
 
 
 @pytest.mark.parametrize("mark", [0, 0x10, 0x3000])

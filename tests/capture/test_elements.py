@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from pyproxy.capture import elements
 from pyproxy.capture.netlink import attributes, pairs
-from pyproxy.capture.tables import element
 from pyproxy.model import Access, Front, VipKey
 
 BASE = 0x2000
@@ -54,7 +53,7 @@ class Kernel:
 
 def decoded(entries: list[bytes]) -> list[tuple[bytes, bytes]]:
     """Key and data, or end, of elements."""
-    return [element(body) for one in entries for _, body in pairs(one)]
+    return [elements.element(body) for one in entries for _, body in pairs(one)]
 
 
 @given(st.lists(st.tuples(st.booleans(), fronts), max_size=40))
@@ -74,6 +73,15 @@ def test_differences_lead_to_what_a_whole_install_has(
         assert kernel.contents() == {k: v for k, v in wanted.items() if v}
 
 
+@given(st.lists(fronts, unique_by=lambda front: front.key))
+def test_a_successor_reads_what_its_predecessor_wrote(known: list[Front]) -> None:
+    sets = elements.contents(known, 0x40)
+    found = elements.fronts_of(sets)
+    assert {front.key for front in found} == {front.key for front in known}
+    # Sources may be spelled otherwise; they say the same.
+    assert elements.contents(found, BASE) == elements.contents(known, BASE)
+
+
 @given(fronts)
 def test_a_front_that_stays_as_it_is_changes_nothing(front: Front) -> None:
     same = elements.difference({front.key: front}, {front.key: front}, BASE)
@@ -85,7 +93,7 @@ def test_near_networks_hold_the_addresses_that_they_should(texts: list[str]) -> 
     # Source: sets of intervals as nft_set_rbtree reads them: a start, then an end that
     # is not part of it, flagged, or none if the interval goes to the last address.
     wanted = [ipaddress.ip_network(text) for text in texts]
-    found = elements.near_networks(texts)
+    found = elements.intervals("near", texts)
     for probe in ("9.255.255.255", "10.1.2.3", "192.0.2.1", "192.0.2.2", "fd00::1"):
         address = ipaddress.ip_address(probe)
         bounds = [bound(entry) for entry in found[f"near{address.version}"]]

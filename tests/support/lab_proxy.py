@@ -2,11 +2,12 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from fastpath import Backend, Delta, Engine, Listener, Pool, Vip
-from pyproxy.capture import LISTENERS, Layout, Tproxy
+from pyproxy.capture import LISTENERS, Fronts, Layout, Tproxy
 from pyproxy.model import Front, VipKey
 from tests.support.lab import HTTP, Node, Place, Transparent
 
@@ -16,46 +17,68 @@ PORT = 15001  # of the listeners
 class Proxy:
     """One on a node, for TCP by the core and for datagrams by an echo.
 
-    An asynchronous context manager. At its end nothing of it is left on the node.
+    A context manager. At its end nothing of it is left on the node.
     """
 
-    def __init__(self, node: Node, near: Sequence[str], **layout: int) -> None:
+    def __init__(self, node: Node, near: Sequence[str]) -> None:
         self.node = node
-        self.layout = Layout(PORT, PORT, near=tuple(near), **layout)  # type: ignore[arg-type]
+        self.near = near
+        self.layout = Layout(PORT, PORT)
         self.capture = Tproxy(self.layout)
         self._stack = contextlib.ExitStack()
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack, self.node.entered():
             self.engine = stack.enter_context(Engine(workers=2))
             listeners = [Listener(host, PORT) for host in LISTENERS]
             self.engine.update(Delta(listeners=listeners), wait_s=5)
             for host in LISTENERS:
                 stack.enter_context(Transparent(host, PORT))
-            await self.capture.open()
+            self.capture.open(here(self.near))
             self._stack = stack.pop_all()
         return self
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         with self.node.entered():
-            await self.capture.cleanup()
+            self.capture.close(leave=False)
         self._stack.close()
 
-    async def put(self, *fronts: Front, to: Sequence[Place] = ()) -> None:
+    def put(self, *fronts: Front, to: Sequence[Place] = ()) -> None:
         """Put fronts in force; those of TCP lead to places."""
         for front in fronts:
             if to and front.protocol == "tcp" and front.port:
                 self.engine.update(Delta(vips=[vip(front, to)]), wait_s=5)
-        await self.capture.update(fronts)
+        self.capture.update(Fronts(put=fronts))
 
-    async def remove(self, *keys: VipKey) -> None:
+    def remove(self, *keys: VipKey) -> None:
         """Remove fronts, and leave their vips."""
-        await self.capture.update([], keys)
+        self.capture.update(Fronts(remove=keys))
+
+
+@dataclass(frozen=True)
+class Side:
+    """A node in one family, as far as capture looks."""
+
+    near: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Here:
+    """A node."""
+
+    ipv4: Side
+    ipv6: Side
+
+
+def here(near: Sequence[str]) -> Here:
+    """A node with these networks near."""
+    four, six = ([n for n in near if (":" in n) == is_six] for is_six in (False, True))
+    return Here(Side(tuple(four)), Side(tuple(six)))
 
 
 def vip(front: Front, places: Sequence[Place]) -> Vip:

@@ -1,6 +1,6 @@
 """A cluster's network, made once for each file of tests."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -31,8 +31,8 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture
-async def proxy(lab: Lab) -> AsyncIterator[Proxy]:
+def proxy(lab: Lab) -> Iterator[Proxy]:
     """The core and a capture on the first node, with its pods and nodes near."""
     near = ["10.244.0.0/16", "fd44::/16", *lab.nodes[0].hosts.values()]
-    async with Proxy(lab.nodes[0], near) as running:
+    with Proxy(lab.nodes[0], near) as running:
         yield running

@@ -1,21 +1,21 @@
 """What others do to our rules, and what is left of them at the end."""
 
-import asyncio
 import contextlib
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from fastpath import Delta, Engine, Listener
-from pyproxy.capture import LISTENERS, Layout, Tproxy
+from pyproxy.capture import LISTENERS, Fronts, Layout, Tproxy
 from pyproxy.capture.layout import UPWARDS
 from pyproxy.model import Front
-from tests.support.lab import HTTP, Lab, Node, Place, everything_of
-from tests.support.lab_proxy import PORT, Proxy, vip
+from tests.support.lab import HTTP, SILENCE_S, Lab, Node, Place, everything_of
+from tests.support.lab_proxy import PORT, Proxy, here, vip
 from tests.support.waiting import wait_until
 
 HOST = "10.96.0.1"
@@ -35,28 +35,48 @@ def test_nothing_is_left_behind(lab: Lab) -> None:
     node = lab.nodes[0]
     before = list(everything_of(node))
 
-    async def live() -> None:
-        async with Proxy(node, RANGES) as proxy:
-            await proxy.put(FRONT, to=[node.pods[1]])
-            assert lab.outside[0].http(HOST, 80) == node.pods[1].name
-            assert list(everything_of(node)) != before
-
-    asyncio.run(live())
+    with Proxy(node, RANGES) as proxy:
+        proxy.put(FRONT, to=[node.pods[1]])
+        assert lab.outside[0].http(HOST, 80) == node.pods[1].name
+        assert list(everything_of(node)) != before
     assert list(everything_of(node)) == before
 
 
-async def test_cleanup_finds_what_a_predecessor_left(lab: Lab) -> None:
+def test_cleanup_finds_what_a_predecessor_left(lab: Lab) -> None:
     # It was killed, and had other numbers.
     node = lab.nodes[0]
     before = list(everything_of(node))
     with node.entered():
-        old = Tproxy(Layout(PORT, PORT, near=RANGES, mark=0x40, table=99, priority=77))
-        await old.open([FRONT])
-        await old.close()
+        old = Tproxy(Layout(PORT, PORT, mark=0x40, table=99, priority=77))
+        old.open(here(RANGES))
+        old.update(Fronts([FRONT]))
+        old.close(leave=True)
         assert list(everything_of(node)) != before
-        assert await Tproxy(Layout(PORT, PORT)).cleanup()
+        assert len(Tproxy(Layout(PORT, PORT)).cleanup()) == 2
         assert list(everything_of(node)) == before
-        assert not await Tproxy(Layout(PORT, PORT)).cleanup()
+        assert Tproxy(Layout(PORT, PORT)).cleanup() == []
+
+
+def test_successor_serves_what_its_predecessor_did(lab: Lab, proxy: Proxy) -> None:
+    # Until it says otherwise: it knows its Services only after a while.
+    node, client = lab.nodes[0], lab.outside[0]
+    limited = Front("tcp", "10.96.0.2", 80, "serve", "drop", ("10.244.0.0/17",))
+    fronts = [FRONT, limited, Front("tcp", "fd96::1", 80, "reject", "serve")]
+    proxy.put(*fronts, to=[node.pods[1]])
+    proxy.capture.update(Fronts(cluster_ips=[HOST], blocks=("10.96.0.0/16",)))
+    with node.entered():
+        before = sorted(everything_of(node))
+        proxy.capture.close(leave=True)
+        successor = Tproxy(proxy.layout)
+        successor.open(here(proxy.near))
+        assert client.http(HOST, 80) == node.pods[1].name
+        successor.update(Fronts([limited], blocks=("10.96.0.0/16",)))
+        assert client.http(HOST, 80) == node.pods[1].name
+        assert sorted(everything_of(node)) == before
+        assert successor.verify() == []
+        assert client.http(HOST, 80, wait_s=SILENCE_S) == "silence"
+        assert node.pods[0].http(limited.host, 80) == node.pods[1].name
+        successor.close(leave=False)
 
 
 DAMAGES: dict[str, tuple[str, ...]] = {
@@ -83,46 +103,46 @@ DAMAGES: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("what", DAMAGES)
-async def test_damage_is_seen_and_repaired(lab: Lab, proxy: Proxy, what: str) -> None:
+def test_damage_is_seen_and_repaired(lab: Lab, proxy: Proxy, what: str) -> None:
     node, client = lab.nodes[0], lab.outside[0]
-    await proxy.put(FRONT, to=[node.pods[1]])
+    proxy.put(FRONT, to=[node.pods[1]])
     with node.entered():
-        assert await proxy.capture.verify() == []
+        assert proxy.capture.verify() == []
         before = sorted(everything_of(node))
         node.run(*" ".join(DAMAGES[what][:2]).split(), *DAMAGES[what][2:])
         assert sorted(everything_of(node)) != before
-        said = await proxy.capture.verify()
+        said = proxy.capture.verify()
         assert len(said) == 1, said
         assert sorted(everything_of(node)) == before
-        assert await proxy.capture.verify() == []
+        assert proxy.capture.verify() == []
     assert client.http(HOST, 80) == node.pods[1].name
 
 
-async def test_rules_of_others_are_no_damage(lab: Lab, proxy: Proxy) -> None:
-    await proxy.put(FRONT, Front("udp", HOST, 53, "serve", "drop", RANGES))
+def test_rules_of_others_are_no_damage(lab: Lab, proxy: Proxy) -> None:
+    proxy.put(FRONT, Front("udp", HOST, 53, "serve", "drop", RANGES))
     with lab.nodes[0].entered():
         lab.nodes[0].run("nft", TRACKING)
-        assert await proxy.capture.verify() == []
+        assert proxy.capture.verify() == []
         lab.nodes[0].run("nft", "delete table inet foreign")
-        assert await proxy.capture.verify() == []
+        assert proxy.capture.verify() == []
 
 
-async def test_update_after_damage_repairs(lab: Lab, proxy: Proxy) -> None:
+def test_update_after_damage_repairs(lab: Lab, proxy: Proxy) -> None:
     node = lab.nodes[0]
-    await proxy.put(FRONT, to=[node.pods[1]])
+    proxy.put(FRONT, to=[node.pods[1]])
     node.run("nft", "flush", "ruleset")
     with node.entered():
-        await proxy.put(Front("tcp", HOST, 81, "reject", "reject"))
+        proxy.put(Front("tcp", HOST, 81, "reject", "reject"))
     assert lab.outside[0].http(HOST, 80) == node.pods[1].name
     assert lab.outside[0].http(HOST, 81) == "refused"
 
 
-async def test_no_entry_of_conntrack_arises(lab: Lab, proxy: Proxy) -> None:
+def test_no_entry_of_conntrack_arises(lab: Lab, proxy: Proxy) -> None:
     node, client = lab.nodes[0], lab.outside[0]
     datagrams = Front("udp", HOST, 53, "serve", "serve")
     rejected = Front("tcp", HOST, 0, "reject", "reject")
     fronts = [FRONT, datagrams, rejected]
-    await proxy.put(*fronts, to=[lab.nodes[1].pods[0]])
+    proxy.put(*fronts, to=[lab.nodes[1].pods[0]])
     node.run("nft", TRACKING)
     try:
         for place in (client, node, node.pods[0]):
@@ -136,19 +156,19 @@ async def test_no_entry_of_conntrack_arises(lab: Lab, proxy: Proxy) -> None:
         node.run("nft", "delete table inet foreign")
 
 
-async def test_connections_outlive_their_front(lab: Lab, proxy: Proxy) -> None:
+def test_connections_outlive_their_front(lab: Lab, proxy: Proxy) -> None:
     node = lab.nodes[0]
-    await proxy.put(FRONT, to=[node.pods[1]])
+    proxy.put(FRONT, to=[node.pods[1]])
     with contextlib.ExitStack() as stack:
         live = []
         for place in (lab.outside[0], node.pods[0], node):
             with place.entered():
                 live.append(stack.enter_context(socket.create_connection((HOST, 80))))
-        await proxy.put(Front("tcp", HOST, 80, "reject", "drop"))
+        proxy.put(Front("tcp", HOST, 80, "reject", "drop"))
         for client in live:
             assert name_by(client) == node.pods[1].name
         # Packets of the node's own processes are not ours any more without a front.
-        await proxy.remove(FRONT.key)
+        proxy.remove(FRONT.key)
         for client in live[:2]:
             assert name_by(client) == node.pods[1].name
 
@@ -182,12 +202,12 @@ def clients(ask: Callable[[], str], wanted: str) -> Iterator[list[str]]:
     assert bad == []
 
 
-async def test_no_client_meets_half_a_change(lab: Lab, proxy: Proxy) -> None:
+def test_no_client_meets_half_a_change(lab: Lab, proxy: Proxy) -> None:
     # A front changes its class, its ranges and its neighbours; each state serves.
     node, client = lab.nodes[0], lab.outside[0]
     target = node.pods[1]
     whole = [Front("tcp", HOST, 0, "reject", "drop")]
-    await proxy.put(FRONT, to=[target])
+    proxy.put(FRONT, to=[target])
     states = [
         [FRONT],
         [Front("tcp", HOST, 80, "drop", "serve")],
@@ -197,31 +217,32 @@ async def test_no_client_meets_half_a_change(lab: Lab, proxy: Proxy) -> None:
     with clients(lambda: client.http(HOST, 80), target.name) as good:
         for state in states * 50:
             gone = [front.key for front in whole if front not in state]
-            await proxy.capture.update(state, gone)
-            await asyncio.sleep(0.002)
+            proxy.capture.update(Fronts(state, gone))
+            time.sleep(0.002)
         wait_until(lambda: len(good) > 50)
 
 
-async def test_no_client_meets_a_successor_half_way(lab: Lab, proxy: Proxy) -> None:
+def test_no_client_meets_a_successor_half_way(lab: Lab, proxy: Proxy) -> None:
     # A new process replaces the tables of the old one while clients come.
     node, client = lab.nodes[0], lab.outside[0]
-    await proxy.put(FRONT, to=[node.pods[1]])
+    proxy.put(FRONT, to=[node.pods[1]])
     with clients(lambda: client.http(HOST, 80), node.pods[1].name) as good:
         for _ in range(20):
             with node.entered():
                 successor = Tproxy(proxy.layout)
-                await successor.open([FRONT])
-                await successor.close()
+                successor.open(here(proxy.near))
+                successor.update(Fronts([FRONT]))
+                successor.close(leave=True)
         wait_until(lambda: len(good) > 20)
     with node.entered():
-        assert await proxy.capture.verify() == []
+        assert proxy.capture.verify() == []
 
 
-async def test_without_a_listener_clients_wait_for_one(lab: Lab, proxy: Proxy) -> None:
+def test_without_a_listener_clients_wait_for_one(lab: Lab, proxy: Proxy) -> None:
     # A gap of a restart: a SYN is sent again after a second; a client that is connected
     # is told that its connection is gone.
     node, client = lab.nodes[0], lab.outside[0]
-    await proxy.put(FRONT, to=[node.pods[1]])
+    proxy.put(FRONT, to=[node.pods[1]])
     with client.entered(), socket.create_connection((HOST, 80)) as old:
         old.settimeout(5)
         proxy.engine.close()
@@ -239,33 +260,34 @@ async def test_without_a_listener_clients_wait_for_one(lab: Lab, proxy: Proxy) -
     assert said == [node.pods[1].name]
 
 
-async def test_bridge_that_comes_later_is_known(lab: Lab) -> None:
+def test_bridge_that_comes_later_is_known(lab: Lab) -> None:
     # Hooks of br_netfilter stand before ours then, until all is installed anew.
     place = Place("later", "192.0.2.1", "2001:db8:2::1")
     try:
         with place.entered():
-            capture = Tproxy(Layout(PORT, PORT, near=RANGES))
-            await capture.open([FRONT])
+            capture = Tproxy(Layout(PORT, PORT))
+            capture.open(here(RANGES))
             assert "bridge" not in place.run("nft", "list", "tables")
             place.link("link add br0 type bridge", "link set br0 up")
-            assert len(await capture.verify()) == 2
-            assert await capture.verify() == []
+            assert len(capture.verify()) == 2
+            assert capture.verify() == []
             assert "bridge" in place.run("nft", "list", "tables")
             assert UPWARDS.hex(":") in place.run("bridge", "fdb")
             place.link("link del br0")
-            assert await capture.verify() == ["bridges have changed"]
-            assert await capture.cleanup()
+            assert capture.verify() == ["bridges have changed"]
+            capture.close(leave=False)
     finally:
         place.ns.close()
 
 
 WITHOUT_RIGHTS = """
-import asyncio, os
+import os
 from pyproxy.capture import Layout, Tproxy
 from pyproxy.errors import StartError
+from tests.support.lab_proxy import here
 os.setuid(65534)
 try:
-    asyncio.run(Tproxy(Layout(1, 1)).open())
+    Tproxy(Layout(1, 1)).open(here([]))
 except StartError as error:
     print(error)
 """
@@ -291,7 +313,7 @@ def prepare_rivals(node: Node) -> None:
     node.run("nft", "add chain ip nat KUBE-KUBELET-CANARY")
 
 
-async def test_another_kube_proxy_is_named(lab: Lab, proxy: Proxy) -> None:
+def test_another_kube_proxy_is_named(lab: Lab, proxy: Proxy) -> None:
     node = lab.nodes[0]
     with node.entered():
         assert proxy.capture.obstacles() == []
@@ -307,7 +329,7 @@ async def test_another_kube_proxy_is_named(lab: Lab, proxy: Proxy) -> None:
     assert all("kube-proxy --cleanup" in line for line in said)
 
 
-async def test_settings_in_the_way_are_named(lab: Lab, proxy: Proxy) -> None:
+def test_settings_in_the_way_are_named(lab: Lab, proxy: Proxy) -> None:
     node = lab.nodes[0]
     settings = {
         "net.bridge.bridge-nf-call-iptables": ("0", "1"),

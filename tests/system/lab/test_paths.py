@@ -26,21 +26,19 @@ def who_asks(lab: Lab) -> Iterator[Place]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-async def test_all_reach_a_cluster_address(lab: Lab, proxy: Proxy, family: str) -> None:
+def test_all_reach_a_cluster_address(lab: Lab, proxy: Proxy, family: str) -> None:
     host = CLUSTER[family] % 1
     target = lab.nodes[0].pods[1]
-    await proxy.put(Front("tcp", host, 80, "serve", "serve"), to=[target])
+    proxy.put(Front("tcp", host, 80, "serve", "serve"), to=[target])
     for place in who_asks(lab):
         assert place.http(host, 80) == target.name, place.name
     assert proxy.engine.stats().no_vip == 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-async def test_datagrams_keep_both_addresses(
-    lab: Lab, proxy: Proxy, family: str
-) -> None:
+def test_datagrams_keep_both_addresses(lab: Lab, proxy: Proxy, family: str) -> None:
     host = CLUSTER[family] % 1
-    await proxy.put(Front("udp", host, 53, "serve", "serve"))
+    proxy.put(Front("udp", host, 53, "serve", "serve"))
     for place in who_asks(lab):
         # In pieces, too: the kernel puts them together before it looks.
         for size in (1, 20_000):
@@ -49,39 +47,39 @@ async def test_datagrams_keep_both_addresses(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-async def test_process_of_the_node_is_seen_with_the_nodes_address(
+def test_process_of_the_node_is_seen_with_the_nodes_address(
     lab: Lab, proxy: Proxy, family: str
 ) -> None:
     host = CLUSTER[family] % 1
     node, target = lab.nodes[0], lab.nodes[1].pods[0]
-    await proxy.put(Front("tcp", host, 80, "serve", "serve"), to=[target])
+    proxy.put(Front("tcp", host, 80, "serve", "serve"), to=[target])
     assert node.http(host, 80, "clientip") == node.hosts[family]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-async def test_node_port_is_on_addresses_that_are_named_and_on_no_other(
+def test_node_port_is_on_addresses_that_are_named_and_on_no_other(
     lab: Lab, proxy: Proxy, family: str
 ) -> None:
     node, target = lab.nodes[0], lab.nodes[1].pods[0]
     front = Front("tcp", node.hosts[family], 30080, "serve", "serve")
     loopback = {"ipv4": "127.0.0.1", "ipv6": "::1"}[family]
-    await proxy.put(front, to=[target])
+    proxy.put(front, to=[target])
     for place in who_asks(lab):
         assert place.http(front.host, 30080) == target.name, place.name
         assert place.http(front.host, 30081) == "refused", place.name
     assert node.http(loopback, 30080) == "refused"
     assert node.pods[0].http(node.gateways[family], 30080) == "refused"
-    await proxy.put(Front("tcp", loopback, 30080, "serve", "serve"), to=[target])
+    proxy.put(Front("tcp", loopback, 30080, "serve", "serve"), to=[target])
     assert node.http(loopback, 30080) == target.name
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-async def test_address_of_a_load_balancer_is_captured_port_by_port(
+def test_address_of_a_load_balancer_is_captured_port_by_port(
     lab: Lab, proxy: Proxy, family: str
 ) -> None:
     host = BALANCER[family] % 1
     node, target = lab.nodes[0], lab.nodes[0].pods[1]
-    await proxy.put(Front("tcp", host, 80, "serve", "serve"), to=[target])
+    proxy.put(Front("tcp", host, 80, "serve", "serve"), to=[target])
     for place in who_asks(lab):
         assert place.http(host, 80) == target.name, place.name
     # Other ports are none of ours: packets go on to where they went before.
@@ -104,13 +102,13 @@ SNMP6 = "/proc/net/snmp6"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-async def test_nobody_answers_for_a_captured_address(
+def test_nobody_answers_for_a_captured_address(
     lab: Lab, proxy: Proxy, family: str
 ) -> None:
     # On the LAN itself: an answer would steal the address from its owner.
     host = NEIGHBOUR[family]
     node, client = lab.nodes[0], lab.outside[0]
-    await proxy.put(Front("tcp", host, 80, "serve", "serve"), to=[node.pods[0]])
+    proxy.put(Front("tcp", host, 80, "serve", "serve"), to=[node.pods[0]])
     client.http(host, 80, wait_s=SILENCE_S)
     found = client.run("ip", "neigh", "show", host)
     assert "lladdr" not in found
@@ -118,16 +116,16 @@ async def test_nobody_answers_for_a_captured_address(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-async def test_pod_reaches_itself(lab: Lab, proxy: Proxy, family: str) -> None:
+def test_pod_reaches_itself(lab: Lab, proxy: Proxy, family: str) -> None:
     host = CLUSTER[family] % 1
     pod = lab.nodes[0].pods[0]
-    await proxy.put(Front("tcp", host, 80, "serve", "serve"), to=[pod])
+    proxy.put(Front("tcp", host, 80, "serve", "serve"), to=[pod])
     assert pod.http(host, 80) == pod.name
     assert pod.http(host, 80, "clientip") == lab.nodes[0].gateways[family]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-async def test_program_of_the_node_is_not_reached_through_a_service(
+def test_program_of_the_node_is_not_reached_through_a_service(
     lab: Lab, proxy: Proxy, family: str
 ) -> None:
     # It listens at all addresses; those of Services must not be among them.
@@ -137,7 +135,7 @@ async def test_program_of_the_node_is_not_reached_through_a_service(
         Front("tcp", host, 0, "reject", "reject"),
         Front("tcp", BALANCER[family] % 1, 80, "serve", "serve"),
     ]
-    await proxy.put(*fronts, to=[node.pods[0]])
+    proxy.put(*fronts, to=[node.pods[0]])
     with node.entered():
         program = socket.create_server(("::", 9999), family=socket.AF_INET6)
     with program:
@@ -151,22 +149,20 @@ async def test_program_of_the_node_is_not_reached_through_a_service(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-async def test_listener_itself_is_not_dialled(
-    lab: Lab, proxy: Proxy, family: str
-) -> None:
+def test_listener_itself_is_not_dialled(lab: Lab, proxy: Proxy, family: str) -> None:
     node = lab.nodes[0]
     for place in who_asks(lab):
         assert place.http(node.hosts[family], proxy.layout.tcp_port) == "refused"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-async def test_client_may_use_its_port_again_at_once(
+def test_client_may_use_its_port_again_at_once(
     lab: Lab, proxy: Proxy, family: str
 ) -> None:
     # The server ended first, so our socket is in TIME_WAIT: a SYN is for a listener.
     host = CLUSTER[family] % 1
     target = lab.nodes[1].pods[0]
-    await proxy.put(Front("tcp", host, 80, "serve", "serve"), to=[target])
+    proxy.put(Front("tcp", host, 80, "serve", "serve"), to=[target])
     for place in who_asks(lab):
         for _ in range(4):
             said = until_end(place, (host, 80), local=23456)
@@ -185,7 +181,7 @@ def until_end(place: Place, address: tuple[str, int], local: int) -> str:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-async def test_source_of_a_pod_can_be_kept_towards_every_pod(
+def test_source_of_a_pod_can_be_kept_towards_every_pod(
     lab: Lab, proxy: Proxy, family: str
 ) -> None:
     # Replies to a pod's address that are for a socket of the node: from the same
