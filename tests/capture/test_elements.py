@@ -82,6 +82,24 @@ def test_a_successor_reads_what_its_predecessor_wrote(known: list[Front]) -> Non
     assert elements.contents(found, BASE) == elements.contents(known, BASE)
 
 
+@given(st.lists(fronts, min_size=1), st.booleans())
+def test_elements_that_are_alike_are_read_as_others_are(
+    known: list[Front], mix: bool
+) -> None:
+    entries = [e for f in known for e in filled(f)]
+    if mix:
+        entries.append(elements.entry(b"key.", b""))
+    one_by_one = [elements.element(body) for e in entries for _, body in pairs(e)]
+    assert elements.decoded(b"".join(entries)) == one_by_one
+
+
+def filled(front: Front) -> list[bytes]:
+    """All elements of a front."""
+    what = elements.Difference()
+    what.enter(front, BASE)
+    return [entry for entries in what.into.values() for entry in entries]
+
+
 @given(fronts)
 def test_a_front_that_stays_as_it_is_changes_nothing(front: Front) -> None:
     same = elements.difference({front.key: front}, {front.key: front}, BASE)
