@@ -322,7 +322,7 @@ def everything_of(place: Place) -> Iterator[str]:
         "ip -6 rule",
         "ip route show table all",
         "ip -6 route show table all",
-        "bridge fdb show br cni0",
+        "bridge fdb show",
         "ip -brief -4 address",
     )
     for command in commands:

@@ -1,6 +1,7 @@
 """What others do to our rules, and what is left of them at the end."""
 
 import contextlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -327,6 +328,41 @@ def test_another_kube_proxy_is_named(lab: Lab, proxy: Proxy) -> None:
     assert "`nft delete table ip6 kube-proxy`" in said[1]
     assert "chain KUBE-SERVICES of ip nat" in said[2]
     assert all("kube-proxy --cleanup" in line for line in said)
+
+
+@pytest.mark.parametrize("tool", ["iptables", "ip6tables"])
+def test_another_kube_proxy_of_old_tables_is_named(
+    lab: Lab, proxy: Proxy, tool: str
+) -> None:
+    command = f"{tool}-legacy"
+    if shutil.which(command) is None:
+        pytest.skip("old tables are made with iptables-legacy")
+    node = lab.nodes[0]
+    with node.entered():
+        node.run(command, "-t", "nat", "-N", "KUBE-SERVICES")
+        said = proxy.capture.obstacles()
+        node.run(command, "-t", "nat", "-X", "KUBE-SERVICES")
+        assert len(said) == 1
+        assert f"chain KUBE-SERVICES of {command}" in said[0]
+        assert proxy.capture.obstacles() == []
+
+
+def test_machine_without_ipv6_captures_ipv4() -> None:
+    place = Place("without", "192.0.2.1", "2001:db8:2::1")
+    try:
+        place.run("sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=1")
+        with place.entered():
+            capture = Tproxy(Layout(PORT, PORT))
+            capture.open(here(RANGES))
+            capture.update(
+                Fronts([FRONT, Front("tcp", "fd96::1", 80, "serve", "serve")])
+            )
+            assert capture.verify() == []
+            assert ["no IPv6" in line for line in capture.obstacles()] == [True]
+            capture.close(leave=False)
+            assert "proto 112" not in "\n".join(everything_of(place))
+    finally:
+        place.ns.close()
 
 
 def test_settings_in_the_way_are_named(lab: Lab, proxy: Proxy) -> None:

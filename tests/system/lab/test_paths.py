@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from pyproxy.capture import Fronts
 from pyproxy.model import Front
-from tests.support.lab import HTTP, SILENCE_S, UDP, Lab, Place
+from tests.support.lab import HTTP, SETTINGS, SILENCE_S, UDP, Lab, Place
 from tests.support.lab_proxy import Proxy
 from tests.support.servers import receive_all
 
@@ -164,9 +165,20 @@ def test_client_may_use_its_port_again_at_once(
     target = lab.nodes[1].pods[0]
     proxy.put(Front("tcp", host, 80, "serve", "serve"), to=[target])
     for place in who_asks(lab):
+        before = again_sent(place)
         for _ in range(4):
             said = until_end(place, (host, 80), local=23456)
             assert said.endswith(target.name), place.name
+            waiting = lab.nodes[0].run("ss", "-tan", "state", "time-wait")
+            assert ":23456" in waiting
+        assert again_sent(place) == before, place.name
+
+
+def again_sent(place: Place) -> int:
+    """How many SYNs a place had to send again."""
+    lines = place.run("cat", "/proc/net/netstat").splitlines()
+    names, numbers = (line.split() for line in lines if line.startswith("TcpExt:"))
+    return int(dict(zip(names, numbers, strict=True))["TCPSynRetrans"])
 
 
 def until_end(place: Place, address: tuple[str, int], local: int) -> str:
@@ -209,3 +221,43 @@ def ask_as(node: Place, source: str, target: tuple[str, int]) -> str:
         request = b"GET /clientip HTTP/1.1\r\nConnection: close\r\n\r\n"
         asking.sendall(request if tcp else b"clientip")
         return asking.recv(1000).decode()
+
+
+@pytest.fixture
+def narrow(lab: Lab) -> Iterator[Place]:
+    """A client behind a router whose link to it is narrow, which nobody can see."""
+    place = Place("narrow", "198.51.100.2", "2001:db8:3::2")
+    try:
+        lan, node = lab.lan, lab.nodes[0]
+        lan.run("sysctl", "-qw", *SETTINGS)
+        lan.link(f"link add narrow0 type veth peer name eth0 netns {place.ns.name}")
+        lan.link("link set narrow0 mtu 1300 up")
+        place.link("link set eth0 up")
+        lan.ip(
+            "-4 addr add 198.51.100.1/24 dev narrow0",
+            "-6 addr add 2001:db8:3::1/64 dev narrow0 nodad",
+        )
+        place.ip(
+            "-4 addr add 198.51.100.2/24 dev eth0",
+            "-6 addr add 2001:db8:3::2/64 dev eth0 nodad",
+            "-4 route add default via 198.51.100.1",
+            "-6 route add default via 2001:db8:3::1",
+        )
+        lab.route(lan, node, "10.96.0.0/16", "fd96::/64")
+        yield place
+    finally:
+        place.ns.close()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_router_that_refuses_large_packets_is_heard(
+    lab: Lab, proxy: Proxy, narrow: Place, family: str
+) -> None:
+    # Its ICMP error is for the address of the Service, which no machine has.
+    host = CLUSTER[family] % 1
+    proxy.put(Front("tcp", host, 80, "serve", "serve"), to=[lab.nodes[0].pods[1]])
+    proxy.capture.update(
+        Fronts(cluster_ips=[host], blocks=("10.96.0.0/16", "fd96::/64"))
+    )
+    long = "x" * 30_000
+    assert narrow.http(host, 80, f"echo?msg={long}") == long
