@@ -26,6 +26,7 @@ TCP_RESET, ICMPX = 1, 2  # types of `reject`
 PORT_UNREACHABLE = 1  # code of ICMPX
 HOST = 0  # PACKET_HOST
 EQUAL, UNEQUAL = 0, 1
+LOCAL = 2  # RTN_LOCAL
 
 # Where addresses stand: family -> offsets of source and destination, and their length.
 ADDRESSES = {IPV4: (12, 16, 4), IPV6: (8, 24, 16)}
@@ -87,6 +88,18 @@ def lookup(name: str, register: int | None = None) -> bytes:
     """
     into = [] if register is None else [number(3, register)]
     return expression("lookup", text(1, name), number(2, 1), *into)
+
+
+def remember(name: str, timeout_ms: int) -> bytes:
+    """Put the key from register 1 on into a set, for a while from now on."""
+    what = (text(1, name), number(3, 1), number(4, 1))
+    return expression("dynset", *what, attribute(6, timeout_ms.to_bytes(8, "big")))
+
+
+def to_this_machine() -> list[bytes]:
+    """Go on if the destination is an address of this machine."""
+    kind = expression("fib", number(1, 1), number(2, 3), number(3, 2))
+    return [kind, compare(struct.pack("=I", LOCAL))]
 
 
 def verdict(code: int, chain: str = "") -> bytes:
@@ -165,6 +178,18 @@ def front_key(family: int, *, port: bool = False, source: bool = False) -> list[
         register += 1
     if source:
         loads.append(payload(NETWORK, at_source, length, register))
+    return [*of_family(family), *loads]
+
+
+def flow_key(family: int, *, reverse: bool) -> list[bytes]:
+    """Load protocol and both ends: source first, or destination first."""
+    at_source, at_destination, length = ADDRESSES[family]
+    loads, register = [meta(L4PROTO)], 9
+    ends = [(at_source, 0), (at_destination, 2)]
+    for address, port in reversed(ends) if reverse else ends:
+        loads.append(payload(NETWORK, address, length, register))
+        loads.append(payload(TRANSPORT, port, 2, register + length // 4))
+        register += length // 4 + 1
     return [*of_family(family), *loads]
 
 

@@ -4,15 +4,16 @@
 
     hook            chain       what it does
     prerouting min  again       br_netfilter has had the packet once: find its listener
-    prerouting raw  prerouting  sockets' own packets -> in; fronts -> decide; blocks of
+    prerouting raw  prerouting  sockets' own packets -> own; fronts -> decide; blocks of
                                 Services: what is for no front is dropped
-                    own         notes whether the packet came over a bridge
+                    own         accepts, and notes whether it came over a bridge
                     decide      limited, then near or far: serve, refuse, or dropped
                     serve       no conntrack, TPROXY
-    output raw      output      sockets' own packets; fronts -> host
-                    host        limited, then near: return, refuse or vanish
-                    return      comes back through lo
-                    vanish      comes back and is dropped
+    output raw      output      sockets' own packets; fronts -> host; answers to sockets
+                                -> come-back; blocks -> vanish
+                    host        limited, then near: come-back, refuse or vanish
+                    come-back   it is looked at in prerouting, through lo
+                    vanish      likewise, and is dropped there
     bridge          prerouting  frames between two pods that are for sockets of ours
 
 A packet of a front gets our mark, and a rule of routes leads what has it to this
@@ -32,7 +33,9 @@ from pyproxy.capture.layout import LISTENERS, UPWARDS, Layout
 from pyproxy.capture.netlink import attribute, nested, number, text
 
 FIRST, RAW, AFTER_BR_NETFILTER = -(1 << 31), -300, 10  # priorities
-INTERVAL, MAP, CONCATENATED = 0x4, 0x8, 0x80  # flags of sets
+INTERVAL, MAP, TIMEOUT, EVALUATED, CONCATENATED = 0x4, 0x8, 0x10, 0x20, 0x80  # of sets
+MOST_FLOWS = 1 << 16  # connections of this machine's own processes
+FLOW_MS = 3_600_000  # without a packet of ours; the core asks its peers more often
 MARK_TYPE, IFNAME_TYPE = 19, 41  # types of nft, for those who look at our tables
 INET_PROTO_TYPE, SERVICE_TYPE = 12, 13
 ADDRESS_TYPES = {4: (7, 4), 6: (8, 16)}  # type and length
@@ -60,6 +63,7 @@ class Set:
     name: str
     key: tuple[tuple[int, int], ...]  # type and bytes of each part
     flags: int = 0
+    most: int = 0  # elements; 0 = any number
 
     def attributes(self, number_: int) -> list[bytes]:
         """What creates it."""
@@ -73,6 +77,8 @@ class Set:
         if self.flags & MAP:
             found += [number(6, MARK_TYPE), number(7, 4)]
             order += b"\1\4" + struct.pack("=I", HOST_ORDER)
+        if self.most:
+            found.append(nested(9, number(1, self.most)))
         if self.flags & CONCATENATED:
             parts = [nested(1, number(1, length)) for _, length in self.key]
             found.append(nested(9, nested(2, *parts)))
@@ -89,12 +95,14 @@ def sets() -> list[Set]:
     for version, address in ADDRESS_TYPES.items():
         whole = ((INET_PROTO_TYPE, 1), address)
         front = (*whole, (SERVICE_TYPE, 2))
+        flow = (*front, address, (SERVICE_TYPE, 2))
         found += [
             Set(f"fronts{version}", front, MAP),
             Set(f"wholes{version}", whole, MAP),
             Set(f"sources{version}", (*front, address), INTERVAL | CONCATENATED),
             Set(f"near{version}", (address,), INTERVAL),
             Set(f"blocks{version}", (address,), INTERVAL),
+            Set(f"flows{version}", flow, TIMEOUT | EVALUATED, MOST_FLOWS),
         ]
     return found
 
@@ -104,7 +112,8 @@ def chains(layout: Layout) -> dict[str, list[Rule]]:
     return {
         "limited": list(_limited(nft.verdict(nft.DROP))),
         "limited-host": list(_limited(nft.verdict(nft.GOTO, "vanish"))),
-        "return": list(_return(layout)),
+        "come-back": list(_come_back(layout)),
+        "answers": list(_answers()),
         "vanish": list(_vanish(layout)),
         "refuse": [
             [nft.NOTRACK, *nft.of_protocol(nft.TCP), nft.reject(nft.TCP_RESET)],
@@ -182,14 +191,28 @@ def _host() -> Iterator[Rule]:
 
     Those of a connection that there is already come back, whatever the front says now.
     """
-    yield [*NO_BEGINNING, nft.verdict(nft.GOTO, "return")]
+    yield [*NO_BEGINNING, nft.verdict(nft.GOTO, "come-back")]
     yield [*nft.marked(0x10, 0x10), nft.verdict(nft.JUMP, "limited-host")]
-    yield [*nft.marked(0b0011, 0), nft.verdict(nft.GOTO, "return")]
+    yield [*nft.marked(0b0011, 0), nft.verdict(nft.GOTO, "come-back")]
     yield [*nft.marked(0b0011, 0b0001), nft.verdict(nft.GOTO, "refuse")]
     yield [nft.verdict(nft.GOTO, "vanish")]
 
 
-def _return(layout: Layout) -> Iterator[Rule]:
+def _answers() -> Iterator[Rule]:
+    """Lead back what answers a socket of ours that has no address of this machine.
+
+    It comes from a process of this machine: a client whose front is gone, or a server
+    on the host's network that a pod dials through us, with the pod's address.
+    """
+    beginning = [nft.payload(nft.TRANSPORT, 13, 1), nft.masked(SYN_ACK)]
+    pure_syn = [*nft.of_protocol(nft.TCP), *beginning, nft.compare(SYN)]
+    yield [*pure_syn, nft.verdict(nft.RETURN)]
+    for version, family in FAMILIES.items():
+        known = [*nft.flow_key(family, reverse=True), nft.lookup(f"flows{version}")]
+        yield [*known, nft.verdict(nft.GOTO, "come-back")]
+
+
+def _come_back(layout: Layout) -> Iterator[Rule]:
     """Come back through lo."""
     yield [*nft.mark(layout.mark), nft.NOTRACK, nft.verdict(nft.ACCEPT)]
 
@@ -255,9 +278,13 @@ def _own() -> Iterator[Rule]:
 
 def _output() -> Iterator[Rule]:
     ours = nft.about_socket(nft.TRANSPARENT)
+    for version, family in FAMILIES.items():
+        key = nft.flow_key(family, reverse=False)
+        note = nft.remember(f"flows{version}", FLOW_MS)
+        yield [*ours, *nft.to_this_machine(), *key, note]
     yield [*ours, nft.NOTRACK, nft.verdict(nft.ACCEPT)]
     yield from _fronts("host")
-    yield from _blocks([*NO_BEGINNING, nft.verdict(nft.GOTO, "return")])
+    yield [nft.verdict(nft.JUMP, "answers")]
     yield from _blocks([nft.verdict(nft.GOTO, "vanish")])
 
 

@@ -17,13 +17,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    """Two nodes of two pods each, and somebody outside. Every pod runs netexec."""
+    """Two nodes of two pods each, and somebody outside. Nodes and pods run netexec."""
     if why := netns.obstacle() or netns.obstacle_to_loss():
         pytest.skip(why)
     with Lab(nodes=2, pods=2, outside=1) as made:
         for node in made.nodes:
-            for pod in node.pods:
-                made.serve(pod)
+            for place in (node, *node.pods):
+                made.serve(place)
         client = made.outside[0]
         made.route(client, made.nodes[0], "10.96.0.0/16", "fd96::/64")
         made.route(client, made.nodes[0], "203.0.113.0/24", "2001:db8::/64")

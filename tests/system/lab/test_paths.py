@@ -197,13 +197,17 @@ def test_source_of_a_pod_can_be_kept_towards_every_pod(
     lab: Lab, proxy: Proxy, family: str
 ) -> None:
     # Replies to a pod's address that are for a socket of the node: from the same
-    # bridge, where frames would go to that pod, and from another node.
+    # bridge, where frames would go to that pod, from another node, and from a program
+    # of this node itself.
     node = lab.nodes[0]
     client = node.pods[0].hosts[family]
-    for target in (node.pods[1], lab.nodes[1].pods[0]):
+    for target in (node.pods[1], lab.nodes[1].pods[0], node):
         asked = ask_as(node, client, (target.hosts[family], HTTP))
         assert asked.endswith(f"\r\n{client}"), target.name
-        assert ask_as(node, client, (target.hosts[family], UDP)) == client
+        host = target.hosts[family]
+        if target is node:  # a program that answers from the address nearest to the pod
+            host = node.gateways[family]
+        assert ask_as(node, client, (host, UDP)) == client
 
 
 def ask_as(node: Place, source: str, target: tuple[str, int]) -> str:
