@@ -60,10 +60,14 @@ class Tproxy:
     def open(self, here: Here) -> None:
         """Install our tables with what a predecessor's say."""
         self._wanted.near = (*here.ipv4.near, *here.ipv6.near)
+        if self._tables is not None:
+            near = elements.intervals("near", self._wanted.near)
+            try:
+                self._tables.replace(near)
+            except OSError as error:
+                self._start_over({}, None, error)
+            return
         with refusing("while installing the capture"):
-            if self._tables is not None:
-                self._tables.replace(elements.intervals("near", self._wanted.near))
-                return
             self._tables = Tables(self._layout)
             self._routes = Routes(self._layout)
             try:

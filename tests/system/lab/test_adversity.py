@@ -156,6 +156,16 @@ def test_update_after_damage_repairs(lab: Lab, proxy: Proxy) -> None:
     assert lab.outside[0].http(HOST, 81) == "refused"
 
 
+def test_change_of_the_node_after_damage_repairs(lab: Lab, proxy: Proxy) -> None:
+    node = lab.nodes[0]
+    proxy.put(FRONT, to=[node.pods[1]])
+    node.run("nft", "flush", "ruleset")
+    with node.entered():
+        proxy.capture.open(here(["192.168.50.0/24"]))
+        assert proxy.capture.verify() == []
+    assert lab.outside[0].http(HOST, 80) == node.pods[1].name
+
+
 def test_no_entry_of_conntrack_arises(lab: Lab, proxy: Proxy) -> None:
     node, client = lab.nodes[0], lab.outside[0]
     datagrams = Front("udp", HOST, 53, "serve", "serve")
