@@ -29,7 +29,11 @@ from tests.support.waiting import scaled
 HTTP, UDP = 8080, 8081  # ports of pods
 ANSWER_S = 5.0
 SILENCE_S = 0.4  # a peer on this machine that has not answered by then does not answer
-SETTINGS = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+SETTINGS = (
+    "net.ipv4.ip_forward=1",
+    "net.ipv6.conf.all.forwarding=1",
+    "net.ipv4.conf.all.rp_filter=1",  # the strictest, which many systems have
+)
 
 
 class Place:
