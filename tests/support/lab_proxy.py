@@ -12,6 +12,14 @@ from pyproxy.model import Front, VipKey
 from tests.support.lab import HTTP, Node, Place, Transparent
 
 PORT = 15001  # of the listeners
+# Rules that make the kernel track connections, as those of most nodes do.
+TRACKING = """
+    add table inet foreign;
+    add chain inet foreign c { type filter hook prerouting priority 0; };
+    add rule inet foreign c ct state new;
+    add chain inet foreign o { type filter hook output priority 0; };
+    add rule inet foreign o ct state new
+"""
 
 
 class Proxy:
