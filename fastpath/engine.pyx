@@ -28,7 +28,7 @@ from fastpath.worker.fleet cimport WORKERS_MOST, fleet_t
 from fastpath.worker.post cimport worker_post
 from fastpath.worker.worker cimport Worker, worker_free, worker_new
 
-from fastpath.api.checks import check_bound, flows_each
+from fastpath.api.checks import check_bounds, flows_each
 from fastpath.api.errors import EngineError
 from fastpath.api.spec import Delta
 from fastpath.table.registry import HEALTHS
@@ -82,8 +82,7 @@ cdef class Engine:
             raise ValueError(f"workers: {count} is not in 1-{WORKERS_MOST}")
         self.tables = Publisher(count)
         self.verdicts = VerdictApi()
-        check_bound("parked_most", parked_most, QUESTIONS)
-        check_bound("bytes", min(parked_bytes, tls_buffer_bytes))
+        check_bounds(parked_most, QUESTIONS, parked_bytes, tls_buffer_bytes)
         self.fleet.tls_bytes = tls_buffer_bytes
         self.fleet.flows_most = flows_each(flows_most, count)
         self.fleet.parked.most = parked_most

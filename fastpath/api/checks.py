@@ -7,6 +7,7 @@ from fastpath.api.errors import TableError
 
 UNIX = "unix:"  # of a host: what follows is the path of a socket
 MAX_UNIX_PATH = 107  # sockaddr_un's, less the NUL
+MAX_BYTES = 1 << 40
 MAX_FLOWS = 1 << 20
 MAPPED = IPv6Network("::ffff:0:0/96")  # IPv4 addresses as IPv6 ones
 
@@ -38,10 +39,17 @@ def check_seconds(what: str, value: object, most: int, *, zero: bool) -> None:
         raise TableError(f"{what} must be positive")
 
 
-def check_bound(what: str, value: int, most: int = 1 << 40) -> None:
-    """Refuse a bound of the engine's with a ValueError."""
-    if not 0 < value <= most:
-        raise ValueError(f"{what} is not in 1-{most}")
+def check_bounds(
+    parked: int, questions: int, parked_bytes: int, tls_buffer_bytes: int
+) -> None:
+    """Refuse bounds of the engine's with a ValueError."""
+    for what, value, most in (
+        ("parked_most", parked, questions),
+        ("parked_bytes", parked_bytes, MAX_BYTES),
+        ("tls_buffer_bytes", tls_buffer_bytes, MAX_BYTES),
+    ):
+        if not 0 < value <= most:
+            raise ValueError(f"{what} is not in 1-{most}")
 
 
 def check_word(what: str, value: object, words: tuple[str, ...]) -> None:
