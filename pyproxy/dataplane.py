@@ -245,9 +245,9 @@ class Dataplane:
         """Stop listening; live relays go on."""
         self._try("drain", lambda: self._engine.drain(wait_s=0.0))
 
-    def stats(self) -> Stats:
-        """Return a snapshot of all counters."""
-        return self._engine.stats()
+    def stats(self, vips: Sequence[VipKey] | None = None) -> Stats:
+        """Return a snapshot of all counters, or of those of some vips."""
+        return self._engine.stats(vips=vips, backends=None if vips is None else ())
 
     def totals(self) -> Stats:
         """Return those that cost no time in proportion to the table."""
