@@ -14,7 +14,6 @@ import resource
 import signal
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Generic, TextIO, TypeVar
 
@@ -25,7 +24,10 @@ from pyproxy.activation import Sockets
 from pyproxy.admin import Admin, Health, History, Reloads, Sources
 from pyproxy.config import ModeConfig
 from pyproxy.dataplane import Dataplane
-from pyproxy.errors import PyproxyError
+from pyproxy.errors import PyproxyError, StartError
+from pyproxy.handover import Handover, Predecessor
+from pyproxy.notify import Notifier
+from pyproxy.passing import PassableDataplane, Passed
 
 if TYPE_CHECKING:
     from pyproxy.metrics import Collects
@@ -37,42 +39,16 @@ T = TypeVar("T")
 
 DRAIN_LOOK_S = 0.05  # how often a drain looks whether the last relay has ended
 ADMIN_WAIT_S = 0.25  # for the mode to serve, before the admin address is answered
+ADMIN_AGAIN_S = 5.0  # until an admin address that is taken is tried again
 SAMPLE_S = 1.0  # how often counters are looked at for their peaks
 BACKGROUND_PAUSE_S = 1.0  # before a background task that failed runs again
-_RESTART_ONLY = ("workers", "admin_address")
+_RESTART_ONLY = ("workers", "admin_address", "handover_socket")
 
 
 def launch(main: Coroutine[object, object, T]) -> T:
     """Run a coroutine to its end on uvloop."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
-
-
-class Notifier:
-    """Tells systemd our state, sd_notify(3); silent without NOTIFY_SOCKET."""
-
-    def __init__(self) -> None:
-        self._path = os.environ.get("NOTIFY_SOCKET", "")
-        ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        every_us = os.environ.get("WATCHDOG_USEC", "0")
-        # Half of the time allowed, as sd_watchdog_enabled(3) advises; 0 = not wanted.
-        self.watchdog_s = int(every_us) / 2e6 if ours and every_us.isdigit() else 0.0
-
-    def say(self, *lines: str) -> None:
-        """Send one datagram; a supervisor that is gone is no reason to fail."""
-        if not self._path:
-            return
-        path = "\0" + self._path[1:] if self._path.startswith("@") else self._path
-        with (
-            contextlib.suppress(OSError),
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify,
-        ):
-            notify.sendto("\n".join(lines).encode(), path)
-
-    def say_reloading(self) -> None:
-        """RELOADING=1 with the clock reading that Type=notify-reload wants."""
-        now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self.say("RELOADING=1", f"MONOTONIC_USEC={now_us}")
 
 
 class Runtime(Generic[C]):
@@ -84,10 +60,12 @@ class Runtime(Generic[C]):
         config: C,
         load: Callable[[], C],
         sockets: Sockets | None = None,
+        predecessor: Predecessor | None = None,
     ) -> None:
         """Take the configuration in use, and how to read it anew for a reload.
 
-        `sockets` are used where a vip has their address; `started` closes them.
+        `sockets` are used where a vip has their address; `started` closes them, and
+        what the predecessor gave.
         """
         self.mode = mode
         self.config = config
@@ -97,6 +75,14 @@ class Runtime(Generic[C]):
         self.collectors: list[Collects] = [self.reloads]
         self.exit_code = 0
         self.sockets = sockets or Sockets()
+        self.passed = Passed()
+        self._given = list(self.sockets.names)
+        self._answered: set[str] = set()  # of those, by Python
+        # Called when a successor serves: from then on it answers in our place.
+        self.on_superseded: list[Callable[[], Awaitable[None]]] = []
+        self.is_superseded = False
+        self.needs_admin = True  # False: without its address we go on, and try again
+        self._predecessor = predecessor
         self._load = load
         self._dataplane: Dataplane | None = None
         self._notifier = Notifier()
@@ -123,15 +109,16 @@ class Runtime(Generic[C]):
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self.history.recording())
             stack.callback(self._take_signals())
-            stack.callback(self.sockets.close)
-            self._dataplane = Dataplane.open(self.config.workers)
-            self._dataplane.sockets = self.sockets.by_key
+            stack.callback(self._close_sockets)
+            self._dataplane = self._open_dataplane()
             stack.callback(self._dataplane.close)
-            admin = Admin(sources)
+            admin = Admin(sources, self.listen)
             stack.push_async_callback(admin.close)
+            self.on_superseded.append(admin.close)
             if self.config.admin_address:
-                await admin.bind(self.config.admin_address)
-                answering = asyncio.create_task(self._answer(admin), name="admin")
+                answering = asyncio.create_task(
+                    self._answer(admin, await self._bind(admin)), name="admin"
+                )
                 stack.push_async_callback(_end, answering)
             stack.push_async_callback(self._end_background)
             if self._notifier.watchdog_s:
@@ -148,6 +135,48 @@ class Runtime(Generic[C]):
                 task.uncancel()  # it was us
                 logger.info("stopped before serving")
 
+    def reload(self) -> None:
+        """Read the configuration anew, as after SIGHUP."""
+        self._reload_wanted.set()
+
+    def _open_dataplane(self) -> Dataplane:
+        if not self._passes_sockets:
+            plain = Dataplane.open(self.config.workers)
+            plain.sockets = self.sockets.by_key
+            return plain
+        if self._predecessor is not None:
+            self.passed.expect(self._predecessor.sockets)
+        return PassableDataplane.passing(
+            self.config.workers, self.passed, self.sockets.by_key
+        )
+
+    @property
+    def _passes_sockets(self) -> bool:
+        return bool(self.config.handover_socket) or self._notifier.stores > 0
+
+    def listen(self, host: str, port: int) -> list[socket.socket]:
+        """Return sockets at an IP for something in Python to answer on; it owns them.
+
+        They come from a supervisor or predecessor, if they have some. Raise OSError.
+        """
+        before = set(self.sockets.names)
+        given = self.sockets.take_one((host, port))
+        self._answered |= before.difference(self.sockets.names)
+        for each in given:
+            each.setblocking(False)
+        return self.passed.listen(host, port, given)
+
+    async def _bind(self, admin: Admin) -> bool:
+        """Open the admin address; False = later, because somebody has it."""
+        try:
+            await admin.bind(self.config.admin_address)
+        except StartError as error:
+            if self.needs_admin:
+                raise
+            logger.error("admin address not open", extra={"why": str(error)})
+            return False
+        return True
+
     async def serve(self, addresses: list[str], out: TextIO | None = None) -> None:
         """Say where we listen, on stdout or `out`; return when it is time to drain."""
         for address in addresses:
@@ -156,15 +185,41 @@ class Runtime(Generic[C]):
         self._serving.set()
         self.health.drop("start")
         self._notifier.say("READY=1", f"STATUS=serving on {', '.join(addresses)}")
-        await self._stopping.wait()
+        await self._wait_for_the_end()
+
+    async def _wait_for_the_end(self) -> None:
+        """Take a predecessor's place; return after a signal, or for a successor."""
+        self.passed.forget_rest()
+        wanted = {*self.sockets.names, *self._answered}
+        self._notifier.forget_stored(name for name in self._given if name not in wanted)
+        if self._predecessor is not None:
+            self._predecessor.say_serving()
+        path = self.config.handover_socket
+        handover = Handover(path, self.passed.all, self._let_go)
+        try:
+            if path:
+                handover.open()
+            await self._stopping.wait()
+        finally:
+            await handover.close()
+
+    def _let_go(self) -> None:
+        logger.info("a successor serves, ending")
+        self.is_superseded = True
+        self._stopping.set()
 
     async def drain(self) -> None:
         """Go red, stop listening, then wait for live relays up to the deadline."""
         self.health.require("shutdown", lambda: "draining")
         self._notifier.say("STOPPING=1", "STATUS=draining")
-        await self._go_on_accepting(float(self.config.timeouts.shutdown_delay))
+        if self.is_superseded:
+            for hand_over in self.on_superseded:
+                await hand_over()
+        else:
+            await self._go_on_accepting(float(self.config.timeouts.shutdown_delay))
+            self._notifier.store(self.passed.all())
         self.dataplane.drain()
-        self.sockets.close()  # unless another process holds them, clients are refused
+        self._close_sockets()  # unless another process holds them, clients are refused
         timeout_s = float(self.config.timeouts.drain)
         live = self.dataplane.stats().relays_active
         logger.info("draining", extra={"relays": live, "timeout_s": timeout_s})
@@ -180,6 +235,12 @@ class Runtime(Generic[C]):
             self.dataplane.reset()
         else:
             logger.info("drained")
+
+    def _close_sockets(self) -> None:
+        self.sockets.close()
+        self.passed.close_all()
+        if self._predecessor is not None:
+            self._predecessor.close()
 
     async def _go_on_accepting(self, delay_s: float) -> None:
         """Let others find out that we are not ready; a second signal cuts it short.
@@ -204,10 +265,19 @@ class Runtime(Generic[C]):
         task = asyncio.create_task(_again_and_again(name, work), name=name)
         self._tasks.add(task)
 
-    async def _answer(self, admin: Admin) -> None:
-        """Answer at the admin address, but let clients of the mode come first."""
+    async def _answer(self, admin: Admin, is_bound: bool) -> None:
+        """Answer at the admin address, but let clients of the mode come first.
+
+        A predecessor answers there until we serve.
+        """
+        wait_s = None if self._predecessor is not None else ADMIN_WAIT_S
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._serving.wait(), ADMIN_WAIT_S)
+            await asyncio.wait_for(self._serving.wait(), wait_s)
+        while not is_bound:
+            await asyncio.sleep(ADMIN_AGAIN_S)
+            with contextlib.suppress(StartError):
+                await admin.bind(self.config.admin_address)
+                is_bound = True
         try:
             await admin.serve()
         except Exception:

@@ -68,6 +68,7 @@ LOG = {"log_level": "level", "log_format": "format"}
 TOP = {
     "workers": "workers",
     "admin_address": "adminAddress",
+    "handover_socket": "handoverSocket",
     "state_file": "stateFile",
 }
 

@@ -143,6 +143,7 @@ TOP = {
     "proxy_client_key_file": "proxyClientKeyFile",
     "workers": "workers",
     "admin_address": "adminAddress",
+    "handover_socket": "handoverSocket",
 }
 NESTED = {
     "requestHeader": {

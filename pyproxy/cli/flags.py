@@ -190,6 +190,11 @@ def common_flags(drain: str, level: str) -> list[Callable[[Any], Any]]:
             HostPort(zero_port=True, empty=True),
         ),
         flag(
+            "--handover-socket",
+            "Take over from, and wait for, another process of us there.",
+            File(),
+        ),
+        flag(
             "--drain-timeout",
             f"Reset what lives this long after we stop accepting.  [{drain}]",
             Duration(zero=True),

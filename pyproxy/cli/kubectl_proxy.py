@@ -230,6 +230,7 @@ FIELDS = {
     "access_log": "accessLog",
     "workers": "workers",
     "admin_address": "adminAddress",
+    "handover_socket": "handoverSocket",
 }
 CLIENT = {
     "kubeconfig": "kubeconfig",
