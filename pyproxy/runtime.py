@@ -25,9 +25,9 @@ from pyproxy.admin import Admin, Health, History, Reloads, Sources
 from pyproxy.config import ModeConfig
 from pyproxy.dataplane import Dataplane
 from pyproxy.errors import PyproxyError, StartError
-from pyproxy.handover import Handover, Predecessor
+from pyproxy.handover import Predecessor
 from pyproxy.notify import Notifier
-from pyproxy.passing import PassableDataplane, Passed
+from pyproxy.succession import Succession
 
 if TYPE_CHECKING:
     from pyproxy.metrics import Collects
@@ -42,7 +42,7 @@ ADMIN_WAIT_S = 0.25  # for the mode to serve, before the admin address is answer
 ADMIN_AGAIN_S = 5.0  # until an admin address that is taken is tried again
 SAMPLE_S = 1.0  # how often counters are looked at for their peaks
 BACKGROUND_PAUSE_S = 1.0  # before a background task that failed runs again
-_RESTART_ONLY = ("workers", "admin_address", "handover_socket")
+_RESTART_ONLY = ("workers", "admin_address", "handover_socket", "ready_file")
 
 
 def launch(main: Coroutine[object, object, T]) -> T:
@@ -75,22 +75,20 @@ class Runtime(Generic[C]):
         self.collectors: list[Collects] = [self.reloads]
         self.exit_code = 0
         self.sockets = sockets or Sockets()
-        self.passed = Passed()
-        self._given = list(self.sockets.names)
-        self._answered: set[str] = set()  # of those, by Python
         # Called when a successor serves: from then on it answers in our place.
         self.on_superseded: list[Callable[[], Awaitable[None]]] = []
         self.is_superseded = False
         self.needs_admin = True  # False: without its address we go on, and try again
-        self._predecessor = predecessor
         self._load = load
         self._dataplane: Dataplane | None = None
         self._notifier = Notifier()
+        self._succession = Succession(config, self.sockets, predecessor, self._notifier)
         self._on_reload: Callable[[C], Awaitable[None]] | None = None
         self._reload_wanted = asyncio.Event()
         self._serving = asyncio.Event()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._told = asyncio.Event()  # by a signal, that a successor does not need us
         self._starting: asyncio.Task[object] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.health.require("start", lambda: "not serving yet")
@@ -109,8 +107,8 @@ class Runtime(Generic[C]):
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self.history.recording())
             stack.callback(self._take_signals())
-            stack.callback(self._close_sockets)
-            self._dataplane = self._open_dataplane()
+            stack.callback(self._succession.close)
+            self._dataplane = self._succession.open_dataplane(self.config.workers)
             stack.callback(self._dataplane.close)
             admin = Admin(sources, self.listen)
             stack.push_async_callback(admin.close)
@@ -139,32 +137,12 @@ class Runtime(Generic[C]):
         """Read the configuration anew, as after SIGHUP."""
         self._reload_wanted.set()
 
-    def _open_dataplane(self) -> Dataplane:
-        if not self._passes_sockets:
-            plain = Dataplane.open(self.config.workers)
-            plain.sockets = self.sockets.by_key
-            return plain
-        if self._predecessor is not None:
-            self.passed.expect(self._predecessor.sockets)
-        return PassableDataplane.passing(
-            self.config.workers, self.passed, self.sockets.by_key
-        )
-
-    @property
-    def _passes_sockets(self) -> bool:
-        return bool(self.config.handover_socket) or self._notifier.stores > 0
-
     def listen(self, host: str, port: int) -> list[socket.socket]:
         """Return sockets at an IP for something in Python to answer on; it owns them.
 
-        They come from a supervisor or predecessor, if they have some. Raise OSError.
+        Raise OSError.
         """
-        before = set(self.sockets.names)
-        given = self.sockets.take_one((host, port))
-        self._answered |= before.difference(self.sockets.names)
-        for each in given:
-            each.setblocking(False)
-        return self.passed.listen(host, port, given)
+        return self._succession.listen(host, port)
 
     async def _bind(self, admin: Admin) -> bool:
         """Open the admin address; False = later, because somebody has it."""
@@ -185,23 +163,8 @@ class Runtime(Generic[C]):
         self._serving.set()
         self.health.drop("start")
         self._notifier.say("READY=1", f"STATUS=serving on {', '.join(addresses)}")
-        await self._wait_for_the_end()
-
-    async def _wait_for_the_end(self) -> None:
-        """Take a predecessor's place; return after a signal, or for a successor."""
-        self.passed.forget_rest()
-        wanted = {*self.sockets.names, *self._answered}
-        self._notifier.forget_stored(name for name in self._given if name not in wanted)
-        if self._predecessor is not None:
-            self._predecessor.say_serving()
-        path = self.config.handover_socket
-        handover = Handover(path, self.passed.all, self._let_go)
-        try:
-            if path:
-                handover.open()
+        async with self._succession.serving(self._let_go):
             await self._stopping.wait()
-        finally:
-            await handover.close()
 
     def _let_go(self) -> None:
         logger.info("a successor serves, ending")
@@ -217,30 +180,27 @@ class Runtime(Generic[C]):
                 await hand_over()
         else:
             await self._go_on_accepting(float(self.config.timeouts.shutdown_delay))
-            self._notifier.store(self.passed.all())
+            self._succession.keep()
         self.dataplane.drain()
-        self._close_sockets()  # unless another process holds them, clients are refused
+        self._succession.close()  # unless others hold them, clients are refused
         timeout_s = float(self.config.timeouts.drain)
-        live = self.dataplane.stats().relays_active
+        live = self.dataplane.totals().relays_active
         logger.info("draining", extra={"relays": live, "timeout_s": timeout_s})
         end = asyncio.get_running_loop().time() + timeout_s
-        while self.dataplane.stats().relays_active and not self._hurry.is_set():
+        while self.dataplane.totals().relays_active and not self._hurry.is_set():
             if asyncio.get_running_loop().time() >= end:
                 break
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), DRAIN_LOOK_S)
-        left = self.dataplane.stats().relays_active
+        left = self.dataplane.totals().relays_active
         if left:
             logger.warning("drain ended by force", extra={"relays_reset": left})
             self.dataplane.reset()
         else:
             logger.info("drained")
-
-    def _close_sockets(self) -> None:
-        self.sockets.close()
-        self.passed.close_all()
-        if self._predecessor is not None:
-            self._predecessor.close()
+        if self.is_superseded and self.config.ready_file:
+            logger.info("waiting to be ended")
+            await self._told.wait()
 
     async def _go_on_accepting(self, delay_s: float) -> None:
         """Let others find out that we are not ready; a second signal cuts it short.
@@ -270,7 +230,7 @@ class Runtime(Generic[C]):
 
         A predecessor answers there until we serve.
         """
-        wait_s = None if self._predecessor is not None else ADMIN_WAIT_S
+        wait_s = None if self._succession.has_predecessor else ADMIN_WAIT_S
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._serving.wait(), wait_s)
         while not is_bound:
@@ -305,6 +265,9 @@ class Runtime(Generic[C]):
     def _on_stop_signal(self, number: signal.Signals) -> None:
         if self._hurry.is_set():
             os._exit(128 + number)  # the orderly end hangs, too
+        if self.is_superseded and not self._told.is_set():
+            self._told.set()
+            return
         if self._stopping.is_set():
             self.exit_code = 128 + number
             self._hurry.set()

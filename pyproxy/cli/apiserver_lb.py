@@ -69,6 +69,7 @@ TOP = {
     "workers": "workers",
     "admin_address": "adminAddress",
     "handover_socket": "handoverSocket",
+    "ready_file": "readyFile",
     "state_file": "stateFile",
 }
 

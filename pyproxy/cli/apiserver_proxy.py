@@ -144,6 +144,7 @@ TOP = {
     "workers": "workers",
     "admin_address": "adminAddress",
     "handover_socket": "handoverSocket",
+    "ready_file": "readyFile",
 }
 NESTED = {
     "requestHeader": {

@@ -194,6 +194,7 @@ def common_flags(drain: str, level: str) -> list[Callable[[Any], Any]]:
             "Take over from, and wait for, another process of us there.",
             File(),
         ),
+        flag("--ready-file", "Is there while this process serves.", File()),
         flag(
             "--drain-timeout",
             f"Reset what lives this long after we stop accepting.  [{drain}]",

@@ -144,6 +144,7 @@ TOP = {
     "workers": "workers",
     "admin_address": "adminAddress",
     "handover_socket": "handoverSocket",
+    "ready_file": "readyFile",
     "healthz_bind_address": "healthzBindAddress",
     "bind_address_hard_fail": "bindAddressHardFail",
     "hostname_override": "hostnameOverride",

@@ -231,6 +231,7 @@ FIELDS = {
     "workers": "workers",
     "admin_address": "adminAddress",
     "handover_socket": "handoverSocket",
+    "ready_file": "readyFile",
 }
 CLIENT = {
     "kubeconfig": "kubeconfig",

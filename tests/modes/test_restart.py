@@ -208,6 +208,34 @@ def test_systemd_keeps_the_sockets_over_a_restart(tmp_path: Path) -> None:
     supervisor.close()
 
 
+def test_supervised_process_that_was_replaced_waits_to_be_ended(
+    tmp_path: Path,
+) -> None:
+    # Its supervisor would start it again, and it would take the sockets back.
+    address = ("127.0.0.1", free_port())
+    ready = [tmp_path / "ready-a", tmp_path / "ready-b"]
+    with EchoServer() as server:
+        flags = (
+            f"--listen=127.0.0.1:{address[1]}",
+            "--server={}:{}".format(*server.address),
+            "--check=tcp",
+            f"--handover-socket={tmp_path / 'socket'}",
+        )
+        with Balancer(tmp_path / "a", *flags, f"--ready-file={ready[0]}") as old:
+            old.serving()
+            wait_until(ready[0].exists, 10, "ready file")
+            with Balancer(tmp_path / "b", *flags, f"--ready-file={ready[1]}") as new:
+                new.serving()
+                old.wait_for_event("waiting to be ended")
+                assert [each.exists() for each in ready] == [False, True]
+                assert old.process.poll() is None
+                old.send(signal.SIGTERM)
+                assert old.wait() == 0
+                new.send(signal.SIGTERM)
+                assert new.wait() == 0
+                assert not ready[1].exists()
+
+
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """With a Node and no Service."""
