@@ -1,0 +1,1 @@
+"""Services, slices and a node as a table."""
