@@ -79,6 +79,9 @@ TRAFFIC = [
     flag("--service-proxy-name", "Serve Services with this label only."),
     flag("--conntrack-udp-timeout", "UDP without answer.  [30s]", Duration(zero=True)),
     flag("--conntrack-udp-timeout-stream", "With answers.  [3m]", Duration(zero=True)),
+    flag("--conntrack-tcp-timeout-established", "Idle TCP.  [24h]",
+         Duration(zero=True)),
+    flag("--external-ips", "Serve externalIPs of Services.  [false]", bool),
     flag("--iptables-sync-period", "/healthz is red after twice that.  [30s]",
          Duration()),
 ]  # fmt: skip
@@ -108,7 +111,6 @@ IGNORED = {
     "--ipvs-udp-timeout": "no such rules are written",
     "--conntrack-max-per-core": "relays need no such entries",
     "--conntrack-min": "relays need no such entries",
-    "--conntrack-tcp-timeout-established": "see timeouts.tcpIdle",
     "--conntrack-tcp-timeout-close-wait": "relays need no such entries",
     "--conntrack-tcp-be-liberal": "relays need no such entries",
     "--config-sync-period": "watches tell of every change",
@@ -153,6 +155,7 @@ TOP = {
     "detect_local_mode": "detectLocalMode",
     "cluster_cidr": "clusterCIDR",
     "nodeport_addresses": "nodePortAddresses",
+    "external_ips": "externalIPs",
     "masquerade_all": "masqueradeAll",
     "iptables_sync_period": "syncPeriod",
     "capture": "capture",
@@ -167,9 +170,18 @@ NESTED = {
         "pod_interface_name_prefix": "interfaceNamePrefix",
     },
     "client": {"kubeconfig": "kubeconfig", "master": "server", "context": "context"},
-    "timeouts": {"drain_timeout": "drain", "shutdown_delay": "shutdownDelay"},
+    "timeouts": {
+        "drain_timeout": "drain",
+        "shutdown_delay": "shutdownDelay",
+        "conntrack_tcp_timeout_established": "tcpIdle",
+    },
     "log": {"log_level": "level", "log_format": "format"},
 }
+OFF_IF_ZERO = (
+    "conntrack_udp_timeout",
+    "conntrack_udp_timeout_stream",
+    "conntrack_tcp_timeout_established",
+)
 VERBOSE = 4  # of klog; from here on each change is told
 
 
@@ -274,7 +286,7 @@ def _rename(given: Document) -> None:
         texts = given["nodeport_addresses"]
         words = [word.strip() for text in texts for word in text.split(",")]
         given["nodeport_addresses"] = [word for word in words if word]
-    for name in ("conntrack_udp_timeout", "conntrack_udp_timeout_stream"):
+    for name in OFF_IF_ZERO:
         if given.get(name) in ("0", "0s"):  # leave it as it is
             del given[name]
     if "hostname_override" in given:

@@ -118,7 +118,12 @@ class Cluster:
         every = self.call("GET", "/api/v1/events")["items"]
         return [each for each in every if each["reason"] == reason]
 
-    def agent(self, *flags: str, config: dict[str, Any] | None = None) -> Agent:
+    def agent(
+        self,
+        *flags: str,
+        config: dict[str, Any] | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> Agent:
         """Start an agent of the node; `config` is written to a file."""
         self._started += 1
         kubeconfig = self.directory / "kubeconfig"
@@ -137,7 +142,11 @@ class Cluster:
             *(f"--healthz-bind-address=127.0.0.1:{free_port()}",),
             *(() if any("admin" in flag for flag in flags) else (ANY_ADMIN,)),
             *flags,
-            environment={"RULES": str(self.rules), "TROUBLE": str(self.trouble)},
+            environment={
+                "RULES": str(self.rules),
+                "TROUBLE": str(self.trouble),
+                **(environment or {}),
+            },
         )
 
 

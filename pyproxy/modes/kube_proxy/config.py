@@ -12,6 +12,7 @@ from pyproxy.config import (
     ModeConfig,
     Seconds,
     SecondsOrZero,
+    Timeouts,
     effective,
     parse_address,
     parse_network,
@@ -38,6 +39,13 @@ class DetectLocal(Config, frozen=True, kw_only=True):
     interface_name_prefix: str = ""  # what the names of pods' interfaces begin with
 
 
+class NodeTimeouts(Timeouts, frozen=True, kw_only=True):
+    """How long things may take."""
+
+    # No byte either way; as conntrack on a node that kube-proxy has set up.
+    tcp_idle: Seconds = Seconds(24 * 3600)
+
+
 class KubeProxy(ModeConfig, frozen=True, kw_only=True):
     """Every Service of the cluster, on this node."""
 
@@ -56,6 +64,8 @@ class KubeProxy(ModeConfig, frozen=True, kw_only=True):
     cluster_cidr: str = msgspec.field(default="", name="clusterCIDR")
     # Where node ports are served: networks, primary, localhost and all, in any mix.
     node_port_addresses: tuple[str, ...] = ("primary",)
+    # Serve externalIPs: whoever may write a Service may then take any address.
+    external_ips: bool = msgspec.field(default=False, name="externalIPs")
     masquerade_all: bool = False  # endpoints see this node instead of the pod
     # A change that waits for twice as long makes /healthz red.
     sync_period: Seconds = Seconds(30)
@@ -72,6 +82,7 @@ class KubeProxy(ModeConfig, frozen=True, kw_only=True):
     udp_stream_timeout: Seconds = Seconds(180)  # of one that was answered
     # How long to wait for the own Node and its addresses.
     node_timeout: SecondsOrZero = SecondsOrZero(300)
+    timeouts: NodeTimeouts = NodeTimeouts()  # how long things may take
     client: ClientFlags = ClientFlags()  # which apiserver, and as whom
 
     def __post_init__(self) -> None:

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from pyproxy.discovery.services import is_eligible
 from pyproxy.kube.machines import Node
 
-# Of the cluster autoscaler, on a Node that it is about to remove.
-TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"
 WEIGHT = "X-Load-Balancing-Endpoint-Weight"
 
 
@@ -55,9 +54,7 @@ class ProxyHealth:
 
     def see_node(self, node: Node) -> None:
         """Take the own Node as it is now."""
-        taints = {taint.key for taint in node.spec.taints}
-        is_deleted = node.metadata.deletion_timestamp is not None
-        self.eligible = not is_deleted and TO_BE_DELETED not in taints
+        self.eligible = is_eligible(node)
 
     @property
     def is_live(self) -> bool:

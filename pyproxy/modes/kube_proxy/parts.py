@@ -7,7 +7,7 @@ Services' addresses to the core. The agent owns the order in which they are aske
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from pyproxy.dataplane import Dataplane
 from pyproxy.errors import StartError
@@ -194,7 +194,8 @@ class Parts(NamedTuple):
     indexes: Mapping[str, Index[Any]]  # of their store
     selector: Callable[[KubeProxy], str]  # labels of Services and slices
     here: Callable[[KubeProxy, Node | None, Iterable[str]], Here]  # addresses: local
-    table: Callable[[KubeProxy, Here, Store[Service], Store[Any]], Table]
+    # Also told whether vips listen at their own addresses.
+    table: Callable[[KubeProxy, Here, Store[Service], Store[Any], bool], Table]
     # Handlers of both stores; they call `mark`, then what follows: is it a slice?
     handlers: Callable[
         [Marks, Callable[[bool], None], Callable[[], None]],
@@ -206,4 +207,18 @@ class Parts(NamedTuple):
 
 def usual() -> Parts:
     """Return the real ones. Raise StartError."""
-    raise StartError("this build has no table of Services yet")
+    from pyproxy.modes.kube_proxy import wiring
+
+    def no_capture(*given: object) -> NoReturn:
+        raise StartError("this build has no capture yet")
+
+    return Parts(
+        slices=wiring.SLICES,
+        indexes=wiring.INDEXES,
+        selector=wiring.selector,
+        here=wiring.here,
+        table=wiring.table,
+        handlers=wiring.handlers,
+        capture=no_capture,
+        cleanup=no_capture,
+    )

@@ -3,12 +3,13 @@
 In an order in which no client meets an address half made: fronts that turn clients away
 first, then the core, then fronts that let clients in. What the core refuses is found by
 halving, until the Services are known whose fault it is; all others are served. Where
-capture fails, nothing more is tried, and everything waits for the next attempt.
+capture fails, or so many Services that it is hardly their fault, nothing more is tried,
+and everything waits for the next attempt.
 """
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from pyproxy.dataplane import Dataplane
 from pyproxy.errors import PyproxyError
@@ -22,8 +23,11 @@ OnFailed = Callable[[str, str], None]  # key of a Service, why
 OnDelta = Callable[[Delta], None]
 
 
-class _CaptureFailedError(Exception):
-    """The reason is its cause."""
+MOST_REFUSED = 50  # Services in one attempt, before the rest is left for the next one
+
+
+class _GivenUpError(Exception):
+    """Capture failed, or too many Services: the reason is its cause."""
 
 
 class Programmer:
@@ -52,7 +56,8 @@ class Programmer:
         self._left = Pending()  # what capture kept from being in force
         self._failed: dict[str, tuple[Pending, str]] = {}  # by Service
         self._is_anew = False  # what the next delta does not name is to go
-        self.trouble = ""  # of capture
+        self._refused = 0  # Services, in this attempt
+        self.trouble = ""  # of capture, or of nearly all Services
 
     @property
     def failed(self) -> Mapping[str, str]:
@@ -78,23 +83,28 @@ class Programmer:
         table.mark_all()
 
     def sync(self, *, again: bool = False) -> bool:
-        """Bring everything into force; False = capture failed.
+        """Bring everything into force; False = it has to be tried again.
 
         `again` tries what was refused before, too.
         """
         delta = self.table.take()
-        work = joined([*self._retried(again), self._left, Pending.of(delta)])
+        work = joined([self._left, Pending.of(delta)])
         if self._is_anew:
             self._is_anew = False
             self._name_what_is_gone(work)
-        self._left = Pending()
-        is_done = work.is_empty or self._try(work)
+        self._left, self._refused = Pending(), 0
+        retried = self._retried(work, again=again)
+        work = joined([*(self._failed[key][0] for key in retried), work])
+        is_done = work.is_empty or self._try(work, retried)
         self._on_delta(delta)
         return is_done
 
-    def _retried(self, again: bool) -> list[Pending]:
-        """Return what was refused: with `again`, or news, it may be right by now."""
-        return [part for part, _ in self._failed.values()] if again else []
+    def _retried(self, work: Pending, *, again: bool) -> list[str]:
+        """Return Services that were refused: of some there are news, or `again` all."""
+        if again or not self._failed:
+            return list(self._failed)
+        touched = work.split(self._owners)
+        return [key for key in self._failed if key in touched]
 
     def _name_what_is_gone(self, work: Pending) -> None:
         for key in self._owners:
@@ -106,9 +116,7 @@ class Programmer:
         for each in self._cluster_ips:
             work.cluster_ips.setdefault(each, False)
 
-    def _try(self, work: Pending) -> bool:
-        if self._failed:
-            work = self._with_failed(work)
+    def _try(self, work: Pending, retried: Sequence[str]) -> bool:
         self._leave_out(work)
         try:
             self._ask(work.shared())
@@ -117,8 +125,9 @@ class Programmer:
             except PyproxyError:
                 self._publish_parts(work.split(self._owners))
             else:
-                self._failed.clear()
-        except _CaptureFailedError as error:
+                for key in retried:
+                    del self._failed[key]
+        except _GivenUpError as error:
             self._left = work
             self._note_trouble(str(error.__cause__))
             return False
@@ -135,19 +144,13 @@ class Programmer:
         for name in work.pools.keys() - named - self._pools:
             work.pools[name] = None  # of those vips alone
 
-    def _with_failed(self, work: Pending) -> Pending:
-        """Add what was refused of Services of which there are news."""
-        touched = work.split(self._owners)
-        old = [part for key, (part, _) in self._failed.items() if key in touched]
-        return joined([*old, work])
-
     def _publish_parts(self, parts: Mapping[str, Pending]) -> None:
         keys = list(parts)
         try:
             self._publish(joined(parts.values()))
         except PyproxyError as error:
             if len(keys) == 1:
-                self._fail(keys[0], parts[keys[0]], str(error))
+                self._fail(keys[0], parts[keys[0]], error)
                 return
             for half in halves(keys):
                 self._publish_parts({key: parts[key] for key in half})
@@ -155,12 +158,16 @@ class Programmer:
             for key in keys:
                 self._failed.pop(key, None)
 
-    def _fail(self, key: str, part: Pending, why: str) -> None:
-        before = self.failed.get(key)
-        self._failed[key] = part, why
-        if why != before:
-            logger.error("service not served", extra={"service": key, "why": why})
-            self._on_failed(key, why)
+    def _fail(self, key: str, part: Pending, why: PyproxyError) -> None:
+        self._refused += 1
+        if self._refused > MOST_REFUSED:
+            raise _GivenUpError from why
+        _, before = self._failed.get(key, (None, ""))
+        self._failed[key] = part, str(why)
+        if str(why) != before:
+            extra = {"service": key, "why": str(why)}
+            logger.error("service not served", extra=extra)
+            self._on_failed(key, str(why))
 
     def _publish(self, work: Pending) -> None:
         """Raise PyproxyError if the core refuses it: then the core is as before."""
@@ -182,7 +189,7 @@ class Programmer:
         try:
             self.capture.update(change)
         except PyproxyError as error:
-            raise _CaptureFailedError from error
+            raise _GivenUpError from error
         self._fronts.difference_update(change.remove)
         self._fronts.update(front.key for front in change.put)
         self._cluster_ips.difference_update(change.remove_cluster_ips)

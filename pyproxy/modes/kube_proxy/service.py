@@ -23,7 +23,7 @@ from pyproxy.modes.kube_proxy.gates import Gates
 from pyproxy.modes.kube_proxy.health import ProxyHealth
 from pyproxy.modes.kube_proxy.metrics import KubeProxyCounters, ServiceCounters
 from pyproxy.modes.kube_proxy.node import Arrival, local_addresses
-from pyproxy.modes.kube_proxy.parts import Delta, Here, Parts, Table
+from pyproxy.modes.kube_proxy.parts import Capture, Delta, Here, Parts, Table
 from pyproxy.modes.kube_proxy.process import ConfigFile, apply_oom_score
 from pyproxy.modes.kube_proxy.programmer import Programmer, timed
 from pyproxy.modes.kube_proxy.shown import describe, explained
@@ -184,9 +184,7 @@ class Agent:
         capture = self._parts.capture(self._config, lambda: self._runtime.dataplane)
         self._here = here = self._find_here()
         capture.open(here)
-        table = self._parts.table(
-            self._config, here, self._world.services, self._world.slices
-        )
+        table = self._make_table(here, capture)
         self._programmer = Programmer(
             *(table, capture, lambda: self._runtime.dataplane),
             *(self._voice.not_served, self._take_delta),
@@ -201,6 +199,11 @@ class Agent:
         if self._programmer.trouble:
             raise StartError(self._programmer.trouble)
         self._runtime.sockets.keep(key[1:] for key in self._programmer.vips)
+
+    def _make_table(self, here: Here, capture: Capture) -> Table:
+        world, binds = self._world, capture.name == "bind"
+        services, slices = world.services, world.slices
+        return self._parts.table(self._config, here, services, slices, binds)
 
     def freeze(self) -> None:
         """Change nothing any more: the rules may be a successor's by now."""
@@ -252,10 +255,18 @@ class Agent:
         programmer = self._programmer
         if programmer is None or self._is_frozen:
             return
-        if timed(lambda: programmer.sync(again=again), self._note_sync):
+        loop = asyncio.get_running_loop()
+        try:
+            is_done = timed(lambda: programmer.sync(again=again), self._note_sync)
+        except Exception:
+            # What is in force is not known: begin anew, from what the stores have.
+            logger.exception("not synced", extra={"bug": True})
+            loop.call_later(RETRY_S, self._rebuild)
+            return
+        if is_done:
             self._health.updated()
         else:
-            asyncio.get_running_loop().call_later(RETRY_S, self._soon)
+            loop.call_later(RETRY_S, self._soon)
 
     def _note_sync(self, took_s: float) -> None:
         self._counters.note_sync(took_s)
@@ -295,9 +306,8 @@ class Agent:
         if programmer is None or self._is_frozen:
             return
         self._here = here = self._find_here()
-        world = self._world
-        table = self._parts.table(self._config, here, world.services, world.slices)
-        table.set_blocks(world.cidrs.objects.values())
+        table = self._make_table(here, programmer.capture)
+        table.set_blocks(self._world.cidrs.objects.values())
         try:
             programmer.capture.open(here)
         except PyproxyError as error:

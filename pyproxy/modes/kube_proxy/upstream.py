@@ -76,7 +76,7 @@ class Conntrack(Config, frozen=True, kw_only=True):
 
     max_per_core: int = 32768
     min: int = 131072
-    tcp_established_timeout: Duration = SecondsOrZero(24 * 3600)
+    tcp_established_timeout: Duration = ZERO
     tcp_close_wait_timeout: Duration = SecondsOrZero(3600)
     tcp_be_liberal: bool = False
     udp_timeout: Duration = ZERO
@@ -126,6 +126,8 @@ class KubeProxyConfiguration(Config, frozen=True, kw_only=True):
     udp_idle_timeout: Duration = ZERO
 
 
+EXTERNAL_IPS = "AllowServiceExternalIPs"  # the one gate that means something here
+
 # Path -> why it changes nothing here; said where it is not as upstream has it anyway.
 _NO_RULES = "no such rules are written"
 IGNORED = {
@@ -147,7 +149,6 @@ IGNORED = {
     "configSyncPeriod": "watches tell of every change",
     "conntrack.maxPerCore": "relays need no such entries",
     "conntrack.min": "relays need no such entries",
-    "conntrack.tcpEstablishedTimeout": "see timeouts.tcpIdle",
     "conntrack.tcpCloseWaitTimeout": "relays need no such entries",
     "conntrack.tcpBeLiberal": "relays need no such entries",
     "portRange": "ports are those of the Services",
@@ -162,7 +163,6 @@ USUAL: dict[str, tuple[object, ...]] = {
     "nftables.minSyncPeriod": (1.0,),
     "configSyncPeriod": (0.0,),
     "udpIdleTimeout": (0.25,),
-    "conntrack.tcpEstablishedTimeout": (0.0,),
     "conntrack.tcpCloseWaitTimeout": (0.0,),
 }
 
@@ -221,6 +221,8 @@ def _notes(read: KubeProxyConfiguration) -> Iterator[str]:
     for path, why in IGNORED.items():
         value = _at(read, path)
         usual = (_at(unsaid, path), *USUAL.get(path, ()))
+        if path == "featureGates":
+            value = {k: v for k, v in value.items() if k != EXTERNAL_IPS}
         if path == "winkernel":
             value = {k: v for k, v in value.items() if v}
         if value not in usual:
@@ -281,6 +283,11 @@ def _of_others(read: KubeProxyConfiguration) -> Iterator[tuple[str, Any]]:
             yield field, float(value)
     if read.client_connection.kubeconfig:
         yield "client", {"kubeconfig": read.client_connection.kubeconfig}
+    if read.conntrack.tcp_established_timeout:
+        idle_s = float(read.conntrack.tcp_established_timeout)
+        yield "timeouts", {"tcpIdle": idle_s}
+    if read.feature_gates.get(EXTERNAL_IPS):
+        yield "externalIPs", True
     log: Document = {}
     if read.logging.format == "json":
         log["format"] = "json"

@@ -74,7 +74,8 @@ detectLocalMode: BridgeInterface
 detectLocal: {bridgeInterface: cni0}
 nodePortAddresses: [primary, 10.0.0.0/8]
 iptables: {masqueradeAll: true, localhostNodePorts: true, syncPeriod: 1m}
-conntrack: {udpTimeout: 10s, udpStreamTimeout: 2m}
+conntrack: {udpTimeout: 10s, udpStreamTimeout: 2m, tcpEstablishedTimeout: 2h}
+featureGates: {AllowServiceExternalIPs: true}
 oomScoreAdj: -5
 """
     )
@@ -93,6 +94,8 @@ oomScoreAdj: -5
     assert config.health_timeout_s == 120.0
     assert (float(config.udp_timeout), float(config.udp_stream_timeout)) == (10, 120)
     assert config.oom_score_adj == -5
+    assert config.external_ips
+    assert float(config.timeouts.tcp_idle) == 7200
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,21 @@ def test_service_that_was_refused_is_served_when_it_is_right(rig: Rig) -> None:
     assert rig.programmer.failed == {}
 
 
+def test_service_that_was_refused_is_not_forgotten_over_news_of_others(
+    rig: Rig,
+) -> None:
+    port, other = free_port(), free_port()
+    rig.table.say(vips=[vip("a/b", port)], pools=[bad("a/b")])
+    rig.programmer.sync()
+    rig.table.say(vips=[vip("c/d", other)], pools=[pool("c/d")])
+    rig.programmer.sync()
+    assert set(rig.programmer.failed) == {"a/b"}
+    assert rig.ports() == {other}
+    rig.table.say(pools=[pool("a/b")])
+    rig.programmer.sync()
+    assert rig.ports() == {port, other}
+
+
 def test_refused_change_leaves_a_service_as_it_was(rig: Rig) -> None:
     port = free_port()
     with EchoServer() as server:
@@ -210,6 +225,25 @@ def test_refused_change_leaves_a_service_as_it_was(rig: Rig) -> None:
         assert rig.ports() == {port}
         (kept,) = rig.dataplane.vips
         assert kept.pool.backends == good.backends
+
+
+def test_fault_of_nearly_all_services_is_no_fault_of_theirs(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Symptom: 10,000 Services refused one by one held up everything for two minutes.
+    monkeypatch.setattr("pyproxy.modes.kube_proxy.programmer.MOST_REFUSED", 3)
+    names = [f"n/s{number}" for number in range(20)]
+    rig.table.say(
+        vips=[vip(name, free_port()) for name in names],
+        pools=[bad(name) for name in names],
+    )
+    assert not rig.programmer.sync()
+    assert rig.programmer.trouble
+    assert len(rig.failed) == 3
+    rig.table.say(pools=[pool(name) for name in names])  # and all is well again
+    assert rig.programmer.sync()
+    assert rig.programmer.failed == {}
+    assert rig.programmer.trouble == ""
 
 
 def test_port_that_is_taken_is_tried_again(rig: Rig) -> None:
