@@ -66,6 +66,10 @@ class NetNs:
         """Run `command` inside and return what it printed."""
         return self._ip("netns", "exec", self.name, *command)
 
+    def feed(self, text: str, *command: str) -> str:
+        """Run `command` inside with `text` on its standard input."""
+        return self._ip("netns", "exec", self.name, *command, text=text)
+
     def lose(self, which: str) -> None:
         """Drop packets that leave here, e.g. `tcp dport 81`; skip where none can be."""
         if why := obstacle_to_loss():
@@ -92,9 +96,9 @@ class NetNs:
         self._ip("netns", "delete", self.name)
 
     @staticmethod
-    def _ip(*arguments: str) -> str:
+    def _ip(*arguments: str, text: str | None = None) -> str:
         done = subprocess.run(
-            ["ip", *arguments], capture_output=True, text=True, check=False
+            ["ip", *arguments], capture_output=True, text=True, check=False, input=text
         )
         if done.returncode != 0:
             raise RuntimeError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
