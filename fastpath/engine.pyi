@@ -12,7 +12,6 @@ PATIENCE_S: float
 PARKED_MOST: int
 PARKED_BYTES: int
 TLS_BUFFER_BYTES: int
-TLS_BUFFER_BYTES_MOST: int
 
 @final
 class Engine:
@@ -51,7 +50,7 @@ class Engine:
     def address(self, vip: Vip | Listener | VipKey) -> Key: ...
     def set_health(self, backend: Key, health: Health) -> None: ...
     def drain(self, backend: Key | None = None, *, wait_s: float = 1.0) -> None: ...
-    def reset(self, backend: Key | None = None) -> None: ...
+    def reset(self, backend: Key | None = None, *, silent: bool = False) -> None: ...
     def stats(
         self,
         *,

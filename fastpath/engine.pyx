@@ -14,10 +14,11 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint32_t
 from libc.string cimport memset
 
+from fastpath.base.affinity cimport affinity_fini, affinity_init
 from fastpath.base.linux.clock cimport clock_us
 from fastpath.base.mailbox cimport (
-    LETTER, LETTER_RESET, LETTER_STOP, SLOT_ALL, letter_t, mailbox_fini,
-    mailbox_init, mailbox_sleep,
+    LETTER, LETTER_RESET, LETTER_RESET_SILENT, LETTER_STOP, SLOT_ALL, letter_t,
+    mailbox_fini, mailbox_init, mailbox_sleep,
 )
 from fastpath.http.question cimport letter_burn
 from fastpath.publisher cimport Publisher
@@ -27,6 +28,7 @@ from fastpath.worker.fleet cimport WORKERS_MOST, fleet_t
 from fastpath.worker.post cimport worker_post
 from fastpath.worker.worker cimport Worker, worker_free, worker_new
 
+from fastpath.api.checks import check_bound
 from fastpath.api.errors import EngineError
 from fastpath.api.spec import Delta
 from fastpath.table.registry import HEALTHS
@@ -35,11 +37,11 @@ from fastpath.table.delta import Table
 cdef enum:
     NOTICES = 1024
     QUESTIONS = 8192     # letters to Python that it has not read
+    PINS = 131072        # of sources to backends: 1 MiB, if they are used
 
 PARKED_MOST = 4096       # requests that wait for Python
 PARKED_BYTES = 32 << 20  # of their heads
 TLS_BUFFER_BYTES = 48 << 20  # 600 busy connections; beyond it, buffers come and go
-TLS_BUFFER_BYTES_MOST = 1 << 40
 
 PATIENCE_S = 1.0         # for workers to take over a table, where a caller waits
 
@@ -79,10 +81,9 @@ cdef class Engine:
             raise ValueError(f"workers: {count} is not in 1-{WORKERS_MOST}")
         self.tables = Publisher(count)
         self.verdicts = VerdictApi()
-        if not 0 < parked_most <= QUESTIONS or parked_bytes <= 0:
-            raise ValueError(f"parked_most is not in 1-{QUESTIONS}, or no parked_bytes")
-        if not 0 < tls_buffer_bytes <= TLS_BUFFER_BYTES_MOST:
-            raise ValueError(f"tls_buffer_bytes is not in 1-{TLS_BUFFER_BYTES_MOST}")
+        check_bound("parked_most", parked_most, QUESTIONS)
+        check_bound("parked_bytes", parked_bytes)
+        check_bound("tls_buffer_bytes", tls_buffer_bytes)
         self.fleet.tls_bytes = tls_buffer_bytes
         self.fleet.parked.most = parked_most
         self.fleet.parked.most_bytes = parked_bytes
@@ -97,6 +98,7 @@ cdef class Engine:
 
         if mailbox_init(&self.fleet.notices, NOTICES) < 0 or (
             mailbox_init(&self.fleet.questions, QUESTIONS) < 0
+            or affinity_init(&self.fleet.affinity, PINS) < 0
         ):
             raise OSError("no memory or descriptors for the mailboxes")
         mailbox_sleep(&self.fleet.notices)
@@ -125,14 +127,19 @@ cdef class Engine:
             self.close()
 
     def __dealloc__(self):
-        cdef int i
-
         # After close(), or when the constructor failed before any thread started.
         if not self.threads:
-            for i in range(self.fleet.count):
-                worker_free(self.fleet.workers[i])
-            mailbox_fini(&self.fleet.notices)
-            mailbox_fini(&self.fleet.questions)
+            self._free()
+
+    cdef void _free(self) noexcept:
+        cdef int i
+
+        for i in range(self.fleet.count):
+            worker_free(self.fleet.workers[i])
+        self.fleet.count = 0
+        mailbox_fini(&self.fleet.notices)
+        mailbox_fini(&self.fleet.questions)
+        affinity_fini(&self.fleet.affinity)
 
     def __enter__(self):
         return self
@@ -248,11 +255,13 @@ cdef class Engine:
             self.tables.stop_listening()
         self.settle(wait_s)
 
-    def reset(self, backend=None):
-        """Reset the live relays of a backend (host, port), or all. Returns at once."""
+    def reset(self, backend=None, *, bint silent=False):
+        """Reset the live relays of a backend (host, port), or all. Returns at once.
+
+        `silent`: only relays whose clients wait for the first byte."""
         self._check_open()
         slot = SLOT_ALL if backend is None else self.tables.registry.named(backend)
-        self._send(LETTER_RESET, slot)
+        self._send(LETTER_RESET_SILENT if silent else LETTER_RESET, slot)
 
     cdef _send(self, LETTER kind, uint32_t slot):
         cdef letter_t letter
@@ -379,8 +388,6 @@ cdef class Engine:
 
     def close(self):
         """Reset live relays, stop listening, end the threads. Again does nothing."""
-        cdef int i
-
         with self.lock:
             if self.closed:
                 return
@@ -389,9 +396,5 @@ cdef class Engine:
             for thread in self.threads:
                 thread.join()
             self.threads = []
-            for i in range(self.fleet.count):
-                worker_free(self.fleet.workers[i])
-            self.fleet.count = 0
-            mailbox_fini(&self.fleet.notices)
-            mailbox_fini(&self.fleet.questions)
+            self._free()
             self.tables.close()

@@ -236,6 +236,10 @@ cdef report(
             [fleet.workers[i].context.stats.notices_lost for i in range(fleet.count)]
         ),
         no_vip=sum([fleet.workers[i].context.stats.no_vip for i in range(fleet.count)]),
+        unpinned=sum(
+            [fleet.workers[i].context.stats.unpinned for i in range(fleet.count)]
+        ),
+        unkept=sum([fleet.workers[i].context.stats.unkept for i in range(fleet.count)]),
         vips={key: report_vip(fleet, block.slot) for key, block in vips.items()},
         backends={
             key: report_backend(fleet, registry.backend(slot), slot)

@@ -18,8 +18,8 @@ CORE = ROOT / "fastpath"
 PACKAGES = {
     "api": "errors checks question policy tlsspec spec snapshot",
     "base": """
-        linux addr timer slab stats pipe poller mailbox limit spill socket end half
-        context
+        linux addr timer slab stats pipe poller mailbox limit affinity spill socket end
+        half context
     """,
     "ring": "rendezvous shortlist matching rounds ring",
     "tls": """
@@ -27,7 +27,8 @@ PACKAGES = {
     """,
     "http1": "field target framing firstline chunks head compose",
     "table": """
-        keep registry listener table block delta draft balancer dialler admission
+        keep registry listener networks table block delta draft balancer dialler
+        admission
     """,
     "tcp": "proxyhead relay dial naming batch",
     "udp": "",

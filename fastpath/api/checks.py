@@ -36,6 +36,12 @@ def check_seconds(what: str, value: object, most: int, *, zero: bool) -> None:
         raise TableError(f"{what} must be positive")
 
 
+def check_bound(what: str, value: int, most: int = 1 << 40) -> None:
+    """Refuse a bound of the engine's with a ValueError."""
+    if not 0 < value <= most:
+        raise ValueError(f"{what} is not in 1-{most}")
+
+
 def check_word(what: str, value: object, words: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in words:
         raise TableError(f"{what} {value!r} is none of {', '.join(words)}")

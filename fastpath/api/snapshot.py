@@ -93,6 +93,8 @@ class Stats(NamedTuple):
     relays_total: int  # clients accepted
     notices_lost: int
     no_vip: int  # clients of a transparent listener that dialled no vip: reset
+    unpinned: int  # sources with affinity that were forgotten: others needed the room
+    unkept: int  # dials from our own address, where the client's was not to be had
     vips: dict[VipKey, VipStats]  # those that were asked for
     backends: dict[Key, BackendStats]  # likewise
     workers: tuple[WorkerStats, ...]

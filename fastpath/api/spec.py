@@ -27,6 +27,7 @@ Balance = Literal["random", "two-choices", "least", "round-robin", "ring"]
 RingKey = Literal["source", "5-tuple"]
 OnAllDown = Literal["try", "refuse"]
 Protocol = Literal["tcp"]
+KeepSource = Literal["none", "near", "far", "all"]
 
 MAX_WEIGHT = 1000
 MAX_TIER = 7
@@ -94,6 +95,9 @@ class Pool:
     slow_start_s: float = 0.0  # ramp of the weight after recovery; not at start
     eject_after: int = 3  # connect failures in a row; 0 = never
     eject_s: float = 10.0  # doubled on each ejection in a row, at most 8 times this
+    # A source keeps its backend, as long as that is usable, for so long after its last
+    # connection. Best effort: the engine remembers 131,072 sources. 0 = not at all.
+    affinity_s: float = 0.0
 
     def __post_init__(self) -> None:
         self._check_backends()
@@ -106,6 +110,7 @@ class Pool:
         check_seconds("slow start", self.slow_start_s, longest, zero=True)
         check_count("eject after", self.eject_after, 0, MAX_COUNT)
         check_seconds("eject time", self.eject_s, longest, zero=True)
+        check_seconds("affinity", self.affinity_s, longest, zero=True)
 
     def _check_backends(self) -> None:
         try:
@@ -211,6 +216,12 @@ class Vip:
     # Networks: a connection from there must begin with a PROXY header (version 1 or 2),
     # and the address in it is the client's from then on. Kept as a tuple.
     proxy_protocol_from: Sequence[str] = ()
+    # Clients of these networks are near, all others far. Kept as a tuple.
+    near: Sequence[str] = ()
+    near_pool: Pool | str | None = None  # of near clients; None = `pool` is
+    # Backends see the addresses of these clients. Needs CAP_NET_RAW, and the way back
+    # from the backends must lead through us. "far" and "near" are by `near`.
+    keep_source: KeepSource = "none"
 
     def __post_init__(self) -> None:
         check_text("host of a vip", self.host)
@@ -232,6 +243,7 @@ class Vip:
         check_seconds(f"{me}: idle timeout", self.idle_timeout_s, longest, zero=False)
         self._check_limits(me)
         self._check_trusted(me)
+        self._check_near(me)
 
     def _check_limits(self, me: str) -> None:
         by_source = self.max_connections_per_source
@@ -243,20 +255,39 @@ class Vip:
 
     def _check_trusted(self, me: str) -> None:
         given = self.proxy_protocol_from
-        no_list = f"{me}: proxy protocol from {given!r}: not a list of networks"
-        check(not isinstance(given, str) and isinstance(given, Sequence), no_list)
-        object.__setattr__(self, "proxy_protocol_from", tuple(given))
-        many = f"{me}: proxy protocol from more than {MAX_NETWORKS} networks"
-        check(len(given) <= MAX_NETWORKS, many)
-        for text in given:
-            split_network(text, f"{me}: proxy protocol from")
+        trusted = _networks(f"{me}: proxy protocol from", given)
+        object.__setattr__(self, "proxy_protocol_from", trusted)
         web = f"{me}: proxy protocol from {', '.join(given)}: not with http"
         check(self.http is None or not given, web)
+
+    def _check_near(self, me: str) -> None:
+        object.__setattr__(self, "near", _networks(f"{me}: near", self.near))
+        if self.near_pool is not None:
+            _check_pool(me, self.near_pool)
+        check_word(f"{me}: keep source", self.keep_source, get_args(KeepSource))
+        relay = f"{me}: near clients and their sources: not with http"
+        plain = self.near_pool is None and self.keep_source == "none"
+        check(plain or self.http is None, relay)
+        # The address in the header is not kept for the time of the dial.
+        named = f"{me}: the source is not kept of clients that PROXY headers name"
+        kept = self.keep_source != "none" and bool(self.proxy_protocol_from)
+        check(not kept, named)
 
     @property
     def key(self) -> VipKey:
         """Identity across tables."""
         return (self.protocol, self.host, self.port)
+
+
+def _networks(what: str, given: object) -> tuple[str, ...]:
+    no_list = f"{what} {given!r}: not a list of networks"
+    check(not isinstance(given, str) and isinstance(given, Sequence), no_list)
+    assert isinstance(given, Sequence)
+    many = f"{what} more than {MAX_NETWORKS} networks"
+    check(len(given) <= MAX_NETWORKS, many)
+    for text in given:
+        split_network(text, what)
+    return tuple(given)
 
 
 def _check_pool(me: str, pool: object) -> None:

@@ -1,5 +1,6 @@
 # What all protocols of one worker share.
 from libc.stdint cimport uint32_t, uint64_t
+from fastpath.base.affinity cimport affinity_t
 from fastpath.base.mailbox cimport mailbox_t
 from fastpath.base.poller cimport poller_t
 from fastpath.base.slab cimport run_queue_t
@@ -12,6 +13,7 @@ cdef struct context_t:
     void*       table        # table_t*, borrowed until the next quiescent point
     uint64_t    seed         # of random choices
     mailbox_t*  notices      # borrowed; to Python
+    affinity_t* affinity     # borrowed; all workers'
     uint32_t    worker       # index of this one
     mover_t     mover
     stats_t     stats

@@ -6,6 +6,7 @@ from fastpath.base.addr cimport addr_t
 cdef enum LETTER:
     LETTER_ADOPT            # command: this accepted client is yours (fd, vip, addr)
     LETTER_RESET            # command: reset the relays of a backend (slot), or all
+    LETTER_RESET_SILENT     # command: only those to which it has said nothing yet
     LETTER_STOP             # command: leave the loop
     LETTER_CONNECT_FAILED   # notice: about a backend (slot)
     LETTER_EJECTED          # notice

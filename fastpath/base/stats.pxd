@@ -101,6 +101,8 @@ cdef struct stats_t:
     uint64_t unwatched        # times that epoll took no listener: tried again later
     uint64_t starved          # turns without memory to take over a table
     uint64_t no_vip           # clients of a transparent listener for no vip: reset
+    uint64_t unpinned         # pins of affinity that made room for others
+    uint64_t unkept           # dials from our own address instead of the client's
     shelf_t  vips
     shelf_t  backends
     shelf_t  http             # of vips that speak HTTP

@@ -178,6 +178,8 @@ cdef STEP upconn_dial(
     if x.verdict.address.family != 0:
         return upconn_dial_address(w, x, v, failed)
     a.hash = x.conn.source
+    a.pin = x.conn.source
+    a.source = NULL
     a.retries = &upstream_stats(&w.c.stats, v.state.slot).retries
     a.lazy_ack = False
     a.kept_alive = True

@@ -19,6 +19,11 @@ cdef enum VERDICT_ON_BACKEND:
     BACKEND_EJECTED
     BACKEND_RECOVERED
 
+# Share of its weight that a backend takes now, of 256; 0 = not usable.
+cdef uint32_t usable_share(
+    const pool_t* pool, const backend_t* b, const pick_t* ask
+) noexcept nogil
+
 # Hash that the ring of `pool` wants for a client of `v`.
 cdef uint64_t balancer_hash(
     const vip_t* v, const pool_t* pool, const addr_t* client

@@ -75,7 +75,6 @@ cdef bint was_tried(const pick_t* ask, const backend_state_t* state) noexcept no
     return False
 
 
-# Share of its weight that a backend takes now, of FULL; 0 = not usable.
 cdef uint32_t usable_share(
     const pool_t* pool, const backend_t* b, const pick_t* ask
 ) noexcept nogil:
@@ -352,7 +351,8 @@ cdef class Picker:
         self.registry = Registry()
         self.block = PoolBlock(vip.pool, "pool", self.registry)
         bound = (vip.host, vip.port)
-        self.vip = VipBlock(vip, self.block.slot, bound, self.registry, None)
+        pools = (self.block.slot, self.block.slot)
+        self.vip = VipBlock(vip, pools, bound, self.registry, None)
         self.seed = seed
 
     cdef backend_state_t* _state(self, key):

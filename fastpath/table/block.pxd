@@ -26,7 +26,6 @@ cdef class VipBlock(Block):
 
     cdef vip_t* vip(self)
     cdef _fill_limits(self, spec)
-    cdef _fill_trusted(self, networks)
     cdef _fill_http(self, spec)
     cdef _fill_failure(self, failure_t* failure, spec)
 

@@ -21,7 +21,7 @@ class VipBlock(Block):
     def __init__(
         self,
         spec: Vip,
-        pool: int,
+        pools: tuple[int, int],
         bound: tuple[str, int],
         registry: Registry,
         tls: ServerContext | None,

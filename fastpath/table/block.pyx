@@ -13,12 +13,13 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strlen
 
 from fastpath.base.addr cimport (
-    addr_is_loopback, addr_t, addr_to_sockaddr, address_of, network_t,
+    addr_is_loopback, addr_t, addr_to_sockaddr, address_of,
 )
 from fastpath.base.linux.socket cimport AF_UNIX, IPPROTO_TCP, sockaddr_un
 from fastpath.ring.ring cimport ring_fini, ring_hash_bytes, ring_init, ring_t
 from fastpath.ring.rounds cimport rounds_new
 from fastpath.table.listener cimport listen_options
+from fastpath.table.networks cimport networks_fill
 from fastpath.table.registry cimport pool_state_t, upstream_state_t, vip_state_t
 from fastpath.table.table cimport (
     BALANCE_LEAST, BALANCE_RANDOM, BALANCE_RING, BALANCE_ROUND_ROBIN,
@@ -29,7 +30,6 @@ from fastpath.table.table cimport (
 from fastpath.tls.context cimport ClientContext, ServerContext
 
 from fastpath.api.checks import UNIX as _UNIX
-from fastpath.api.checks import split_network
 from fastpath.api.errors import TableError
 from fastpath.api.question import word_of
 
@@ -168,6 +168,7 @@ cdef _fill_pool(pool_t* pool, spec):
     pool.eject_ms = _ms(spec.eject_s)
     pool.connect_ms = _ms(spec.connect_timeout_s)
     pool.slow_start_ms = _ms(spec.slow_start_s)
+    pool.affinity_s = max(1, round(spec.affinity_s)) if spec.affinity_s > 0 else 0
 
 
 cdef socklen_t backend_sockaddr(
@@ -262,11 +263,11 @@ cdef _fill_ring(pool_t* pool, tier_t* tier):
 cdef class VipBlock(Block):
     """A vip as workers read it: limits, timeouts and where its clients go.
 
-    `pool` is the slot of its pool, `bound` the (host, port) that it is found at, `tls`
-    a ServerContext or None.
+    `pools` are the slots of its pool and of that of near clients, `bound` is the (host,
+    port) that it is found at, `tls` a ServerContext or None.
     """
 
-    def __cinit__(self, spec, uint32_t pool, tuple bound, Registry registry, tls):
+    def __cinit__(self, spec, tuple pools, tuple bound, Registry registry, tls):
         cdef vip_t* v = <vip_t*>allocate(1, sizeof(vip_t))
 
         self.body = v
@@ -277,14 +278,16 @@ cdef class VipBlock(Block):
         by_source = spec.max_connections_per_source or spec.max_new_per_s_per_source
         self.slot = registry.take_vip(spec.key, bool(by_source))
         v.state = <vip_state_t*>registry.vips.state(self.slot)
-        v.pool = pool
+        v.pool, v.near_pool = pools
         v.protocol = IPPROTO_TCP  # the only one yet
         if not bound[0].startswith(_UNIX):
             # As bound, not as asked for: port 0 became a real one.
             address_of(&v.addr, bound[0], bound[1])
         self._fill_limits(spec)
-        if spec.proxy_protocol_from:
-            self._fill_trusted(spec.proxy_protocol_from)
+        networks_fill(&v.trusted, spec.proxy_protocol_from)
+        networks_fill(&v.near, spec.near)
+        v.keep_far = spec.keep_source in ("far", "all")
+        v.keep_near = spec.keep_source in ("near", "all")
         if spec.http is not None:
             self._fill_http(spec.http)
         if tls is not None:  # with HTTP only, as Vip has checked
@@ -300,7 +303,8 @@ cdef class VipBlock(Block):
             return
         if v.state != NULL:
             self.registry.vips.drop(self.slot)
-        free(v.trusted)
+        free(v.trusted.list)
+        free(v.near.list)
         free(v.http)  # its TLS contexts are those of `kept`
         free(v)
 
@@ -313,17 +317,6 @@ cdef class VipBlock(Block):
         v.max_new = spec.max_new_per_s
         v.max_new_source = spec.max_new_per_s_per_source
         v.listen = listen_options(spec)
-
-    cdef _fill_trusted(self, networks):
-        cdef vip_t* v = self.vip()
-        cdef network_t* network
-
-        v.trusted = <network_t*>allocate(len(networks), sizeof(network_t))
-        for text in networks:
-            network = &v.trusted[v.trusted_count]  # counted once it is read
-            host, network.bits = split_network(text)
-            address_of(&network.addr, host, 0)
-            v.trusted_count += 1
 
     cdef _fill_http(self, spec):
         cdef http_t* http = <http_t*>allocate(1, sizeof(http_t))

@@ -66,12 +66,19 @@ class Table:
         self.listeners = MappingProxyType({one.key: one for one in listeners})
         specs: list[Vip | Upstream] = [*vips, *upstreams]
         for spec in specs:
-            if isinstance(spec.pool, Pool):
-                _check_backends(spec.pool)
-            elif spec.pool not in self.pools:
-                raise TableError(f"{_shown(spec)} names no pool: {spec.pool!r}")
+            for pool in pools_of(spec):
+                if isinstance(pool, Pool):
+                    _check_backends(pool)
+                elif pool not in self.pools:
+                    raise TableError(f"{_shown(spec)} names no pool: {pool!r}")
         for pool in self.pools.values():
             _check_backends(pool)
+
+
+def pools_of(spec: Vip | Upstream) -> tuple[Pool | str, ...]:
+    """Return its pool, and that of near clients if they have one."""
+    near = spec.near_pool if isinstance(spec, Vip) else None
+    return (spec.pool,) if near is None else (spec.pool, near)
 
 
 def _check_addresses(all_: Iterable[Vip | Listener]) -> None:

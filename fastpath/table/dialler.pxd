@@ -1,5 +1,6 @@
 # Connecting to backends, for every protocol: pick one, connect, on failure pick again.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from fastpath.base.addr cimport addr_t
 from fastpath.base.context cimport context_t
 from fastpath.table.registry cimport backend_state_t
 from fastpath.table.table cimport backend_t, pool_t
@@ -17,6 +18,8 @@ cdef struct dial_t:
 # One dial: what it is to be, and what came of it.
 cdef struct attempt_t:
     uint64_t    hash              # of the client, for a ring
+    uint64_t    pin               # of its address, for affinity
+    const addr_t* source          # to dial from, where that can be; NULL = our own
     uint64_t*   retries           # counter of dials behind a failed one; borrowed
     bint        lazy_ack          # the ACK of the handshake travels with first bytes
     bint        kept_alive        # probes by TCP, and no Nagle

@@ -4,10 +4,21 @@ A failed dial costs the client nothing as long as no byte has moved, so the next
 is tried at once. The caller owns the socket, its timer and its poller tag.
 """
 
-from libc.errno cimport EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
-from libc.stdint cimport uint32_t
+from libc.errno cimport (
+    EADDRNOTAVAIL,
+    EINPROGRESS,
+    EMFILE,
+    ENFILE,
+    ENOBUFS,
+    ENOMEM,
+    EPERM,
+    errno,
+)
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memset
+from libc.string cimport memcmp, memset
+from fastpath.base.addr cimport addr_t
+from fastpath.base.affinity cimport AFFINITY_NONE, affinity_find, affinity_keep
 from fastpath.base.linux.atomic cimport add_u32, sub_u32
 from fastpath.base.linux.clock cimport clock_us
 from fastpath.base.linux.file cimport close
@@ -35,7 +46,12 @@ from fastpath.base.mailbox cimport (
     letter_t,
     mailbox_push,
 )
-from fastpath.base.socket cimport set_int, socket_keepalive, socket_lazy_ack
+from fastpath.base.socket cimport (
+    set_int,
+    socket_borrow,
+    socket_keepalive,
+    socket_lazy_ack,
+)
 from fastpath.base.stats cimport backend_stats, backend_stats_t, histogram_bucket
 from fastpath.table.balancer cimport (
     BACKEND_AS_BEFORE,
@@ -46,6 +62,7 @@ from fastpath.table.balancer cimport (
     balancer_pick,
     balancer_succeeded,
     pick_t,
+    usable_share,
 )
 from fastpath.table.block cimport backend_sockaddr
 
@@ -138,8 +155,42 @@ cdef backend_t* dialler_backend(
     return NULL
 
 
+# The backend that a source had last, if it is usable; else another, which it is pinned
+# to from now on.
+cdef backend_t* dialler_pick_again(
+    context_t* c, const pool_t* pool, const pick_t* ask, uint64_t source
+) noexcept nogil:
+    cdef uint32_t now_s = <uint32_t>(c.now_ms // 1000)
+    cdef uint64_t key = affinity_key(pool, source)
+    cdef uint32_t slot = affinity_find(c.affinity, key, now_s, pool.affinity_s)
+    cdef backend_t* b = NULL
+    cdef uint32_t i
+
+    # A pool from first to last, as in dialler_backend. A slot that is another backend's
+    # by now is not found in it, or is as good as any.
+    if slot != AFFINITY_NONE:
+        for i in range(pool.count):
+            if pool.backends[i].state.slot == slot:
+                b = &pool.backends[i]
+                break
+    if b == NULL or usable_share(pool, b, ask) == 0:
+        b = balancer_pick(pool, ask, &c.seed)
+    if b != NULL and affinity_keep(c.affinity, key, b.state.slot, now_s):
+        c.stats.unpinned += 1
+    return b
+
+
+# One pin for each source and pool, whichever vip it came by.
+cdef uint64_t affinity_key(const pool_t* pool, uint64_t source) noexcept nogil:
+    cdef uint64_t z = source ^ (pool.state.slot * <uint64_t>0x9E3779B97F4A7C15)
+    # The last steps of splitmix64: every bit of both moves every bit of the key.
+    z = (z ^ (z >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+    z = (z ^ (z >> 27)) * <uint64_t>0x94D049BB133111EB
+    return z ^ (z >> 31)
+
+
 cdef backend_t* dialler_pick(
-    context_t* c, const dial_t* d, const pool_t* pool, uint64_t hash
+    context_t* c, const dial_t* d, const pool_t* pool, const attempt_t* a
 ) noexcept nogil:
     cdef pick_t ask
     cdef uint32_t i
@@ -147,11 +198,13 @@ cdef backend_t* dialler_pick(
     # By slot, not by pointer: between two dials of one client the table may change.
     if d.tries >= pool.tries:
         return NULL
-    ask.hash = hash
+    ask.hash = a.hash
     ask.now_ms = c.now_ms
     ask.tried_count = d.tries
     for i in range(d.tries):
         ask.tried[i] = d.tried[i]
+    if pool.affinity_s > 0:
+        return dialler_pick_again(c, pool, &ask, a.pin)
     return balancer_pick(pool, &ask, &c.seed)
 
 
@@ -170,10 +223,13 @@ cdef int dialler_connect(dial_t* d, attempt_t* a) noexcept nogil:
         if a.kept_alive:
             set_int(a.fd, IPPROTO_TCP, TCP_NODELAY, 1)
             socket_keepalive(a.fd, KEEPALIVE_S, 0)
-        d.began_us = <uint32_t>clock_us()
-        if connect(a.fd, <sockaddr*>&name, size) != -1 or errno == EINPROGRESS:
-            return 0
-        what = b"connect: "
+        if a.source != NULL and socket_borrow(a.fd, a.source) < 0:
+            what = b"bind: "
+        else:
+            d.began_us = <uint32_t>clock_us()
+            if connect(a.fd, <sockaddr*>&name, size) != -1 or errno == EINPROGRESS:
+                return 0
+            what = b"connect: "
     error = errno  # before close(2), which may set another one
     if a.fd != -1:
         close(a.fd)
@@ -182,6 +238,39 @@ cdef int dialler_connect(dial_t* d, attempt_t* a) noexcept nogil:
     if a.why != NULL:
         dialler_say(a.why, a.backend, what, error)
     return -error
+
+
+# Whether the backend is to see the client's own address. Not where that is the
+# backend's as well: its answers would never come back to us.
+cdef bint dialler_borrows(const attempt_t* a) noexcept nogil:
+    cdef const addr_t* to = &a.backend.addr
+
+    return (
+        a.source != NULL
+        and a.source.family == to.family
+        and memcmp(a.source.ip, to.ip, sizeof(to.ip)) != 0
+    )
+
+
+# From the client's address if it is to be, and from our own where that does not work:
+# no right to, or no port left for this pair.
+cdef int dialler_connect_from(
+    context_t* c, dial_t* d, attempt_t* a
+) noexcept nogil:
+    cdef const addr_t* source = a.source
+    cdef int failed
+
+    if source == NULL:
+        return dialler_connect(d, a)
+    if not dialler_borrows(a):
+        a.source = NULL
+    failed = dialler_connect(d, a)
+    if a.source != NULL and (failed == -EPERM or failed == -EADDRNOTAVAIL):
+        c.stats.unkept += 1
+        a.source = NULL
+        failed = dialler_connect(d, a)
+    a.source = source  # for the next backend
+    return failed
 
 
 cdef DIAL dialler_next(
@@ -193,14 +282,14 @@ cdef DIAL dialler_next(
     # Until one does not fail at once, or none is left. A backend counts as active from
     # here on, so that `least` and two choices see connections that are being made.
     while True:
-        a.backend = dialler_pick(c, d, pool, a.hash)
+        a.backend = dialler_pick(c, d, pool, a)
         if a.backend == NULL:
             return DIAL_NO_BACKEND
         if d.tries > 0:
             a.retries[0] += 1  # also what failed later, by an event or a timer
         backend = a.backend.state
         add_u32(&backend.active, 1)
-        failed = dialler_connect(d, a)
+        failed = dialler_connect_from(c, d, a)
         if failed == 0:
             return DIAL_LOCAL if a.backend.loopback else DIAL_WAIT
         # Our own lack of descriptors or memory says nothing about the backend.

@@ -145,10 +145,12 @@ class Draft:
         for name in d.pools:
             self.pools[name] = PoolBlock(d.pools[name], name, state.registry)
         for key in d.remove_vips:
-            self._leave_pool(("vip", key), state.vips[key].spec)
+            old = state.vips[key].spec
+            self._leave_pool(("vip", key), old.pool)
+            self._leave_pool(("near", key), old.near_pool)
             self.vips[key] = None
         for name in d.remove_upstreams:
-            self._leave_pool(("upstream", name), state.upstreams[name].spec)
+            self._leave_pool(("upstream", name), state.upstreams[name].spec.pool)
             self.upstreams[name] = None
         for vip in d.vips:
             self.vips[vip.key] = self._vip(vip)
@@ -157,50 +159,51 @@ class Draft:
 
     def _vip(self, vip: Vip) -> VipBlock:
         state = self.state
-        old = state.vips.get(vip.key)
-        pool = self._pool(("vip", vip.key), vip, old)
+        block = state.vips.get(vip.key)
+        old = None if block is None else block.spec
+        pool = near = self._pool(("vip", vip.key), vip.pool, old.pool if old else None)
+        old_near = None if old is None else old.near_pool
+        if vip.near_pool is None:
+            self._leave_pool(("near", vip.key), old_near)
+        else:
+            near = self._pool(("near", vip.key), vip.near_pool, old_near)
         tls = self._server_context(vip)
         listening = self.opened.get(vip.key) or state.listening.get(vip.key)
         bound = (vip.host, vip.port)
         if vip.bind and listening is not None:
             bound = listening.address
-        return VipBlock(vip, pool, bound, state.registry, tls)
+        return VipBlock(vip, (pool, near), bound, state.registry, tls)
 
     def _upstream(self, upstream: Upstream) -> UpstreamBlock:
         state = self.state
-        old = state.upstreams.get(upstream.name)
-        pool = self._pool(("upstream", upstream.name), upstream, old)
+        block = state.upstreams.get(upstream.name)
+        old = None if block is None else block.spec.pool
+        pool = self._pool(("upstream", upstream.name), upstream.pool, old)
         tls = self._client_context(upstream)
         return UpstreamBlock(upstream, pool, state.registry, tls)
 
-    def _pool(
-        self,
-        own: PoolName,
-        spec: Vip | Upstream,
-        old: VipBlock | UpstreamBlock | None,
-    ) -> int:
-        """Slot of the pool that `spec` names, or of its own, made if it is new."""
+    def _pool(self, own: PoolName, pool: Pool | str, old: Pool | str | None) -> int:
+        """Slot of the pool of this name, or of one of its own, made if it is new."""
         state = self.state
-        if old is not None:
-            self._leave_pool(own, old.spec, spec.pool)
-        if isinstance(spec.pool, str):
-            block = self.pools.get(spec.pool) or state.pools.get(spec.pool)
+        self._leave_pool(own, old, pool)
+        if isinstance(pool, str):
+            block = self.pools.get(pool) or state.pools.get(pool)
             if block is None:
-                raise TableError(f"{own[1]} names no pool: {spec.pool!r}")
-            self._use(spec.pool, 1)
+                raise TableError(f"{own[1]} names no pool: {pool!r}")
+            self._use(pool, 1)
             return block.slot
         block = state.pools.get(own)
-        if block is None or block.spec != spec.pool:
-            block = self.pools[own] = PoolBlock(spec.pool, own, state.registry)
+        if block is None or block.spec != pool:
+            block = self.pools[own] = PoolBlock(pool, own, state.registry)
         return block.slot
 
     def _leave_pool(
-        self, own: PoolName, old: Vip | Upstream, new: Pool | str = ""
+        self, own: PoolName, old: Pool | str | None, new: Pool | str | None = None
     ) -> None:
-        if isinstance(old.pool, str):
-            self._use(old.pool, -1)
-        elif isinstance(new, str):  # its own is needed no more
-            self.pools[own] = None
+        if isinstance(old, str):
+            self._use(old, -1)
+        elif old is not None and not isinstance(new, Pool):
+            self.pools[own] = None  # its own is needed no more
 
     def _use(self, pool: str, more: int) -> None:
         self._users[pool] = self._users.get(pool, 0) + more

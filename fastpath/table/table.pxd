@@ -5,10 +5,11 @@
 # not change is the same block in the next table. Workers borrow the table until their
 # next quiescent point and keep no pointer into it beyond that.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from fastpath.base.addr cimport addr_t, network_t
+from fastpath.base.addr cimport addr_t
 from fastpath.base.context cimport context_t
 from fastpath.ring.ring cimport ring_t
 from fastpath.table.listener cimport listen_options_t
+from fastpath.table.networks cimport networks_t
 from fastpath.table.registry cimport (
     backend_state_t,
     pool_state_t,
@@ -57,6 +58,7 @@ cdef struct pool_t:
     uint32_t       eject_ms
     uint32_t       connect_ms
     uint32_t       slow_start_ms
+    uint32_t       affinity_s  # a source keeps its backend for so long; 0 = not at all
     pool_state_t*  state       # borrowed from the registry
     backend_t*     backends    # owned; by tier, then by address
     tier_t*        tiers       # owned; tier_count of them
@@ -126,8 +128,11 @@ cdef struct vip_t:
     uint32_t          max_live_source
     uint32_t          max_new
     uint32_t          max_new_source
-    uint32_t          trusted_count
-    network_t*        trusted    # owned by the block; PROXY headers from there count
+    uint32_t          near_pool  # slot; of near clients
+    networks_t        trusted    # PROXY headers from there count
+    networks_t        near       # where near clients come from
+    uint8_t           keep_far   # backends see the client's address: of far clients ...
+    uint8_t           keep_near  # ... and of near ones
     listen_options_t  listen
     http_t*           http       # owned by the block; NULL = TCP
 
@@ -175,6 +180,12 @@ cdef inline upstream_t* table_upstream(
 # A pool that a vip or upstream of the same table names; never NULL then.
 cdef inline pool_t* table_pool(const context_t* c, uint32_t slot) noexcept nogil:
     return <pool_t*>array_at(&(<table_t*>c.table).pools, slot)
+
+# Where clients of a vip go; not NULL, as above.
+cdef inline pool_t* vip_pool(
+    const context_t* c, const vip_t* v, bint near
+) noexcept nogil:
+    return table_pool(c, v.near_pool if near else v.pool)
 
 cdef enum:
     SLOT_NONE = 0xffffffff

@@ -8,6 +8,7 @@ client waits in the spill for the next backend.
 
 from libc.stdint cimport uint32_t, uint8_t
 
+from fastpath.base.addr cimport addr_from_sockaddr, addr_t
 from fastpath.base.end cimport (
     END_FULL,
     END_KEPT_ALIVE,
@@ -28,7 +29,15 @@ from fastpath.base.linux.file cimport (
     EPOLLPRI,
     EPOLLRDHUP,
 )
-from fastpath.base.linux.socket cimport MSG_DONTWAIT, MSG_PEEK, recv
+from fastpath.base.linux.socket cimport (
+    MSG_DONTWAIT,
+    MSG_PEEK,
+    getpeername,
+    recv,
+    sockaddr,
+    sockaddr_storage,
+    socklen_t,
+)
 from fastpath.base.stats cimport (
     DROP,
     DROP_CONNECT_FAILED,
@@ -51,7 +60,7 @@ from fastpath.table.dialler cimport (
     dialler_succeeded,
 )
 from fastpath.table.registry cimport backend_state_t
-from fastpath.table.table cimport pool_t, table_pool, table_vip, vip_t
+from fastpath.table.table cimport pool_t, table_vip, vip_pool, vip_t
 from fastpath.tcp.relay cimport (
     RELAY_DIALLING,
     RELAY_FLOWING,
@@ -79,15 +88,32 @@ cdef void dial_start(relays_t* rs, relay_t* r) noexcept nogil:
         relay_poll(rs, r, SIDE_DOWN, EPOLLIN)
 
 
+# The client's address, for a vip that keeps it; NULL = it left already.
+cdef const addr_t* dial_source(addr_t* client, int fd) noexcept nogil:
+    cdef sockaddr_storage name
+    cdef socklen_t size = sizeof(name)
+
+    # Asked for here, and not kept in every relay: few vips want it.
+    if getpeername(fd, <sockaddr*>&name, &size) == -1:
+        return NULL
+    addr_from_sockaddr(client, &name)
+    return client
+
+
 # Try backends until one may answer. Return False if the relay is no more.
 cdef bint dial_on(relays_t* rs, relay_t* r) noexcept nogil:
     cdef vip_t* v = table_vip(rs.c, r.vip.slot)
     cdef uint8_t tries = r.dial.tries
-    cdef const pool_t* pool = table_pool(rs.c, v.pool) if v != NULL else NULL
+    cdef const pool_t* pool = vip_pool(rs.c, v, r.near) if v != NULL else NULL
     cdef DIAL dial = DIAL_NO_BACKEND
+    cdef addr_t client
     cdef attempt_t a
 
+    a.source = NULL
+    if v != NULL and (v.keep_near if r.near else v.keep_far):
+        a.source = dial_source(&client, r.end[SIDE_DOWN].fd)
     a.hash = r.hash
+    a.pin = r.source
     a.retries = &vip_stats(&rs.c.stats, r.vip.slot).retries
     a.lazy_ack = v != NULL and v.listen.client_first
     a.kept_alive = False
@@ -128,7 +154,7 @@ cdef void dial_failed(
     r.backend = NULL
     r.reason = reason
     dialler_failed(
-        rs.c, &r.dial, table_pool(rs.c, v.pool) if v != NULL else NULL, backend
+        rs.c, &r.dial, vip_pool(rs.c, v, r.near) if v != NULL else NULL, backend
     )
     # Last: Python may give the slot of a backend without relays to another.
     sub_u32(&backend.active, 1)
@@ -165,7 +191,7 @@ cdef bint dial_connected(relays_t* rs, relay_t* r) noexcept nogil:
     if r.end[SIDE_UP].writable == END_NO_FIN:
         r.end[SIDE_UP].writable = END_WRITABLE
     # The timer is armed for the connect deadline, and then again for the idle one.
-    if v != NULL and v.idle_ms < table_pool(rs.c, v.pool).connect_ms:
+    if v != NULL and v.idle_ms < vip_pool(rs.c, v, r.near).connect_ms:
         timer_arm(&rs.c.wheel, &r.timer, rs.c.now_ms + v.idle_ms)
     if r.end[SIDE_UP].flags & END_POLLED:
         return True

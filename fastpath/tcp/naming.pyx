@@ -9,7 +9,7 @@ address in the header. Bytes of other peers are not looked at.
 from libc.errno cimport EAGAIN, EPROTO, errno
 from libc.stdint cimport uint32_t
 
-from fastpath.base.addr cimport addr_from_sockaddr, addr_t, network_holds
+from fastpath.base.addr cimport addr_from_sockaddr, addr_t
 from fastpath.base.context cimport context_refuse
 from fastpath.base.linux.atomic cimport store_u64
 from fastpath.base.linux.file cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLPRI, EPOLLRDHUP
@@ -34,7 +34,8 @@ from fastpath.base.stats cimport (
 from fastpath.base.timer cimport timer_arm
 from fastpath.table.admission cimport vip_enter, vip_judge, vip_leave
 from fastpath.table.balancer cimport balancer_hash, source_hash
-from fastpath.table.table cimport BALANCE_RING, pool_t, table_pool, table_vip, vip_t
+from fastpath.table.networks cimport networks_hold
+from fastpath.table.table cimport BALANCE_RING, pool_t, table_vip, vip_pool, vip_t
 from fastpath.tcp.dial cimport dial_event, dial_start, dial_timer
 from fastpath.tcp.proxyhead cimport PROXYHEAD_MOST, proxyhead_read
 from fastpath.tcp.relay cimport (
@@ -70,22 +71,14 @@ cdef int socket_named(int fd, char* scratch, addr_t* client) noexcept nogil:
     return 0
 
 
-# Whether the vip trusts the peer to name its client in a PROXY header.
-cdef bint vip_trusts(const vip_t* v, const addr_t* peer) noexcept nogil:
-    cdef uint32_t i
-
-    for i in range(v.trusted_count):
-        if network_holds(&v.trusted[i], peer):
-            return True
-    return False
-
-
 # The address of the client is known. Return -1, or the DROP of a limit.
 cdef int naming_judge(
     relays_t* rs, relay_t* r, const vip_t* v, const addr_t* client
 ) noexcept nogil:
-    cdef const pool_t* pool = table_pool(rs.c, v.pool)
+    cdef const pool_t* pool
 
+    r.near = networks_hold(&v.near, client)
+    pool = vip_pool(rs.c, v, r.near)
     r.source = source_hash(client)
     if pool.balance == BALANCE_RING:
         r.hash = balancer_hash(v, pool, client)
@@ -108,7 +101,8 @@ cdef void naming_open(
         context_refuse(rs.c, fd, vip, DROP_NO_MEMORY)
         return
     r.vip = v.state
-    trusted = v.trusted_count > 0 and vip_trusts(v, client)
+    # Whether the peer must name its client in a PROXY header.
+    trusted = networks_hold(&v.trusted, client)
     limit = vip_enter(v)
     if limit < 0 and not trusted:
         limit = naming_judge(rs, r, v, client)
@@ -124,7 +118,7 @@ cdef void naming_open(
         return
     r.state = RELAY_NAMING
     timer_arm(
-        &rs.c.wheel, &r.timer, rs.c.now_ms + table_pool(rs.c, v.pool).connect_ms
+        &rs.c.wheel, &r.timer, rs.c.now_ms + vip_pool(rs.c, v, False).connect_ms
     )
     # Most headers have come with the connection: client_first waits for them.
     if not naming_read(rs, r, False):

@@ -49,6 +49,7 @@ cdef struct relay_t:
     dial_t            dial
     uint8_t           state        # RELAY_STATE
     uint8_t           by_source    # counted in the vip's sketch
+    uint8_t           near         # its client is near, see vip_t
     uint8_t           reason       # DROP of the last failed dial
 
 # All relays of one worker.
@@ -104,8 +105,9 @@ cdef void relay_timer(relays_t* rs, relay_t* r, const vip_t* v) noexcept nogil
 # run queue, and may have been dropped meanwhile.
 cdef void relay_run(relays_t* rs, relay_t* r) noexcept nogil
 
-# Reset relays of the backend in `slot`, or SLOT_ALL, among `count` slots from
-# `first`. Return the next slot to look at, or 0 when all were looked at.
+# Reset relays of the backend in `slot`, or SLOT_ALL, among `count` slots from `first`;
+# if `silent`, only those whose client waits for the first byte of an answer. Return the
+# next slot to look at, or 0 when all were looked at.
 cdef uint32_t relays_reset(
-    relays_t* rs, uint32_t slot, uint32_t first, uint32_t count
+    relays_t* rs, uint32_t slot, bint silent, uint32_t first, uint32_t count
 ) noexcept nogil

@@ -280,7 +280,7 @@ cdef void relay_run(relays_t* rs, relay_t* r) noexcept nogil:
 
 
 cdef uint32_t relays_reset(
-    relays_t* rs, uint32_t slot, uint32_t first, uint32_t count
+    relays_t* rs, uint32_t slot, bint silent, uint32_t first, uint32_t count
 ) noexcept nogil:
     cdef uint32_t end = slab_count(&rs.slab)
     cdef uint32_t i
@@ -291,6 +291,8 @@ cdef uint32_t relays_reset(
             return 0
         r = relay_at(rs, i)
         if r.state == RELAY_FREE:
+            continue
+        if silent and (r.half[SIDE_DOWN].bytes == 0 or r.half[SIDE_UP].bytes > 0):
             continue
         if slot == SLOT_ALL or (r.backend != NULL and r.backend.slot == slot):
             relay_drop(rs, r, DROP_RESET_BY_ADMIN)

@@ -1,5 +1,6 @@
 # Workers, and what those of one engine share.
 from libc.stdint cimport uint32_t, uint64_t
+from fastpath.base.affinity cimport affinity_t
 from fastpath.base.context cimport context_t
 from fastpath.base.mailbox cimport letter_t, mailbox_t
 from fastpath.http.state cimport conns_t, parked_t
@@ -21,6 +22,7 @@ cdef enum:
 cdef struct reset_t:
     uint32_t slot
     uint32_t next           # relay to look at
+    bint     silent         # only relays whose backend has said nothing yet
 
 # A letter from Python. Their list has no bound, so that Python never waits for room.
 cdef struct post_t:
@@ -39,6 +41,7 @@ cdef struct fleet_t:
     budget_t    budget                  # of memories of verdicts
     parked_t    parked                  # questions that wait
     uint64_t    tls_bytes               # of OpenSSL's buffers, each worker
+    affinity_t  affinity                # which backend a source had
 
 cdef struct worker_t:
     fleet_t*     fleet           # borrowed

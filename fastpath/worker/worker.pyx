@@ -30,6 +30,7 @@ from fastpath.base.linux.file cimport (
 from fastpath.base.mailbox cimport (
     LETTER_ANSWER,
     LETTER_RESET,
+    LETTER_RESET_SILENT,
     LETTER_STOP,
     SLOT_ALL,
     letter_t,
@@ -117,6 +118,7 @@ cdef worker_t* worker_new(
         return NULL
     w.fleet = fleet
     w.changed = &fleet.changes
+    w.context.affinity = &fleet.affinity
     w.mailbox.wake_fd = -1
     w.reserve = open_file("/dev/null", O_RDONLY | O_CLOEXEC)
     relays_init(&w.relays, &w.context)
@@ -175,8 +177,9 @@ cdef void worker_letters(worker_t* w) noexcept nogil:
         letter = &post.letter
         if letter.kind == LETTER_ANSWER:
             conn_answer(&w.http, letter)
-        elif letter.kind == LETTER_RESET:
+        elif letter.kind == LETTER_RESET or letter.kind == LETTER_RESET_SILENT:
             w.resets[w.reset_count].slot = letter.slot
+            w.resets[w.reset_count].silent = letter.kind == LETTER_RESET_SILENT
             w.resets[w.reset_count].next = 0
             w.reset_count += 1
         elif letter.kind == LETTER_STOP:
@@ -191,10 +194,11 @@ cdef void worker_resets(worker_t* w) noexcept nogil:
     for i in range(w.reset_count):
         if w.resets[i].slot == SLOT_ALL and w.resets[i].next == 0:
             conns_reset(&w.http)
-        elif w.resets[i].next == 0:
+        elif w.resets[i].next == 0 and not w.resets[i].silent:
             conns_reset_backend(&w.http, w.resets[i].slot)
         w.resets[i].next = relays_reset(
-            &w.relays, w.resets[i].slot, w.resets[i].next, RESET_STEP
+            &w.relays, w.resets[i].slot, w.resets[i].silent, w.resets[i].next,
+            RESET_STEP,
         )
         if w.resets[i].next > 0:
             w.resets[kept] = w.resets[i]

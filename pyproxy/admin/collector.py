@@ -1,6 +1,6 @@
 """The core's counters and the probes' findings as Prometheus families."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from typing import TYPE_CHECKING
 
 from pyproxy.admin.http import http_families
@@ -58,6 +58,7 @@ class Collector:
         self._each = each
         self._dataplane = dataplane
         self.states: States = dict
+        self.suspects: Callable[[], Set[Key]] = frozenset
         self._probe_time: dict[Key, Distribution] = {}
         self._probe_results: dict[tuple[Key, Result], int] = {}
         self._apply_time = Distribution(APPLY_BUCKETS_S)
@@ -115,12 +116,16 @@ class Collector:
     def _probes(self, pools: Pools) -> "Iterator[Family]":
         up = gauge("backend_up", "1 = takes new relays.", *BACKEND)
         state = gauge("backend_state", "1 = in this state.", *BACKEND, "state")
+        doubted = gauge("backend_suspect", "1 = does not answer.", *BACKEND)
+        suspects = self.suspects()
         for key, now in self.states().items():
             labels = _labels(key, pools)
             up.add_metric(labels, now is State.UP)
+            doubted.add_metric(labels, key in suspects)
             for each in State:
                 state.add_metric([*labels, str(each)], now is each)
         yield up
+        yield doubted
         yield state
         took = histogram("probe_seconds", "Duration of probes.", *BACKEND)
         for key, time in self._probe_time.items():
@@ -167,6 +172,8 @@ def _totals(stats: Stats) -> "Iterator[Family]":
     for name, text, value in (
         ("notices_lost", "News of the workers that found no room.", stats.notices_lost),
         ("no_vip", "Clients that dialled what no vip is for: reset.", stats.no_vip),
+        ("affinity_evictions", "Sources that lost affinity for room.", stats.unpinned),
+        ("source_losses", "Dials not from the client's address.", stats.unkept),
     ):
         lost = counter(name, text)
         lost.add_metric([], value)

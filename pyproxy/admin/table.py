@@ -91,6 +91,7 @@ def _backend(
         entry |= {
             "state": str(watched.state.state),
             "since": round(watched.since_s, 3),
+            "suspect": watched.state.suspect,
             "downs": watched.downs,
             "downForS": round(down_for_s(watched, time.time()), 3),
         }

@@ -47,6 +47,7 @@ CHECK = {
     "check_fast_interval": "fastInterval",
     "check_down_interval": "downInterval",
     "check_timeout": "timeout",
+    "check_suspect_after": "suspectAfter",
     "rise": "rise",
     "fall": "fall",
 }
@@ -71,7 +72,9 @@ TOP = {
     "handover_socket": "handoverSocket",
     "ready_file": "readyFile",
     "state_file": "stateFile",
+    "discover": "discover",
 }
+CLIENT = {"kubeconfig": "kubeconfig", "context": "context"}
 
 
 EXAMPLE = """\b
@@ -108,10 +111,11 @@ FLAGS = [
     flag("--check-client-certificate", "PEM file: our client certificate.", File()),
     flag("--check-client-key", "PEM file: its key.", File()),
     flag("--check-token-file", "Bearer token; read again at each probe.", File()),
-    flag("--check-interval", "Between probes.  [2s]", Duration()),
+    flag("--check-interval", "Between probes.  [1s]", Duration()),
     flag("--check-fast-interval", "While a change is coming.  [500ms]", Duration()),
     flag("--check-down-interval", "Of a dead server.  [2s]", Duration()),
     flag("--check-timeout", "For all of one probe.  [2s]", Duration()),
+    flag("--check-suspect-after", "No answer: others serve.  [750ms]", Duration()),
     flag("--rise", "Good probes in a row until ready.  [2]", RUNS),
     flag("--fall", "Bad probes in a row until not.  [3]", RUNS),
     flag("--connect-timeout", "Per server tried.  [5s]", Duration()),
@@ -131,6 +135,9 @@ FLAGS = [
         Network(),
         multiple=True,
     ),
+    flag("--discover", "Follow apiservers that announce themselves.  [false]", bool),
+    flag("--kubeconfig", "To read of them: who we are.", File()),
+    flag("--context", "Of the kubeconfig."),
     flag(
         "--state-file",
         "Remember here, for a restart, which servers are ready.",
@@ -171,7 +178,11 @@ def overlay(document: Document, flags: Document) -> Document:
     given = {k: v for k, v in flags.items() if v is not None and v != ()}
     document = dict(document)
     _put(document, given, TOP)
-    for name, fields in (("timeouts", TIMEOUTS), ("log", LOG)):
+    for name, fields in (
+        ("timeouts", TIMEOUTS),
+        ("log", LOG),
+        ("client", CLIENT),
+    ):
         if given.keys() & fields.keys():
             document[name] = _laid(document.get(name, {}), given, fields)
     pools = document.get("pools", [{}] if "server" in given else [])

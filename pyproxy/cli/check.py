@@ -99,7 +99,7 @@ def _struct_of(mode: str) -> "type[Config]":
 
 def _bastion(file: Path) -> dict[str, object]:
     from pyproxy.cli.apiserver_proxy import read_config
-    from pyproxy.modes.apiserver_proxy import masked
+    from pyproxy.config import masked
 
     return masked(read_config(file, {}))
 
@@ -118,7 +118,7 @@ def _node(file: Path) -> dict[str, object]:
 
 def _kubectl(file: Path) -> dict[str, object]:
     from pyproxy.cli.kubectl_proxy import read_config
-    from pyproxy.modes.kubectl_proxy import masked
+    from pyproxy.config import masked
 
     return masked(read_config(file, {}))
 
@@ -126,7 +126,7 @@ def _kubectl(file: Path) -> dict[str, object]:
 def _balancer(file: Path) -> dict[str, object]:
     """Return the balancer's settings, having said what is odd about them."""
     from pyproxy.cli.apiserver_lb import read_config
-    from pyproxy.config import effective, format_duration
+    from pyproxy.config import format_duration, masked
     from pyproxy.modes import apiserver_lb
     from pyproxy.runtime import launch
 
@@ -139,4 +139,4 @@ def _balancer(file: Path) -> dict[str, object]:
         worst = format_duration(pool.check.worst_detection_s)
         note = f"pool {pool.name}: a hung server is noticed within {worst}"
         click.echo(f"pyproxy: {note}", err=True)
-    return effective(config)
+    return masked(config)

@@ -98,10 +98,11 @@ def _row(now: Table, then: Table, span_s: float, *, colour: bool) -> str:
     from pyproxy.config import format_duration
 
     state = now.get("state", "-")
+    shown = f"{state}?" if now.get("suspect") else state  # it does not answer
     last = now.get("lastProbe")
     fresh, moved = rate("connects"), rate("bytesUp", "bytesDown")
     text = ROW.format(
-        state,
+        shown,
         now["address"],
         _known(now, "active"),
         UNKNOWN if fresh is None else f"{fresh:.0f}",

@@ -11,6 +11,7 @@ from pyproxy.config.base import (
     Config,
     convert,
     effective,
+    masked,
     read_document,
     to_yaml,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "lint",
     "lint_descriptors",
     "lint_trust",
+    "masked",
     "overlap",
     "parse_address",
     "parse_duration",

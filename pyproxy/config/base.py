@@ -6,6 +6,7 @@ carry the JSON path of the place.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -17,6 +18,11 @@ from pyproxy.config.duration import Seconds, format_duration
 from pyproxy.errors import ConfigError
 
 MAX_FILE_BYTES = 16 << 20  # a wrong file name must not fill the memory
+
+_SECRETS = ("token", "password", "proxyUrl")
+_MASK = "***"
+# Of a URL, a scheme being optional: user and password, which may hold anything.
+_USER = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL)
 
 
 class Config(
@@ -83,6 +89,17 @@ def effective(config: Config) -> dict[str, object]:
     """Every field with its value as plain data, ready for YAML or JSON."""
     plain = msgspec.to_builtins(config, enc_hook=encode)
     return json.loads(json.dumps(plain))  # type: ignore[no-any-return]  # no tuples left
+
+
+def masked(config: Config) -> dict[str, object]:
+    """As `effective`, without secrets of the client flags."""
+    plain = effective(config)
+    client = plain.get("client")
+    if isinstance(client, dict):
+        said = {name: _MASK for name in _SECRETS if client.get(name)}
+        server = _USER.sub(r"\1…@", client.get("server", ""))
+        plain["client"] = {**client, **said, "server": server}
+    return plain
 
 
 def to_yaml(settings: dict[str, object]) -> str:

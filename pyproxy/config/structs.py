@@ -46,8 +46,9 @@ class Limits(Config, frozen=True, kw_only=True):
 class Check(Config, frozen=True, kw_only=True):
     """How to learn whether a server is ready, alive, or dead.
 
-    The defaults notice a refused server within 3 s and a hung one within 9 s: below the
-    30 s in which a shutting-down apiserver must be out of rotation.
+    The defaults notice a refused server within 2.2 s and a hung one within 4 s: below
+    the 30 s in which a shutting-down apiserver must be out of rotation. New connections
+    avoid a hung one before, within 2 s, while another server is ready.
     """
 
     type: CheckType = "https"  # tcp takes a hung server for a ready one
@@ -61,10 +62,12 @@ class Check(Config, frozen=True, kw_only=True):
     client_certificate: str | None = None  # PEM file: our client certificate
     client_key: str | None = None  # PEM file: its key
     token_file: str | None = None  # bearer token; read again at each probe
-    interval: Seconds = Seconds(2)  # between probes of a server that is as before
+    interval: Seconds = Seconds(1)  # between probes of a server that is as before
     fast_interval: Seconds = Seconds(0.5)  # while the results disagree with the state
     down_interval: Seconds = Seconds(2)  # between probes of a dead server
     timeout: Seconds = Seconds(2)  # for all of one probe
+    # Without an answer for so long, a server is suspect: others take new connections.
+    suspect_after: Seconds = Seconds(0.75)
     jitter: Annotated[float, Meta(ge=0, le=0.5)] = 0.1  # part of the interval
     rise: Runs = 2  # good probes in a row until a server is ready
     fall: Runs = 3  # bad probes in a row until it is not
@@ -108,11 +111,16 @@ class Check(Config, frozen=True, kw_only=True):
     def worst_detection_s(self) -> float:
         """Longest time from a server's hanging to its being seen as dead.
 
-        The probe had just been good; then `fall` timeouts, the fast interval between.
+        A probe had just been good. The next one gets company each half `suspect_after`,
+        until `fall` wait; each waits for its timeout, if that is longer.
         """
-        slack = 1 + self.jitter
-        wait = self.interval + (self.fall - 1) * min(self.fast_interval, self.interval)
-        return wait * slack + self.fall * self.timeout
+        wait = self.interval * (1 + self.jitter)
+        step = self.suspect_after / 2
+        if self.timeout > step * (self.fall - 1):
+            return wait + step * (self.fall - 1) + self.timeout
+        return wait + self.fall * (
+            self.timeout + self.fast_interval * (1 + self.jitter)
+        )
 
 
 class Server(Config, frozen=True, kw_only=True):

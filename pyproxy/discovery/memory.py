@@ -49,6 +49,7 @@ class _Server(msgspec.Struct, frozen=True):
 class _Document(msgspec.Struct, frozen=True):
     version: int
     servers: tuple[_Server, ...]
+    discovered: tuple[str, ...] = ()  # HOST:PORT of apiservers
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -67,6 +68,7 @@ class StateFile:
     ) -> None:
         """Take its path, which a reload may change, and the time that others know."""
         self.path = path
+        self.discovered: tuple[str, ...] = ()  # as read, or to be written
         self._clock = clock
         self._trouble = ""  # that was logged last
         self._one_at_a_time = asyncio.Lock()
@@ -76,7 +78,9 @@ class StateFile:
         if self.path is None:
             return {}
         try:
-            found = decode(_read(self.path), self._clock())
+            content = _read(self.path)
+            found = decode(content, self._clock())
+            self.discovered = decode_discovered(content)
         except FileNotFoundError:
             return {}  # the first start
         except (OSError, ValueError, StateFileError) as error:
@@ -103,7 +107,8 @@ class StateFile:
                 return
             try:
                 # In a thread: a disk that hangs must not stop the probes.
-                await asyncio.to_thread(_replace, self.path, encode(watched))
+                content = encode(watched, self.discovered)
+                await asyncio.to_thread(_replace, self.path, content)
             except (OSError, ValueError) as error:
                 self._log("state file not written", error)
             else:
@@ -117,7 +122,7 @@ class StateFile:
         self._trouble = trouble
 
 
-def encode(watched: Mapping[Key, Watched]) -> bytes:
+def encode(watched: Mapping[Key, Watched], discovered: tuple[str, ...] = ()) -> bytes:
     """Return the document; servers of which nothing is known are not in it."""
     servers = tuple(
         _Server(
@@ -129,7 +134,7 @@ def encode(watched: Mapping[Key, Watched]) -> bytes:
         for key, each in watched.items()
         if each.state.state is not State.UNCHECKED
     )
-    document = msgspec.json.encode(_Document(VERSION, servers))
+    document = msgspec.json.encode(_Document(VERSION, servers, discovered))
     return msgspec.json.format(document, indent=1) + b"\n"
 
 
@@ -148,6 +153,15 @@ def decode(content: bytes, now_s: float) -> dict[Key, Remembered]:
         for address, each in entries
         if each.state is not State.UNCHECKED
     }
+
+
+def decode_discovered(content: bytes) -> tuple[str, ...]:
+    """Return the apiservers of a document that `decode` takes. Raise ValueError."""
+    discovered = msgspec.json.decode(content, type=_Document).discovered
+    for text in discovered:
+        if parse_address(text).is_name:
+            raise ValueError(f"{text} is a name")
+    return discovered
 
 
 def _remembered(server: _Server, now_s: float) -> Remembered:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from pyproxy.dataplane import Dataplane, NoticeKind
 from pyproxy.errors import PyproxyError
-from pyproxy.model import Key, Pool, State, Vip, format_address
+from pyproxy.model import Health, Key, Pool, State, Vip, format_address
 from pyproxy.probe import (
     Checker,
     Finding,
@@ -94,7 +94,7 @@ class Sync:
         try:
             await self._checker.settle(lambda: self._all_served(plan), GRACE_S)
             # Before clients come: some may wait already, in a socket that was given.
-            health = health_of(plan.pools, self._checker.states())
+            health = self._health_of(plan)
             self._dataplane().apply(plan.vips, health=health)
         except (PyproxyError, asyncio.CancelledError):
             self._checker.follow(self.plan.targets)
@@ -131,6 +131,10 @@ class Sync:
         """Return the state of each backend."""
         return self._checker.states()
 
+    def suspects(self) -> set[Key]:
+        """Return the backends that do not answer, and are not dead yet."""
+        return self._checker.suspects()
+
     def _on_finding(self, key: Key, finding: Finding) -> None:
         self._counters.note_finding(key, finding)
         if finding.result is Result.DEAD:
@@ -144,11 +148,16 @@ class Sync:
     def _on_change(self, watched: Watched, before: State) -> None:
         self.changed.set()
         self._tell()
-        if watched.state.state is State.DOWN and before is not State.UNCHECKED:
-            self._dataplane().reset(watched.target.key)
+        key, now = watched.target.key, watched.state.state
+        if now is State.DOWN and before not in (State.UNCHECKED, now):
+            self._dataplane().reset(key)
+        elif watched.state.suspect and self._health_of(self.plan).get(key) != "ready":
+            # Clients that came in its first silent seconds: a new connection of theirs
+            # goes elsewhere. Those that it has answered before wait until it is dead.
+            self._dataplane().reset(key, silent=True)
 
     def _tell(self) -> None:
-        self._dataplane().tell(health_of(self.plan.pools, self._checker.states()))
+        self._dataplane().tell(self._health_of(self.plan))
         for pool in self.plan.pools:
             served = self._is_served(pool)
             if served != self._served.get(pool.name, True):
@@ -157,6 +166,10 @@ class Sync:
                 extra = {"pool": pool.name, "policy": pool.on_all_down}
                 logger.log(level, event, extra=extra)
             self._served[pool.name] = served
+
+    def _health_of(self, plan: Plan) -> dict[Key, Health]:
+        checker = self._checker
+        return health_of(plan.pools, checker.states(), checker.suspects())
 
     def _is_served(self, pool: Pool) -> bool:
         states = self._checker.states()

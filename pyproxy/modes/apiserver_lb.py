@@ -6,23 +6,26 @@ time to time. Probes decide which servers take connections, the core moves the b
 
 import asyncio
 import logging
+import os
 import resource
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from pyproxy.admin import Collector, Sources, describe
 from pyproxy.config import (
+    Config,
     Listener,
     ModeConfig,
     Pool,
     Seconds,
-    effective,
+    Server,
     format_duration,
     lint,
     lint_descriptors,
     lint_trust,
+    masked,
     parse_address,
 )
 from pyproxy.discovery.memory import StateFile, obstacles
@@ -46,11 +49,23 @@ from pyproxy.probe import (
 )
 from pyproxy.runtime import Runtime
 
+if TYPE_CHECKING:
+    from pyproxy.discovery.members import Members
+    from pyproxy.kube.config import Access, ClientFlags
+    from pyproxy.kube.wire import Wire
+
 logger = logging.getLogger(__name__)
 
 MODE = "apiserver-lb"
 
 StateFilePath = Annotated[str, Meta(min_length=1)]
+
+
+class Kubeconfig(Config, frozen=True, kw_only=True):
+    """Who we are to apiservers."""
+
+    kubeconfig: str = ""  # read this file alone
+    context: str = ""  # to use instead of the current one
 
 
 class ApiserverLb(ModeConfig, frozen=True, kw_only=True):
@@ -63,6 +78,10 @@ class ApiserverLb(ModeConfig, frozen=True, kw_only=True):
     resolve_interval: Seconds = Seconds(30)  # how often names are looked up again
     # File that tells a restart which servers are ready; null = none.
     state_file: StateFilePath | None = None
+    # Follow the apiservers that announce themselves, too, through the first listener
+    # and into its pool. Needs a restart.
+    discover: bool = False
+    client: Kubeconfig = Kubeconfig()  # who we are to them; empty = as for kubectl
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,6 +107,7 @@ class Planner:
     def __init__(self) -> None:
         self._names = Names()
         self.due = Due()
+        self.discovered: tuple[str, ...] = ()  # HOST:PORT of more servers
         self._shelf = TlsShelf()
 
     async def until_names_are_due(self, period_s: float) -> None:
@@ -97,6 +117,7 @@ class Planner:
 
     async def plan(self, config: ApiserverLb) -> Plan:
         """Resolve and read everything. Raise ConfigError with all that is wrong."""
+        config = _with(config, self.discovered)
         await self._names.refresh(names_in(config.listeners, config.pools))
         found = self._complaints(config)
         if found:
@@ -127,11 +148,43 @@ class Planner:
         return found
 
 
+def _with(config: ApiserverLb, discovered: tuple[str, ...]) -> ApiserverLb:
+    """Return the configuration with more servers in the pool of the first listener."""
+    name = config.listeners[0].pool or config.pools[0].name
+    pools = []
+    for pool in config.pools:
+        if pool.name == name:
+            written = {server.address for server in pool.servers}
+            more = [Server(address=one) for one in discovered if one not in written]
+            pool = structs.replace(pool, servers=(*pool.servers, *more))
+        pools.append(pool)
+    return structs.replace(config, pools=tuple(pools))
+
+
 async def check(config: ApiserverLb) -> list[str]:
     """Find out whether `run` could begin; return warnings. Raise ConfigError."""
     refuse_obstacles(config)
+    access_to(config)
     await Planner().plan(config)
     return warnings(config)
+
+
+def flags_of(config: ApiserverLb) -> "ClientFlags":
+    """Return who we are, in the words of kubectl."""
+    from pyproxy.kube.config import ClientFlags
+
+    client = config.client
+    return ClientFlags(kubeconfig=client.kubeconfig, context=client.context)
+
+
+def access_to(config: ApiserverLb) -> "Access | None":
+    """Return who we are to apiservers, if they are followed. Raise AccessError."""
+    if not config.discover:
+        return None
+    # Here: only with it the client of apiservers is needed.
+    from pyproxy.discovery.members import access_of
+
+    return access_of(flags_of(config), os.environ)
 
 
 def refuse_obstacles(config: ApiserverLb) -> None:
@@ -155,57 +208,128 @@ def warnings(config: ApiserverLb) -> list[str]:
 
 
 async def run(config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
-    """Serve until a signal, then drain. Raise ConfigError before anything started."""
+    """Serve until a signal, then drain. Raise before anything started."""
     refuse_obstacles(config)
-    planner = Planner()
-    plan = await planner.plan(config)
-    collector = Collector(MODE, lambda: runtime.dataplane)
-    sync = Sync(lambda: runtime.dataplane, collector)
-    collector.states = sync.states
-    state_file = StateFile(config.state_file)
-    sync.remember(state_file.read())
-    one_at_a_time = asyncio.Lock()
-
-    async def reload(new: ApiserverLb) -> None:
-        async with one_at_a_time:
-            refuse_obstacles(new)
-            await sync.apply(await planner.plan(new))
-            state_file.path = new.state_file
-            _speak_of(new, runtime, sync, collector)
-
-    async def look_names_up() -> None:
-        await planner.until_names_are_due(float(runtime.config.resolve_interval))
-        async with one_at_a_time:
-            await follow_names(runtime.config, planner, sync)
-
-    async with runtime.started(_sources(runtime, sync)):
-        runtime.collectors.append(collector)
+    access = access_to(config)
+    balancer = Balancer(config, runtime)
+    await balancer.prepare()
+    async with runtime.started(balancer.sources()):
         try:
-            sync.on_lost = planner.due.hurry
-            runtime.dataplane.watch(sync.on_notice)
-            runtime.sockets.keep((vip.host, vip.port) for vip in plan.vips)
-            await sync.apply(plan)
-            _speak_of(config, runtime, sync, collector)
-            runtime.on_reload(reload)
-            runtime.background("names", look_names_up)
-            runtime.background("state", partial(state_file.follow, sync))
-            bound = [runtime.dataplane.address(vip.key) for vip in plan.vips]
+            bound = await balancer.open()
+            runtime.on_reload(balancer.reload)
+            if access is not None:
+                balancer.discover(bound[0], access)
             await runtime.serve([format_address(*address) for address in bound])
             await runtime.drain()
-            await state_file.save(sync.watched)
+            await balancer.save()
         finally:
-            await sync.close()
+            await balancer.close()
 
 
-def _sources(runtime: Runtime[ApiserverLb], sync: Sync) -> Sources:
-    """What the admin address shows."""
-    return Sources(
-        health=runtime.health,
-        collectors=runtime.collectors,
-        table=lambda: describe(MODE, runtime.dataplane, sync.watched),
-        config=lambda: effective(runtime.config),
-        history=runtime.history,
-    )
+class Balancer:
+    """The parts in use, and how they change."""
+
+    def __init__(self, config: ApiserverLb, runtime: Runtime[ApiserverLb]) -> None:
+        self._config, self._runtime = config, runtime
+        self._planner = Planner()
+        self._collector = Collector(MODE, lambda: runtime.dataplane)
+        self._sync = Sync(lambda: runtime.dataplane, self._collector)
+        self._collector.states = self._sync.states
+        self._collector.suspects = self._sync.suspects
+        self._state_file = StateFile(config.state_file)
+        self._plan = Plan()
+        self._members: Members | None = None
+        self._wire: Wire | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def prepare(self) -> None:
+        """Read what was known, and make the plan. Raise ConfigError."""
+        self._sync.remember(self._state_file.read())
+        if self._config.discover:
+            self._planner.discovered = self._state_file.discovered
+        self._plan = await self._planner.plan(self._config)
+
+    def sources(self) -> Sources:
+        """Tell the admin address where to look."""
+        runtime, sync = self._runtime, self._sync
+        return Sources(
+            health=runtime.health,
+            collectors=runtime.collectors,
+            table=lambda: describe(MODE, runtime.dataplane, sync.watched),
+            config=lambda: masked(runtime.config),
+            history=runtime.history,
+        )
+
+    async def open(self) -> list[Key]:
+        """Listen, and return where. Raise StartError."""
+        runtime, plan = self._runtime, self._plan
+        runtime.collectors.append(self._collector)
+        self._sync.on_lost = self._planner.due.hurry
+        runtime.dataplane.watch(self._sync.on_notice)
+        runtime.sockets.keep((vip.host, vip.port) for vip in plan.vips)
+        await self._sync.apply(plan)
+        _speak_of(self._config, runtime, self._sync, self._collector)
+        runtime.background("names", self._look_names_up)
+        runtime.background("state", partial(self._state_file.follow, self._sync))
+        return [runtime.dataplane.address(vip.key) for vip in plan.vips]
+
+    async def reload(self, new: ApiserverLb) -> None:
+        """Serve by other settings. On error all is as before."""
+        async with self._one_at_a_time:
+            refuse_obstacles(new)
+            await self._sync.apply(await self._planner.plan(new))
+            self._state_file.path = new.state_file
+            _speak_of(new, self._runtime, self._sync, self._collector)
+
+    def discover(self, listener: Key, access: "Access") -> None:
+        """Follow the apiservers that announce themselves."""
+        from pyproxy.discovery.members import Members, reflector_of, wire_through
+
+        runtime = self._runtime
+        flags = flags_of(self._config)
+        self._wire = wire_through(listener, flags, access, os.environ)
+        self._members = Members(self._planner.discovered)
+        runtime.health.mention("discovery", self._why_not_synced)
+        reflector = reflector_of(self._wire, self._members)
+        runtime.background("apiservers", reflector.run)
+        runtime.background("credentials", self._wire.follow_files)
+        runtime.background("members", self._follow_members)
+
+    async def save(self) -> None:
+        """Leave for the next start what is known."""
+        await self._state_file.save(self._sync.watched)
+
+    async def close(self) -> None:
+        """Leave nothing behind."""
+        await self._sync.close()
+        if self._wire is not None:
+            await self._wire.close()
+
+    async def _look_names_up(self) -> None:
+        period_s = float(self._runtime.config.resolve_interval)
+        await self._planner.until_names_are_due(period_s)
+        async with self._one_at_a_time:
+            await follow_names(self._runtime.config, self._planner, self._sync)
+
+    async def _follow_members(self) -> None:
+        assert self._members is not None
+        found = await self._members.next()
+        async with self._one_at_a_time:
+            before = self._planner.discovered
+            # Before it is in use: a stop in between should not forget it.
+            self._planner.discovered = self._state_file.discovered = found
+            try:
+                await self._sync.apply(await self._planner.plan(self._runtime.config))
+            except PyproxyError as error:
+                self._planner.discovered = self._state_file.discovered = before
+                extra = {"apiservers": ", ".join(found), "why": str(error)}
+                logger.error("apiservers not followed", extra=extra)
+                return
+        self._members.take(found)
+
+    def _why_not_synced(self) -> str | None:
+        synced = self._members is not None and self._members.store.is_synced
+        return None if synced else "the apiservers were not listed yet"
 
 
 async def follow_names(config: ApiserverLb, planner: Planner, sync: Sync) -> None:

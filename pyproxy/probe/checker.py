@@ -3,6 +3,10 @@
 Settled backends are probed every `interval`, those about to change every
 `fast_interval`, dead ones every `down_interval`; jitter keeps probes from
 coinciding. A passive failure (the core could not connect) wakes the task at once.
+
+A probe that waits for its answer gets company: up to `fall` probes wait at a time, so
+that a server that hangs is dead one timeout after the first of them, not `fall` later.
+When none has an answer after `suspect_after`, the server is suspect until one has.
 """
 
 import asyncio
@@ -18,6 +22,7 @@ from pyproxy.probe.wire import CannotProbeError, Finding, Target, probe
 
 logger = logging.getLogger(__name__)
 
+LATE_S = 0.1  # what our own lateness is told by
 AT_ONCE = 256  # probes in flight: thousands of backends must not take all descriptors
 
 
@@ -25,12 +30,13 @@ AT_ONCE = 256  # probes in flight: thousands of backends must not take all descr
 class Pace:
     """How often to probe and how many results make a state."""
 
-    interval_s: float = 2.0
+    interval_s: float = 1.0
     fast_interval_s: float = 0.5
     down_interval_s: float = 2.0
     jitter: float = 0.1
     rise: int = 2
     fall: int = 3
+    suspect_after_s: float = 0.75
 
     def next_wait_s(self, state: ProbeState) -> float:
         """Return the time to the next probe, before jitter."""
@@ -62,6 +68,7 @@ class Watched:
     last_at_s: float = 0.0  # time.time() of `last`, for people
     since_s: float = field(default_factory=time.time)  # of the present state
     known_s: float = 0.0  # time.time() when a probe last said something about it
+    suspected: int = 0  # times that it became suspect
     downs: int = 0  # times that it was found dead, in the life of this process
     was_down_s: float = 0.0  # how long it was so, the present time apart
     woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -109,6 +116,10 @@ class Checker:
     def states(self) -> dict[Key, State]:
         """Return the state of each backend."""
         return {key: watched.state.state for key, watched in self._watched.items()}
+
+    def suspects(self) -> set[Key]:
+        """Return the backends that new relays should avoid where others are ready."""
+        return {key for key, each in self._watched.items() if each.state.suspect}
 
     def remember(self, what: Mapping[Key, Remembered]) -> None:
         """Begin with this at the next `follow`, and at that one only."""
@@ -187,17 +198,87 @@ class Checker:
         while True:
             watched.woken.clear()
             began_s = self._clock()
-            try:
-                async with self._permits:
-                    finding = await self._probe(watched.target)
-                self._note(watched, finding)
-            except CannotProbeError as error:
-                self._note_nothing(watched, str(error))
-            except Exception:
-                # A bug here must not stop the probing, and says nothing of the backend.
-                logger.exception("probe failed", extra=_who(watched, bug=True))
-                self._note_nothing(watched, "internal error")
+            await self._ask(watched)
             await self._pause(watched, began_s)
+
+    async def _ask(self, watched: Watched) -> None:
+        """Probe until there is an answer, or enough probes had none."""
+        asked = [self._start(watched)]
+        waiting = set(asked)
+        waits = 0
+        try:
+            while waiting:
+                ended = await self._first_of(waiting, watched.pace.suspect_after_s / 2)
+                waiting -= ended
+                # One that answers speaks for the server, however many others wait.
+                answers = [self._learn(watched, task) for task in ended]
+                if any(answers):
+                    return
+                if watched.state.state in (State.DOWN, State.UNCHECKED) or ended:
+                    continue
+                waits += 1
+                if waits == 2:
+                    self._doubt(watched)
+                if len(asked) < watched.pace.fall:
+                    asked.append(self._start(watched))
+                    waiting.add(asked[-1])
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    def _start(self, watched: Watched) -> "asyncio.Task[Finding]":
+        async def ask() -> Finding:
+            async with self._permits:
+                return await self._probe(watched.target)
+
+        name = f"ask {format_address(*watched.target.key)}"
+        return asyncio.create_task(ask(), name=name)
+
+    async def _first_of(
+        self, waiting: "set[asyncio.Task[Finding]]", wait_s: float
+    ) -> "set[asyncio.Task[Finding]]":
+        """Return those that end first, or none after a time."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            end = clock() + wait_s
+            ended, _ = await asyncio.wait(
+                waiting, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            # If we are late ourselves, an answer may be here that was not read yet.
+            if ended or clock() - end < LATE_S:
+                return ended
+            wait_s = LATE_S
+
+    def _learn(self, watched: Watched, task: "asyncio.Task[Finding]") -> bool:
+        """Note what a probe says; return whether the server answered."""
+        try:
+            finding = task.result()
+        except CannotProbeError as error:
+            self._note_nothing(watched, str(error))
+            return True
+        except Exception:
+            # A bug here must not stop the probing, and says nothing of the backend.
+            logger.exception("probe failed", extra=_who(watched, bug=True))
+            self._note_nothing(watched, "internal error")
+            return True
+        self._note(watched, finding)
+        return finding.result is not Result.DEAD
+
+    def _doubt(self, watched: Watched) -> None:
+        before = watched.state.suspect
+        watched.state.late = True
+        self._on_suspicion(watched, before)
+
+    def _on_suspicion(self, watched: Watched, before: bool) -> None:
+        now = watched.state.suspect
+        if now == before:
+            return
+        watched.suspected += now
+        if now:
+            logger.warning("backend does not answer", extra=_who(watched))
+        elif watched.state.state is State.UP:
+            logger.info("backend answers again", extra=_who(watched))
+        self._on_change(watched, watched.state.state)
 
     async def _pause(self, watched: Watched, began_s: float) -> None:
         pace = watched.pace
@@ -211,13 +292,14 @@ class Checker:
             await self._sleep(asyncio.Event(), rest_s)
 
     def _note(self, watched: Watched, finding: Finding) -> None:
-        before = watched.state.state
+        before, was_suspect = watched.state.state, watched.state.suspect
         after = watched.state.observe(finding.result)
         watched.last, watched.last_at_s = finding, time.time()
         watched.known_s = watched.last_at_s
         self._on_finding(watched.target.key, finding)
         self._news.set()
         if after is before:
+            self._on_suspicion(watched, was_suspect)
             return
         if before is State.DOWN:
             watched.was_down_s += max(0.0, watched.last_at_s - watched.since_s)

@@ -43,6 +43,7 @@ def targets_of(
         check.jitter,
         check.rise,
         check.fall,
+        float(check.suspect_after),
     )
     for backend in backends:
         name = shown_name(backend.name) or backend.host

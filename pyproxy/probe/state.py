@@ -34,6 +34,7 @@ class ProbeState:
         self.fall = fall
         self.state = State.UNCHECKED
         self.hint = False  # the state is from long ago: the next result decides alone
+        self.late = False  # a probe waits for its answer for too long
         self._last: Result | None = None
         self._ready = self._alive = self._not_ready = self._dead = 0  # runs
 
@@ -47,15 +48,24 @@ class ProbeState:
         """Whether the last result agrees with the state: nothing is about to change."""
         return self._last is not None and _AGREES.get(self.state) is self._last
 
+    @property
+    def suspect(self) -> bool:
+        """Whether it is up, and yet the last thing heard of it is silence or worse."""
+        return self.state is State.UP and (self.late or self._last is Result.DEAD)
+
     def observe(self, result: Result) -> State:
         """Count a result and return the state after it."""
         self._last = result
+        if result is not Result.DEAD:
+            self.late = False
         self._ready = self._ready + 1 if result is Result.READY else 0
         self._not_ready = self._not_ready + 1 if result is not Result.READY else 0
         self._dead = self._dead + 1 if result is Result.DEAD else 0
         self._alive = self._alive + 1 if result is not Result.DEAD else 0
         self.state = self._next(result)
         self.hint = False
+        if self.state is State.DOWN:
+            self.late = False
         return self.state
 
     def _next(self, result: Result) -> State:

@@ -59,7 +59,7 @@ timeouts: {{tcpIdle: 35s}}
 """)
     result = run("check", str(file))
     assert (result.returncode, result.stderr.count("\n")) == (0, 2)
-    assert "pool default: a hung server is noticed within 9s300ms" in result.stderr
+    assert "pool default: a hung server is noticed within 3s850ms" in result.stderr
     assert "warning: $.timeouts.tcpIdle: 35s cuts watches" in result.stderr
     printed = yaml.safe_load(result.stdout)
     assert convert(printed, ApiserverLb).timeouts.tcp_idle == 35.0

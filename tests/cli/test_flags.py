@@ -68,7 +68,7 @@ def test_flags_are_written_as_in_go_programs(
 
 BAD = [
     (["--sever=a:1"], "No such option '--sever'"),
-    (["--discover"], "No such option '--discover'"),
+    (["--discovery"], "No such option '--discovery'"),
     (["--proxy-protocol-from=10.0.0.1/8"], "'10.0.0.1/8': write 10.0.0.0/8, or 10.0"),
     (["--proxy-protocol-from=lb.example"], "'lb.example' is not a network such as"),
     (["--proxy-protocol-from=fe80::1%1"], "addresses with a zone are not supported"),
@@ -197,7 +197,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     check = made.pools[0].check
     assert made.admin_address == "127.0.0.1:9791"
     assert (check.type, check.path, check.expect) == ("https", "/readyz", (200,))
-    assert (check.interval, check.timeout, check.rise, check.fall) == (2.0, 2.0, 2, 3)
+    assert (check.interval, check.timeout, check.rise, check.fall) == (1.0, 2.0, 2, 3)
     assert (made.timeouts.connect, made.timeouts.tcp_idle) == (5.0, 3600.0)
     assert (made.timeouts.drain, made.pools[0].on_all_down) == (30.0, "try")
     assert made.timeouts.shutdown_delay == 0.0

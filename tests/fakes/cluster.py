@@ -14,7 +14,7 @@ from tests.support.waiting import scaled
 Address = tuple[str, int]
 
 # Quick enough for a test, slow enough that a busy machine is not taken for a dead one.
-TIMEOUT_S = 1.0
+TIMEOUT_S = 2.0
 FAST = (
     "--check-interval=100ms",
     "--check-fast-interval=50ms",

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.live
 
 A, B = ("10.0.0.1", 1), ("10.0.0.2", 1)
 PACE = Pace(interval_s=10, fast_interval_s=1, down_interval_s=30, jitter=0)
+QUICK = Pace(interval_s=10, jitter=0, fall=3, suspect_after_s=0.1)
 
 
 def target(key: Key, path: str = "/readyz") -> Target:
@@ -114,7 +116,8 @@ async def test_first_result_decides_and_pace_follows_the_state(world: World) -> 
     world.results[A] = Result.DEAD
     for _ in range(3):
         await world.turn()
-    assert world.changes[1:] == [(A, State.UP, State.DOWN)]
+    # First suspect, then dead.
+    assert world.changes[1:] == [(A, State.UP, State.UP), (A, State.UP, State.DOWN)]
     assert world.waits == [10, 1, 1, 30]
     assert world.findings == 4
 
@@ -275,3 +278,110 @@ async def test_real_sleep_ends_by_time_and_by_haste() -> None:
     checker.hurry(B)
     await until(lambda: found.count(B) >= 2)
     await checker.close()
+
+
+class Hanging:
+    """A server that answers, or leaves probes waiting; in real time."""
+
+    def __init__(self, pace: Pace = QUICK) -> None:
+        self.hangs = False
+        self.asked = 0
+        self.ended = 0
+        self.changes: list[tuple[State, bool]] = []
+        self.timeout_s = 0.6
+        self.checker = Checker(
+            lambda watched, before: self.changes.append(
+                (watched.state.state, watched.state.suspect)
+            ),
+            lambda key, finding: None,
+            run_probe=self._probe,
+        )
+        self.checker.follow([(target(A), pace)])
+
+    async def _probe(self, wanted: Target) -> Finding:
+        self.asked += 1
+        try:
+            for _ in range(int(self.timeout_s / 0.01)):
+                if not self.hangs:
+                    return Finding(Result.READY, "answers", 0.0)
+                await asyncio.sleep(0.01)
+            return Finding(Result.DEAD, "no answer", self.timeout_s)
+        finally:
+            self.ended += 1
+
+    async def hang(self) -> None:
+        """Stop to answer once it is up, and be probed."""
+        await until(lambda: self.changes)
+        assert self.changes.pop() == (State.UP, False)
+        self.hangs = True
+        self.checker.hurry(A)
+
+
+async def test_server_that_hangs_is_suspect_then_dead_after_one_timeout() -> None:
+    server = Hanging()
+    await server.hang()
+    before = server.asked
+    await until(lambda: server.changes)
+    assert server.changes == [(State.UP, True)]
+    assert server.checker.suspects() == {A}
+    assert server.checker.watched[A].suspected == 1
+    await until(lambda: len(server.changes) == 2)
+    assert server.changes[1] == (State.DOWN, False)
+    assert server.asked - before == 3  # all at a time, each with its own timeout
+    assert server.checker.suspects() == set()
+    await server.checker.close()
+
+
+async def test_server_that_was_slow_once_is_above_suspicion_again() -> None:
+    server = Hanging()
+    await server.hang()
+    await until(lambda: server.changes)
+    server.hangs = False
+    await until(lambda: len(server.changes) == 2)
+    assert server.changes == [(State.UP, True), (State.UP, False)]
+    await until(lambda: server.asked == server.ended)  # none is left waiting
+    await server.checker.close()
+
+
+async def test_server_that_answers_in_time_is_never_suspect() -> None:
+    server = Hanging()
+    await server.hang()
+    await asyncio.sleep(0.06)  # one probe more is under way; too early for doubt
+    server.hangs = False
+    await until(lambda: server.asked == server.ended)
+    assert server.changes == []
+    assert server.checker.watched[A].suspected == 0
+    await server.checker.close()
+
+
+async def test_our_own_lateness_makes_nobody_suspect() -> None:
+    server = Hanging()
+    await server.hang()
+    await asyncio.sleep(0)
+    server.hangs = False  # its answer is on its way, and we do not look
+    time.sleep(0.3)  # noqa: ASYNC251
+    await asyncio.sleep(0.05)
+    assert server.changes == []
+    await server.checker.close()
+
+
+async def test_following_another_set_leaves_no_probe_behind() -> None:
+    server = Hanging()
+    await server.hang()
+    await until(lambda: server.changes)
+    server.checker.follow([])
+    await until(lambda: server.asked == server.ended)
+    await server.checker.close()
+
+
+async def test_refused_probe_is_suspicion_at_once(world: World) -> None:
+    world.results = {A: Result.READY}
+    await world.begin(A)
+    world.results[A] = Result.DEAD
+    await world.turn()
+    assert world.checker.suspects() == {A}
+    assert world.changes[1:] == [(A, State.UP, State.UP)]
+    world.results[A] = Result.READY
+    await world.turn()
+    assert world.checker.suspects() == set()
+    assert world.changes[2:] == [(A, State.UP, State.UP)]

@@ -132,6 +132,48 @@ def test_health_that_the_core_is_told(
     assert [*health_of([pool], known).values()] == expected
 
 
+@pytest.mark.parametrize(
+    ("states", "suspects", "expected"),
+    [
+        ([UP, UP, UP], {1}, ["draining", "ready", "ready"]),
+        ([UP, UP, UP], {1, 2}, ["draining", "draining", "ready"]),
+        ([UP, UP, UP], {1, 2, 3}, ["ready", "ready", "ready"]),
+        ([UP, DOWN, DOWN], {1}, ["ready", "dead", "dead"]),
+        ([UP, DRAINING, DOWN], {1}, ["ready", "draining", "dead"]),
+    ],
+    ids=["one", "two", "all: it is us", "the others are dead", "none is ready"],
+)
+def test_suspect_is_avoided_while_another_is_above_suspicion(
+    states: list[State], suspects: set[int], expected: list[str]
+) -> None:
+    backends = tuple(Backend("10.0.0.1", port) for port in range(1, 4))
+    pool = Pool("p", backends)
+    known = {b.key: state for b, state in zip(backends, states, strict=True)}
+    doubted = {b.key for b in backends if b.port in suspects}
+    assert [*health_of([pool], known, doubted).values()] == expected
+
+
+@pytest.mark.parametrize(
+    ("results", "late", "expected"),
+    [
+        ("r", False, False),
+        ("r", True, True),
+        ("rd", False, True),
+        ("rdd", False, True),
+        ("rddd", True, False),  # dead: no suspicion any more
+        ("ra", False, False),
+        ("a", True, False),  # not ready: takes nothing anyway
+        ("", True, False),
+    ],
+)
+def test_suspect_is_up_and_silent(results: str, late: bool, expected: bool) -> None:
+    state = after(results)
+    state.late = late
+    assert state.suspect is expected
+    state.observe(Result.READY)
+    assert not state.suspect
+
+
 def test_backend_of_two_pools_serves_where_one_needs_it() -> None:
     shared, other = Backend("10.0.0.1", 1), Backend("10.0.0.2", 1)
     pools = [Pool("both", (shared, other)), Pool("alone", (shared,))]

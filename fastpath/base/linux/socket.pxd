@@ -90,6 +90,17 @@ cdef extern from "<netinet/in.h>" nogil:
         IP_TRANSPARENT
         IPV6_TRANSPARENT
         IPV6_V6ONLY
+        IP_BIND_ADDRESS_NO_PORT
+
+# Of Linux 6.3; headers may be older.
+cdef extern from * nogil:
+    """
+    #ifndef IP_LOCAL_PORT_RANGE
+    #define IP_LOCAL_PORT_RANGE 51
+    #endif
+    """
+    enum:
+        IP_LOCAL_PORT_RANGE
 
 cdef extern from "<netinet/tcp.h>" nogil:
     enum:

@@ -67,7 +67,7 @@ def merge(parts: Iterable[Part], here: str) -> dict[Key, Row]:
 
 def strangers(parts: Iterable[Part], family: Family) -> list[str]:
     """Complain of what `merge` leaves out, once for all."""
-    wrong = [row[0] for _, rows in parts for row in rows if row[1] & STRANGER]
+    wrong = sorted({row[0] for _, rows in parts for row in rows if row[1] & STRANGER})
     more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
     return [f"endpoint {wrong[0]!r}{more}: not {family}"] if wrong else []
 

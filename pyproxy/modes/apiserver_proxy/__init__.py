@@ -5,7 +5,7 @@ through us and not through the apiserver. `http` and `discovery` read requests a
 addresses, `kube` watches and asks, the core remembers verdicts and moves the bytes.
 """
 
-from pyproxy.modes.apiserver_proxy.config import MODE, ApiserverProxy, masked
+from pyproxy.modes.apiserver_proxy.config import MODE, ApiserverProxy
 from pyproxy.modes.apiserver_proxy.service import run
 
-__all__ = ["MODE", "ApiserverProxy", "masked", "run"]
+__all__ = ["MODE", "ApiserverProxy", "run"]

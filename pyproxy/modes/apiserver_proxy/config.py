@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from pyproxy.config import Config, ModeConfig, SecondsOrZero, effective
+from pyproxy.config import Config, ModeConfig, SecondsOrZero
 from pyproxy.http.addresses import Network
 from pyproxy.http.identity import HeaderNames
 from pyproxy.kube.config import ClientFlags
@@ -18,7 +18,6 @@ AuthorizationMode = Literal["webhook", "always-allow"]
 AddressType = Literal[
     "InternalIP", "ExternalIP", "Hostname", "InternalDNS", "ExternalDNS"
 ]
-_SECRETS = ("token", "password", "proxyUrl")
 
 
 class RequestHeader(Config, frozen=True, kw_only=True):
@@ -131,16 +130,6 @@ def networks(field: str, texts: tuple[str, ...]) -> tuple[Network, ...]:
         except ValueError as error:
             raise ValueError(f".{field}[{index}]: {error}") from None
     return tuple(found)
-
-
-def masked(config: ApiserverProxy) -> dict[str, object]:
-    """Return every setting, without secrets."""
-    plain = effective(config)
-    client = plain.get("client")
-    if isinstance(client, dict):
-        said = {name: "***" for name in _SECRETS if client.get(name)}
-        plain["client"] = {**client, **said}
-    return plain
 
 
 def warnings(config: ApiserverProxy) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from msgspec import structs
 
 from pyproxy.admin import Collector, Sources, describe
+from pyproxy.config import masked
 from pyproxy.dataplane import Change, ClientTls, Http, Upstream
 from pyproxy.discovery.apiservers import Apiservers
 from pyproxy.discovery.names import SPACING_S, Due
@@ -28,7 +29,6 @@ from pyproxy.modes.apiserver_proxy.certificates import Certificates, Held, finge
 from pyproxy.modes.apiserver_proxy.config import (
     MODE,
     ApiserverProxy,
-    masked,
     networks,
     warnings,
 )

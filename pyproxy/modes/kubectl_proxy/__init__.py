@@ -4,7 +4,7 @@ A drop-in for `kubectl proxy`: the core moves bytes and remembers verdicts, `htt
 them, `kube` knows where the apiserver is and who we are there.
 """
 
-from pyproxy.modes.kubectl_proxy.config import MODE, KubectlProxy, masked
+from pyproxy.modes.kubectl_proxy.config import MODE, KubectlProxy
 from pyproxy.modes.kubectl_proxy.service import run
 
-__all__ = ["MODE", "KubectlProxy", "masked", "run"]
+__all__ = ["MODE", "KubectlProxy", "run"]

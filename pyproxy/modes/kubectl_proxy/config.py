@@ -1,7 +1,6 @@
 """Settings of kubectl-proxy: kubectl's names and defaults, and what we add."""
 
 import os
-import re
 import stat
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
@@ -9,13 +8,11 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from pyproxy.config import (
-    Config,
     Log,
     ModeConfig,
     Seconds,
     SecondsOrZero,
     Timeouts,
-    effective,
 )
 from pyproxy.config.duration import LONGEST_S
 from pyproxy.http import filter as filters
@@ -26,10 +23,6 @@ from pyproxy.kube.config import ClientFlags, Server
 MODE = "kubectl-proxy"
 PORT = 8001
 
-_MASK = "***"
-_SECRETS = ("token", "password", "proxyUrl")
-# Of a URL, a scheme being optional: user and password, which may hold anything.
-_USER = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL)
 _NOBODYS_HOST = "pyproxy.invalid"  # that only a list for everybody accepts
 
 
@@ -120,17 +113,6 @@ class KubectlProxy(ModeConfig, frozen=True, kw_only=True):
         return Filter(
             self.accept_paths, self.reject_paths, self.accept_hosts, self.reject_methods
         )
-
-
-def masked(config: Config) -> dict[str, object]:
-    """Return every setting, without secrets."""
-    plain = effective(config)
-    client = plain.get("client")
-    if isinstance(client, dict):
-        said = {name: _MASK for name in _SECRETS if client.get(name)}
-        server = _USER.sub(r"\1…@", client.get("server", ""))
-        plain["client"] = {**client, **said, "server": server}
-    return plain
 
 
 def warnings(config: KubectlProxy, server: Server) -> Iterator[str]:

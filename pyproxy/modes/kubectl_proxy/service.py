@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pyproxy.admin import Collector, Sources, describe
+from pyproxy.config import masked
 from pyproxy.dataplane import (
     Http,
     NoticeKind,
@@ -34,7 +35,6 @@ from pyproxy.modes.kubectl_proxy.config import (
     MODE,
     PORT,
     KubectlProxy,
-    masked,
     warnings,
 )
 from pyproxy.modes.kubectl_proxy.reach import Reach

@@ -102,6 +102,30 @@ def test_reset_of_a_backend_resets_its_relays_and_no_others(workers: int) -> Non
                 end.close()
 
 
+def test_silent_reset_spares_those_that_were_answered_or_ask_nothing() -> None:
+    with Listening() as one, contextlib.ExitStack() as stack:
+        proxy = stack.enter_context(Proxy(one.address, workers=1))
+        pairs = []
+        for _ in range(3):
+            client = stack.enter_context(proxy.connect())
+            pairs.append((client, stack.enter_context(one.accept())))
+        for client, server in pairs[:2]:
+            client.sendall(b"?")
+            assert server.recv(1) == b"?"
+        (asks, _), (answered, server), (idle, _) = pairs
+        server.sendall(b"!")
+        assert answered.recv(1) == b"!"
+        proxy.engine.reset(one.address, silent=True)
+        proxy.wait_drops(reset_by_admin=1)
+        assert ends_in_reset(asks)
+        for client in (answered, idle):
+            client.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                client.recv(1)
+        proxy.engine.reset(one.address)
+        proxy.wait_drops(reset_by_admin=3)
+
+
 @pytest.mark.crowd
 def test_reset_of_all_resets_thousands_in_a_few_turns() -> None:
     # More than one step of a reset: 1,000 relays are looked at in a turn.

@@ -261,6 +261,7 @@ def test_values_are_frozen_hashable_and_equal_by_content(made: Any) -> None:
                 "slow_start_s": 1.0,
                 "eject_after": 1,
                 "eject_s": 1.0,
+                "affinity_s": 1.0,
             },
         ),
         (
@@ -281,6 +282,7 @@ def test_values_are_frozen_hashable_and_equal_by_content(made: Any) -> None:
                 "backlog": 1,
                 "http": Http(log=True),
                 "tls": ServerTls(((b"-----BEGIN", b"-----BEGIN"),)),
+                "near": ("10.0.0.0/8",),
             },
         ),
     ],
@@ -291,7 +293,8 @@ def test_whatever_differs_makes_it_another_value(
 ) -> None:
     # The engine keeps what is equal: a field left out here would never be applied.
     fields = {field.name for field in dataclasses.fields(made)} - {"protocol"}
-    fields -= {"proxy_protocol_from"}  # not with http; the next test has it
+    # Not with http; the next tests have them.
+    fields -= {"proxy_protocol_from", "near_pool", "keep_source"}
     assert set(changes) == fields
     for name, value in changes.items():
         assert dataclasses.replace(made, **{name: value}) != made
@@ -300,6 +303,31 @@ def test_whatever_differs_makes_it_another_value(
 def test_vip_that_trusts_others_is_another_value() -> None:
     made = {vip(), vip(proxy_protocol_from=("::1",)), vip(proxy_protocol_from=("::",))}
     assert len(made) == 3
+
+
+def test_near_clients_make_another_value() -> None:
+    made = {vip(), vip(near_pool=pool()), vip(near_pool="near")}
+    made |= {vip(keep_source=kept) for kept in ("near", "far", "all")}
+    assert len(made) == 6
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"near": "10.0.0.0/8"}, "not a list of networks"),
+        ({"near": ("10.0.0.1/8",)}, "not a network"),
+        ({"near_pool": ""}, "is not a Pool"),
+        ({"keep_source": "some"}, "is none of"),
+        ({"keep_source": "all", "http": Http()}, "not with http"),
+        ({"near_pool": "near", "http": Http()}, "not with http"),
+        ({"keep_source": "far", "proxy_protocol_from": ("::/0",)}, "PROXY headers"),
+    ],
+)
+def test_near_clients_that_the_core_cannot_serve_are_refused(
+    fields: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(TableError, match=complaint):
+        vip(**fields)
 
 
 def test_key_is_the_address() -> None:

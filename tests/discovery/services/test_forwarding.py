@@ -8,6 +8,7 @@ from pyproxy.dataplane import Change, Dataplane
 from pyproxy.discovery.services import Delta, Settings
 from tests.support.servers import EchoServer, free_port
 from tests.support.services_rig import World, endpoint, port, service, slice_of
+from tests.support.waiting import wait_until
 from tests.test_dataplane import talk
 
 pytestmark = pytest.mark.live
@@ -44,13 +45,13 @@ def test_a_service_is_forwarded_as_long_as_it_is_there(dataplane: Dataplane) -> 
         dataplane.update(change_of(world.put(made)))
         assert talk(address) == b""
         dataplane.update(change_of(world.put(here)))
-        assert talk(address) == b"word"
+        wait_until(lambda: talk(address) == b"word")
         there = slice_of(KEY, endpoint("127.0.0.1"), ports=offered[1])
         dataplane.update(change_of(world.put(there)))
         first.close()
-        assert talk(address) == b"word"
+        wait_until(lambda: talk(address) == b"word")
         dataplane.update(change_of(world.drop(made)))
-        assert talk(address) == b""
+        wait_until(lambda: talk(address) == b"")  # workers follow on their own
         assert not list(dataplane.vips)
 
 

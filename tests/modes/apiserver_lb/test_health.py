@@ -79,6 +79,8 @@ def test_stopped_server_has_its_connections_reset_and_gets_no_new_ones(
                 assert sorted(names) == ["a", "b", "c"]
                 servers[0].send(signal.SIGSTOP)
                 balancer.wait_for_states("DOWN", "UP", "UP")
+                stopped = balancer.events("backend does not answer")
+                assert [one["backend"] for one in stopped] == [addresses[0]]
                 for name, connection in zip(names, kept, strict=True):
                     if name == "a":
                         assert is_reset(connection)

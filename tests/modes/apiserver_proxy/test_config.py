@@ -9,9 +9,10 @@ from click.testing import CliRunner
 
 from pyproxy.cli import program
 from pyproxy.cli.apiserver_proxy import apiserver_proxy, read_config
+from pyproxy.config import masked
 from pyproxy.errors import ConfigError
 from pyproxy.kube.config import ClientFlags
-from pyproxy.modes.apiserver_proxy import ApiserverProxy, masked
+from pyproxy.modes.apiserver_proxy import ApiserverProxy
 from pyproxy.modes.apiserver_proxy.certificates import (
     Certificates,
     fingerprint,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pyproxy.config import convert
+from pyproxy.config import convert, masked
 from pyproxy.errors import ConfigError, StartError
 from pyproxy.kube.config import ClientFlags, Server
 from pyproxy.modes.kubectl_proxy import place
-from pyproxy.modes.kubectl_proxy.config import KubectlProxy, masked, warnings
+from pyproxy.modes.kubectl_proxy.config import KubectlProxy, warnings
 from pyproxy.modes.kubectl_proxy.place import EVERY, UnixPlace, hosts_of
 
 SERVER = Server("https", "api.example", 443)

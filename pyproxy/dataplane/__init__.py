@@ -8,7 +8,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
@@ -34,9 +33,10 @@ from fastpath.api.policy import (
 )
 from fastpath.api.question import WORD
 from fastpath.api.spec import Backend as UpstreamBackend
+from fastpath.api.spec import Listener, Upstream
 from fastpath.api.spec import Pool as UpstreamPool
-from fastpath.api.spec import Upstream
 from fastpath.api.tlsspec import ClientTls, ServerTls
+from pyproxy.dataplane.words import Change, delta_of, pool_of, pools_of, upstream_of
 from pyproxy.errors import ConfigError, StartError, start_error
 from pyproxy.model import Health, Key, Pool, Vip, VipKey
 
@@ -52,6 +52,7 @@ __all__ = [
     "Histogram",
     "Http",
     "HttpStats",
+    "Listener",
     "Question",
     "Record",
     "Reply",
@@ -72,18 +73,6 @@ logger = logging.getLogger(__name__)
 NoticeKind = Literal["connect-failed", "ejected", "recovered"]
 OnQuestion = Callable[[Question], None]
 OnNotice = Callable[[NoticeKind, Key], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What changes in the table. Vips name their pools by `Pool.name`."""
-
-    vips: Sequence[Vip] = ()  # appear, or replace those of their keys
-    pools: Sequence[Pool] = ()  # likewise, by name
-    upstreams: Sequence[Upstream] = ()
-    remove_vips: Sequence[VipKey] = ()
-    remove_pools: Sequence[str] = ()
-    remove_upstreams: Sequence[str] = ()
 
 
 class Dataplane:
@@ -144,7 +133,7 @@ class Dataplane:
         """
         wanted = {vip.key: vip for vip in vips}
         named = {upstream.name: upstream for upstream in upstreams}
-        pools = {vip.pool.name: vip.pool for vip in wanted.values()}
+        pools = {pool.name: pool for vip in wanted.values() for pool in pools_of(vip)}
         return self.update(
             Change(
                 vips=[v for k, v in wanted.items() if not self._has(v)],
@@ -170,7 +159,7 @@ class Dataplane:
         news = {k: health[k] for k in known if self._told.get(k, "ready") != health[k]}
         try:
             generation = self._engine.update(
-                _delta(change),
+                delta_of(change),
                 health=news,
                 sockets={("tcp", *key): fds for key, fds in self.sockets.items()},
             )
@@ -209,7 +198,9 @@ class Dataplane:
             self._bound.pop(key, None)
         for vip in change.vips:
             self._vips[vip.key] = vip
-            self._bound[vip.key] = self._engine.address(vip.key)
+            self._bound[vip.key] = (
+                self._engine.address(vip.key) if vip.bind else vip.key[1:]
+            )
         for name in change.remove_pools:
             del self._pools[name]
         self._pools.update((pool.name, pool) for pool in change.pools)
@@ -236,10 +227,13 @@ class Dataplane:
                 self._engine.set_health(key, now)
                 self._told[key] = now
 
-    def reset(self, backend: Key | None = None) -> None:
-        """Reset the live relays of one backend, or all. Unknown ones have none."""
+    def reset(self, backend: Key | None = None, *, silent: bool = False) -> None:
+        """Reset the live relays of one backend, or all. Unknown ones have none.
+
+        `silent`: those whose clients wait for the first byte of an answer.
+        """
         if backend is None or backend in self._told:
-            self._try("reset", lambda: self._engine.reset(backend))
+            self._try("reset", lambda: self._engine.reset(backend, silent=silent))
 
     def drain(self) -> None:
         """Stop listening; live relays go on."""
@@ -336,64 +330,3 @@ class Dataplane:
             on_withdrawn(question)
         for question in questions:
             on_question(question)
-
-
-def _delta(change: Change) -> fastpath.Delta:
-    return fastpath.Delta(
-        vips=[_vip(vip) for vip in change.vips],
-        pools={pool.name: _pool(pool) for pool in change.pools},
-        upstreams=change.upstreams,
-        remove_vips=change.remove_vips,
-        remove_pools=change.remove_pools,
-        remove_upstreams=change.remove_upstreams,
-    )
-
-
-def _vip(vip: Vip) -> fastpath.Vip:
-    if not isinstance(vip.http, Http | None):
-        raise ConfigError(f"{vip.host}: {vip.http!r} is no Http")
-    if not isinstance(vip.tls, ServerTls | None):
-        raise ConfigError(f"{vip.host}: what it has for TLS is no ServerTls")
-    return fastpath.Vip(
-        vip.host,
-        vip.port,
-        vip.protocol,
-        vip.pool.name,
-        idle_timeout_s=vip.idle_timeout_s,
-        max_connections=vip.limits.max_connections,
-        max_connections_per_source=vip.limits.max_connections_per_source,
-        max_new_per_s=vip.limits.max_new_per_s,
-        max_new_per_s_per_source=vip.limits.max_new_per_s_per_source,
-        keepalive_s=vip.keepalive_s,
-        # A client that reads a watch slowly is not gone: keepalive tells the two apart.
-        user_timeout_s=0.0 if vip.http is not None else 30.0,
-        http=vip.http,
-        tls=vip.tls,
-        proxy_protocol_from=vip.proxy_protocol_from,
-        client_first=vip.client_first,
-    )
-
-
-def _pool(pool: Pool) -> fastpath.Pool:
-    return fastpath.Pool(
-        tuple(
-            fastpath.Backend(b.host, b.port, weight=b.weight, tier=b.tier)
-            for b in pool.backends
-        ),
-        balance=pool.balance,
-        ring_key=pool.ring_key,
-        on_all_down=pool.on_all_down,
-        connect_timeout_s=pool.connect_timeout_s,
-        slow_start_s=pool.slow_start_s,
-    )
-
-
-def pool_of(upstream: Upstream) -> UpstreamPool:
-    """Return the pool of an upstream of `upstream_of`, which has it to itself."""
-    assert isinstance(upstream.pool, UpstreamPool)
-    return upstream.pool
-
-
-def upstream_of(pool: Pool, tls: ClientTls | None) -> Upstream:
-    """Return a place that verdicts may name, by the name of its pool."""
-    return Upstream(pool.name, _pool(pool), tls)
