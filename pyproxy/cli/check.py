@@ -107,7 +107,8 @@ def _bastion(file: Path) -> dict[str, object]:
 def _node(file: Path) -> dict[str, object]:
     """Return a kube-proxy's settings, having said what has no meaning here."""
     from pyproxy.cli.kube_proxy import Reader
-    from pyproxy.modes.kube_proxy import masked, warnings
+    from pyproxy.config import masked
+    from pyproxy.modes.kube_proxy import warnings
 
     reader = Reader(file, {})
     settings = reader.read()

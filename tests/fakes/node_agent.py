@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pyproxy.capture import Fronts
 from pyproxy.cli import main
 from pyproxy.errors import StartError
 from pyproxy.kube.machines import Node
@@ -21,7 +22,7 @@ from pyproxy.kube.resource import ENDPOINT_SLICES
 from pyproxy.kube.store import Store
 from pyproxy.model import Backend, Front, Pool, Vip, VipKey, format_address
 from pyproxy.modes.kube_proxy import KubeProxy, parts
-from pyproxy.modes.kube_proxy.parts import Fronts, Marks
+from pyproxy.modes.kube_proxy.parts import Marks
 
 LOOPBACK, STAND_IN = "127.0.0.", "192.0.2."  # what endpoints are to the API
 CHANGED_AT = "endpoints.kubernetes.io/last-change-trigger-time"
@@ -31,6 +32,7 @@ class Side(NamedTuple):
     """Of one family."""
 
     node_ip: str = ""
+    near: tuple[str, ...] = ()
     node_ports: tuple[str, ...] = ()
 
 
@@ -193,7 +195,7 @@ class Bind:
         self._trouble = Path(os.environ.get("TROUBLE", os.devnull))
         self.fronts: dict[VipKey, Front] = {}
 
-    def open(self, here: Here) -> None:
+    def open(self, here: object) -> None:
         """Install."""
         self._write()
 
@@ -216,6 +218,14 @@ class Bind:
             return []
         self._write()
         return [str(self._file)]
+
+    def obstacles(self) -> Sequence[str]:
+        """There are none."""
+        return []
+
+    def cleanup(self) -> Sequence[str]:
+        """Likewise."""
+        return []
 
     def close(self, *, leave: bool) -> None:
         """Remove it."""
@@ -268,7 +278,7 @@ def here_of(config: KubeProxy, node: Node | None, local: Iterable[str]) -> Here:
     """Return what the Node says and this machine has."""
     said = node.status.addresses if node is not None else ()
     ips = tuple(each.address for each in said if each.address in set(local))
-    return Here(Side(ips[0] if ips else "127.0.0.1", ips))
+    return Here(Side(ips[0] if ips else "127.0.0.1", (), ips))
 
 
 def small() -> parts.Parts:
@@ -287,15 +297,7 @@ def small() -> parts.Parts:
     )
 
 
-REAL = parts.usual
-
-
-def real() -> parts.Parts:
-    """Return the real parts, with our capture."""
-    ours = small()
-    return REAL()._replace(capture=ours.capture, cleanup=ours.cleanup)
-
-
 if __name__ == "__main__":
-    parts.usual = real if "REAL_TABLE" in os.environ else small
+    if "REAL_PARTS" not in os.environ:
+        parts.usual = small
     main()

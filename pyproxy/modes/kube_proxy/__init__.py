@@ -5,6 +5,6 @@ bytes and datagrams, `capture` brings packets of the Services' addresses to it; 
 package is the agent around them: who this node is, what its health is, what is said.
 """
 
-from pyproxy.modes.kube_proxy.config import MODE, KubeProxy, masked, warnings
+from pyproxy.modes.kube_proxy.config import MODE, KubeProxy, warnings
 
-__all__ = ["MODE", "KubeProxy", "masked", "warnings"]
+__all__ = ["MODE", "KubeProxy", "warnings"]

@@ -13,7 +13,6 @@ from pyproxy.config import (
     Seconds,
     SecondsOrZero,
     Timeouts,
-    effective,
     parse_address,
     parse_network,
 )
@@ -29,7 +28,6 @@ Path = Literal["relay", "direct"]
 DetectLocalMode = Literal[
     "ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"
 ]
-_SECRETS = ("token", "password", "proxyUrl")
 
 
 class DetectLocal(Config, frozen=True, kw_only=True):
@@ -146,16 +144,6 @@ def _check_network(field: str, text: str, also: str = "") -> int:
     except ValueError as error:
         more = f"{also} {', '.join(KEYWORDS)}" if also else ""
         raise ValueError(f".{field}: {error}{more}") from None
-
-
-def masked(config: KubeProxy) -> dict[str, object]:
-    """Return every setting, without secrets."""
-    plain = effective(config)
-    client = plain.get("client")
-    if isinstance(client, dict):
-        said = {name: "***" for name in _SECRETS if client.get(name)}
-        plain["client"] = {**client, **said}
-    return plain
 
 
 def warnings(config: KubeProxy) -> list[str]:

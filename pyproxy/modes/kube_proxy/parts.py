@@ -1,4 +1,4 @@
-"""What the agent asks of the table of Services and of capture, as Protocols.
+"""What the agent asks of the table of Services, as Protocols, and its parts as one.
 
 The table (`discovery.services`) is pure: it is told which Services are marked, reads
 the stores, and says what changes in vips, pools and fronts. Capture brings packets of
@@ -6,11 +6,10 @@ Services' addresses to the core. The agent owns the order in which they are aske
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from pyproxy.capture import Capture
 from pyproxy.dataplane import Dataplane
-from pyproxy.errors import StartError
 from pyproxy.kube.machines import Node
 from pyproxy.kube.objects import Service
 from pyproxy.kube.resource import Resource
@@ -21,6 +20,10 @@ from pyproxy.modes.kube_proxy.config import KubeProxy
 
 class Side(Protocol):
     """This node in one family."""
+
+    @property
+    def near(self) -> tuple[str, ...]:
+        """Networks of Pods, and of this node itself."""
 
     @property
     def node_ip(self) -> str:
@@ -144,49 +147,6 @@ class Table(Marks, Protocol):
         """Say of a Service why it is as it is, as plain JSON; None = unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fronts:
-    """A change of what becomes of clients before a vip takes them."""
-
-    put: Sequence[Front] = ()
-    remove: Sequence[VipKey] = ()
-    cluster_ips: Sequence[str] = ()
-    remove_cluster_ips: Sequence[str] = ()
-    blocks: tuple[str, ...] | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing changes."""
-        ips = self.cluster_ips or self.remove_cluster_ips
-        return not (self.put or self.remove or ips) and self.blocks is None
-
-
-class Capture(Protocol):
-    """How packets of Services' addresses come to the core. May raise PyproxyError.
-
-    All of it may be asked twice: what is there is left, what is gone is not missed.
-    """
-
-    @property
-    def name(self) -> str:
-        """`tproxy` or `bind`."""
-
-    def open(self, here: Any) -> None:
-        """Install, for this node; again when the node has changed."""
-
-    def takes(self, vip: Vip) -> bool:
-        """Whether clients of a vip can come to the core at all."""
-
-    def update(self, change: Fronts) -> None:
-        """Change the fronts."""
-
-    def verify(self) -> Sequence[str]:
-        """Repair what others have broken, and say what that was."""
-
-    def close(self, *, leave: bool) -> None:
-        """Remove everything; with `leave` nothing, because a successor uses it."""
-
-
 class Parts(NamedTuple):
     """What the agent is put together from."""
 
@@ -206,11 +166,8 @@ class Parts(NamedTuple):
 
 
 def usual() -> Parts:
-    """Return the real ones. Raise StartError."""
+    """Return the real ones."""
     from pyproxy.modes.kube_proxy import wiring
-
-    def no_capture(*given: object) -> NoReturn:
-        raise StartError("this build has no capture yet")
 
     return Parts(
         slices=wiring.SLICES,
@@ -219,6 +176,6 @@ def usual() -> Parts:
         here=wiring.here,
         table=wiring.table,
         handlers=wiring.handlers,
-        capture=no_capture,
-        cleanup=no_capture,
+        capture=wiring.capture,
+        cleanup=wiring.cleanup,
     )

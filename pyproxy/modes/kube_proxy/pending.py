@@ -4,9 +4,10 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from pyproxy.capture import Fronts
 from pyproxy.dataplane import Change
 from pyproxy.model import Front, Pool, Vip, VipKey
-from pyproxy.modes.kube_proxy.parts import Delta, Fronts
+from pyproxy.modes.kube_proxy.parts import Delta
 
 K = TypeVar("K")
 V = TypeVar("V")

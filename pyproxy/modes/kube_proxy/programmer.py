@@ -11,10 +11,11 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+from pyproxy.capture import Capture, Fronts
 from pyproxy.dataplane import Dataplane
-from pyproxy.errors import PyproxyError
+from pyproxy.errors import ConfigError, PyproxyError
 from pyproxy.model import Vip, VipKey
-from pyproxy.modes.kube_proxy.parts import Capture, Delta, Fronts, Table
+from pyproxy.modes.kube_proxy.parts import Delta, Table
 from pyproxy.modes.kube_proxy.pending import Pending, halves, joined
 
 logger = logging.getLogger(__name__)
@@ -190,6 +191,8 @@ class Programmer:
             self.capture.update(change)
         except PyproxyError as error:
             raise _GivenUpError from error
+        except ValueError as error:  # a front that cannot be: some Service's fault
+            raise ConfigError(str(error)) from error
         self._fronts.difference_update(change.remove)
         self._fronts.update(front.key for front in change.put)
         self._cluster_ips.difference_update(change.remove_cluster_ips)

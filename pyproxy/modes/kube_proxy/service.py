@@ -10,6 +10,8 @@ from typing import Any
 from msgspec import structs
 
 from pyproxy.admin import Collector, Page, Sources
+from pyproxy.capture import Capture
+from pyproxy.config import masked
 from pyproxy.errors import PyproxyError, StartError
 from pyproxy.kube.client import Client
 from pyproxy.kube.config import Current
@@ -18,12 +20,12 @@ from pyproxy.kube.events import Recorder
 from pyproxy.kube.machines import Node
 from pyproxy.kube.wire import Wire
 from pyproxy.modes.kube_proxy import parts as parts_
-from pyproxy.modes.kube_proxy.config import MODE, KubeProxy, masked, warnings
+from pyproxy.modes.kube_proxy.config import MODE, KubeProxy, warnings
 from pyproxy.modes.kube_proxy.gates import Gates
 from pyproxy.modes.kube_proxy.health import ProxyHealth
 from pyproxy.modes.kube_proxy.metrics import KubeProxyCounters, ServiceCounters
 from pyproxy.modes.kube_proxy.node import Arrival, local_addresses
-from pyproxy.modes.kube_proxy.parts import Capture, Delta, Here, Parts, Table
+from pyproxy.modes.kube_proxy.parts import Delta, Here, Parts, Table
 from pyproxy.modes.kube_proxy.process import ConfigFile, apply_oom_score
 from pyproxy.modes.kube_proxy.programmer import Programmer, timed
 from pyproxy.modes.kube_proxy.shown import describe, explained
@@ -184,6 +186,8 @@ class Agent:
         capture = self._parts.capture(self._config, lambda: self._runtime.dataplane)
         self._here = here = self._find_here()
         capture.open(here)
+        for obstacle in capture.obstacles():
+            logger.warning("in the way of capture", extra={"what": obstacle})
         table = self._make_table(here, capture)
         self._programmer = Programmer(
             *(table, capture, lambda: self._runtime.dataplane),

@@ -1,9 +1,13 @@
 """The real parts: the table of Services, this node, and how they are configured."""
 
-from collections.abc import Callable, Iterable, Mapping
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal, cast
 
+from pyproxy.capture import LISTENERS, Bind, Capture, Direct, Layout, Tproxy
+from pyproxy.dataplane import Change, Dataplane, Listener
 from pyproxy.discovery.services import (
     BY_SERVICE,
     Here,
@@ -20,12 +24,15 @@ from pyproxy.kube.objects import Service
 from pyproxy.kube.slices import BRIEF_SLICES, BriefSlice
 from pyproxy.kube.store import Store
 from pyproxy.modes.kube_proxy.config import KubeProxy
+from pyproxy.modes.kube_proxy.node import local_addresses
 from pyproxy.modes.kube_proxy.parts import Marks
 
 DETECTION: Mapping[str, Literal["cluster-cidr", "node-cidr", "none"]] = {
     "ClusterCIDR": "cluster-cidr",
     "NodeCIDR": "node-cidr",
 }
+
+CAP_NET_ADMIN = 12
 
 Slices = Store[BriefSlice]
 Shape = tuple[bool, bool, bool]  # of a port: has endpoints in both sets, and anywhere
@@ -53,8 +60,7 @@ class NodeTable(ServiceTable):
         """Say why a Service is as it is; None = there is none."""
         if self.services.get(key) is None:
             return None
-        said: dict[str, object] = asdict(explain(self, key))
-        return {_camel(name): _plain(value) for name, value in said.items()}
+        return cast("dict[str, object]", _plain(asdict(explain(self, key))))
 
 
 def settings_of(config: KubeProxy, *, bind: bool = False) -> Settings:
@@ -102,6 +108,54 @@ def handlers(
         ServiceHandler(marks, lambda: then(False), synced),
         SliceHandler(marks, lambda: then(True), synced),
     )
+
+
+def capture(config: KubeProxy, dataplane: Callable[[], Dataplane]) -> Capture:
+    """Return how clients come here; for tproxy, with the listeners that take them.
+
+    Raises:
+        StartError: listeners cannot be opened.
+    """
+    way = config.capture
+    if way == "auto":
+        way = "tproxy" if may_change_rules() else "bind"
+    if way == "bind":
+        return Bind()
+    local = local_addresses()
+    hosts = [host for host in LISTENERS if host in local]
+    port = _free_port(hosts)
+    listeners = [Listener(host, port) for host in hosts]
+    dataplane().update(Change(listeners=listeners))
+    return Tproxy(Layout(port, port))
+
+
+def cleanup(config: KubeProxy) -> Sequence[str]:
+    """Remove what any of us has installed; return what that was."""
+    return [*Tproxy(Layout(0, 0)).cleanup(), *Direct().cleanup()]
+
+
+def may_change_rules() -> bool:
+    """Whether this process has CAP_NET_ADMIN. Source: capabilities(7), proc(5)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            return bool(int(value, 16) >> CAP_NET_ADMIN & 1)
+    return False
+
+
+def _free_port(hosts: Sequence[str]) -> int:
+    """Return a port that is free on all of them: rules name one number."""
+    port = 0
+    opened = []
+    try:
+        for host in hosts:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            opened.append(socket.create_server((host, port), family=family))
+            port = int(opened[0].getsockname()[1])
+    finally:
+        for each in opened:
+            each.close()
+    return port
 
 
 def _plain(value: object) -> object:

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from pyproxy.capture import Fronts
 from pyproxy.dataplane import Dataplane
 from pyproxy.errors import StartError
 from pyproxy.model import Backend, Front, Pool, Vip, VipKey
-from pyproxy.modes.kube_proxy.parts import Fronts
 from pyproxy.modes.kube_proxy.programmer import Programmer
 from tests.fakes.node_agent import Delta
 from tests.support.servers import EchoServer, free_port
@@ -75,6 +75,14 @@ class Capture:
         """Not of these tests."""
 
     def verify(self) -> list[str]:
+        """Likewise."""
+        return []
+
+    def obstacles(self) -> list[str]:
+        """Likewise."""
+        return []
+
+    def cleanup(self) -> list[str]:
         """Likewise."""
         return []
 

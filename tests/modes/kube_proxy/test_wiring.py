@@ -1,4 +1,4 @@
-"""The agent with the real table of Services."""
+"""The agent with its real parts."""
 
 import json
 import socket
@@ -149,7 +149,7 @@ def test_node_ports_of_a_cluster_are_served_on_localhost(cluster: Cluster) -> No
         cluster.call("POST", SPACE, {"metadata": {"name": "web"}, "spec": spec})
         cluster.call("POST", SLICES, slice_at(own, server.address[1]))
         flags = ("--nodeport-addresses=localhost", "--capture=bind")
-        with cluster.agent(*flags, environment={"REAL_TABLE": "1"}) as agent:
+        with cluster.agent(*flags, environment={"REAL_PARTS": "1"}) as agent:
             agent.serving()
             wait_until(lambda: echoes(30123), 20, "node port")
             said = json.loads(agent.get("/debug/explain?service=agent/web")[1])
