@@ -13,6 +13,7 @@ from pyproxy.errors import StartError
 ASKED = "127.0.0.1:10249"
 ANSWER_S = 5.0
 INDENT = "  "
+IN_FORCE = ("notServed", "rules", "capture", "connections")
 
 
 @click.command(cls=Command)
@@ -33,6 +34,10 @@ def explain(service: str, admin_address: str | None, output: str | None) -> None
     if output == "json":
         click.echo(json.dumps(said, indent=2))
     else:
+        text = said.pop("text", "")
+        if text:  # the table's own words; what is left is about its being in force
+            click.echo(text, nl=False)
+            said = {name: said[name] for name in IN_FORCE if name in said}
         click.echo("\n".join(render(said)))
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from pyproxy.cli import program
 from tests.fakes.node import SLICES, SPACE, Agent, Cluster, cluster_in, slice_of
 from tests.support import netns
 from tests.support.servers import EchoServer
@@ -88,6 +90,10 @@ def test_services_are_served_by_one_process_and_then_by_the_next(
             said = json.loads(old.get("/debug/explain?service=agent/web")[1])
             assert said["capture"] == "tproxy"
             assert said["type"] == "NodePort"
+            text = explained(old)
+            assert text.startswith("agent/web: NodePort\n")
+            assert f"{server.address[0]}:{server.address[1]}" in text
+            assert f"tcp       {cluster_ip}:80" in text
             with (
                 socket.create_connection(vip, scaled(5)) as kept,
                 agent(cluster) as new,
@@ -107,6 +113,16 @@ def test_services_are_served_by_one_process_and_then_by_the_next(
                 assert new.wait() == 0
     with pytest.raises(OSError, match=r"timed out|unreachable|No route"):
         socket.create_connection(vip, 0.5)  # no rule is left that answers
+
+
+def explained(running: Agent) -> str:
+    """What the command says of the Service."""
+    url = running.wait_for_event("admin address open")["url"]
+    where = url.removeprefix("http://").rstrip("/")
+    arguments = ["explain", "agent/web", f"--admin-address={where}"]
+    result = CliRunner().invoke(program, arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 def is_refused(address: tuple[str, int]) -> bool:

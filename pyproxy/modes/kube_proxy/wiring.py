@@ -18,6 +18,7 @@ from pyproxy.discovery.services import (
     by_service,
     explain,
     here_of,
+    render,
 )
 from pyproxy.kube.machines import Node
 from pyproxy.kube.objects import Service
@@ -57,10 +58,12 @@ class NodeTable(ServiceTable):
         return found
 
     def explain(self, key: str) -> Mapping[str, object] | None:
-        """Say why a Service is as it is; None = there is none."""
+        """Say why a Service is as it is, as data and as text; None = there is none."""
         if self.services.get(key) is None:
             return None
-        return cast("dict[str, object]", _plain(asdict(explain(self, key))))
+        said = explain(self, key)
+        plain = cast("dict[str, object]", _plain(asdict(said)))
+        return {**plain, "text": render(said)}
 
 
 def settings_of(config: KubeProxy, *, bind: bool = False) -> Settings:
