@@ -97,8 +97,9 @@ def masked(config: Config) -> dict[str, object]:
     client = plain.get("client")
     if isinstance(client, dict):
         said = {name: _MASK for name in _SECRETS if client.get(name)}
-        server = _USER.sub(r"\1…@", client.get("server", ""))
-        plain["client"] = {**client, **said, "server": server}
+        if "server" in client:
+            said["server"] = _USER.sub(r"\1…@", client["server"])
+        plain["client"] = {**client, **said}
     return plain
 
 
