@@ -38,6 +38,7 @@ C = TypeVar("C", bound=ModeConfig)
 T = TypeVar("T")
 
 DRAIN_LOOK_S = 0.05  # how often a drain looks whether the last relay has ended
+IDLE_LOOKS = 2  # in a row, after which none is left
 ADMIN_WAIT_S = 0.25  # for the mode to serve, before the admin address is answered
 ADMIN_AGAIN_S = 5.0  # until an admin address that is taken is tried again
 SAMPLE_S = 1.0  # how often counters are looked at for their peaks
@@ -187,9 +188,13 @@ class Runtime(Generic[C]):
         live = self.dataplane.totals().relays_active
         logger.info("draining", extra={"relays": live, "timeout_s": timeout_s})
         end = asyncio.get_running_loop().time() + timeout_s
-        while self.dataplane.totals().relays_active and not self._hurry.is_set():
+        # Twice: a client that waited at a listener, and is on its way from one worker
+        # to another, is no relay yet.
+        idle_looks = 0
+        while idle_looks < IDLE_LOOKS and not self._hurry.is_set():
             if asyncio.get_running_loop().time() >= end:
                 break
+            idle_looks = idle_looks + 1 if self.dataplane.is_idle else 0
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), DRAIN_LOOK_S)
         left = self.dataplane.totals().relays_active

@@ -239,6 +239,11 @@ class Dataplane:
         """Stop listening; live relays go on."""
         self._try("drain", lambda: self._engine.drain(wait_s=0.0))
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all workers have the table in force, and none has a relay."""
+        return self._engine.settle(0.0) and not self.totals().relays_active
+
     def stats(self, vips: Sequence[VipKey] | None = None) -> Stats:
         """Return a snapshot of all counters, or of those of some vips."""
         return self._engine.stats(vips=vips, backends=None if vips is None else ())
