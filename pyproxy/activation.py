@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from pyproxy.model import Key, format_address
@@ -25,6 +25,7 @@ class _Given:
     fd: int
     shown: str  # for people: its name, and what it is
     key: Key | None  # where it listens for TCP; None = it does not
+    name: str = ""  # as the supervisor knows it
 
 
 class Sockets:
@@ -60,6 +61,11 @@ class Sockets:
         return cls(_look_at(int(said["LISTEN_FDS"]), names))
 
     @property
+    def names(self) -> list[str]:
+        """Names of those that are left, as the supervisor knows them."""
+        return [each.name for each in self._given]
+
+    @property
     def by_key(self) -> Mapping[Key, list[int]]:
         """Descriptors by the address where they listen; follows `keep` and `close`."""
         return self._by_key
@@ -76,6 +82,13 @@ class Sockets:
         if self._given:
             what = ", ".join(each.shown for each in self._given)
             logger.info("passed sockets taken over", extra={"what": what})
+
+    def take_one(self, key: Key) -> list[socket.socket]:
+        """Give those of an address away, to whoever answers there."""
+        taken = [each for each in self._given if each.key == key]
+        self._given = [each for each in self._given if each.key != key]
+        self._by_key.pop(key, None)
+        return [socket.socket(fileno=each.fd) for each in taken]
 
     def close(self) -> None:
         """Close all; what others hold of them goes on."""
@@ -99,7 +112,7 @@ def _look_at(count: int, names: list[str]) -> list[_Given]:
             logger.warning("passed sockets are missing", extra=extra)
             break
         name = names[fd - FIRST] if fd - FIRST < len(names) else ""
-        found.append(_described(fd, name or f"descriptor {fd}"))
+        found.append(replace(_described(fd, name or f"descriptor {fd}"), name=name))
     return found
 
 

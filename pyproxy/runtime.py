@@ -14,7 +14,6 @@ import resource
 import signal
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Generic, TextIO, TypeVar
 
@@ -25,7 +24,10 @@ from pyproxy.activation import Sockets
 from pyproxy.admin import Admin, Health, History, Reloads, Sources
 from pyproxy.config import ModeConfig
 from pyproxy.dataplane import Dataplane
-from pyproxy.errors import PyproxyError
+from pyproxy.errors import PyproxyError, StartError
+from pyproxy.handover import Predecessor
+from pyproxy.notify import Notifier
+from pyproxy.succession import Succession
 
 if TYPE_CHECKING:
     from pyproxy.metrics import Collects
@@ -36,43 +38,18 @@ C = TypeVar("C", bound=ModeConfig)
 T = TypeVar("T")
 
 DRAIN_LOOK_S = 0.05  # how often a drain looks whether the last relay has ended
+IDLE_LOOKS = 2  # in a row, after which none is left
 ADMIN_WAIT_S = 0.25  # for the mode to serve, before the admin address is answered
+ADMIN_AGAIN_S = 5.0  # until an admin address that is taken is tried again
 SAMPLE_S = 1.0  # how often counters are looked at for their peaks
 BACKGROUND_PAUSE_S = 1.0  # before a background task that failed runs again
-_RESTART_ONLY = ("workers", "admin_address")
+_RESTART_ONLY = ("workers", "admin_address", "handover_socket", "ready_file")
 
 
 def launch(main: Coroutine[object, object, T]) -> T:
     """Run a coroutine to its end on uvloop."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
-
-
-class Notifier:
-    """Tells systemd our state, sd_notify(3); silent without NOTIFY_SOCKET."""
-
-    def __init__(self) -> None:
-        self._path = os.environ.get("NOTIFY_SOCKET", "")
-        ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        every_us = os.environ.get("WATCHDOG_USEC", "0")
-        # Half of the time allowed, as sd_watchdog_enabled(3) advises; 0 = not wanted.
-        self.watchdog_s = int(every_us) / 2e6 if ours and every_us.isdigit() else 0.0
-
-    def say(self, *lines: str) -> None:
-        """Send one datagram; a supervisor that is gone is no reason to fail."""
-        if not self._path:
-            return
-        path = "\0" + self._path[1:] if self._path.startswith("@") else self._path
-        with (
-            contextlib.suppress(OSError),
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify,
-        ):
-            notify.sendto("\n".join(lines).encode(), path)
-
-    def say_reloading(self) -> None:
-        """RELOADING=1 with the clock reading that Type=notify-reload wants."""
-        now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self.say("RELOADING=1", f"MONOTONIC_USEC={now_us}")
 
 
 class Runtime(Generic[C]):
@@ -84,10 +61,12 @@ class Runtime(Generic[C]):
         config: C,
         load: Callable[[], C],
         sockets: Sockets | None = None,
+        predecessor: Predecessor | None = None,
     ) -> None:
         """Take the configuration in use, and how to read it anew for a reload.
 
-        `sockets` are used where a vip has their address; `started` closes them.
+        `sockets` are used where a vip has their address; `started` closes them, and
+        what the predecessor gave.
         """
         self.mode = mode
         self.config = config
@@ -97,14 +76,20 @@ class Runtime(Generic[C]):
         self.collectors: list[Collects] = [self.reloads]
         self.exit_code = 0
         self.sockets = sockets or Sockets()
+        # Called when a successor serves: from then on it answers in our place.
+        self.on_superseded: list[Callable[[], Awaitable[None]]] = []
+        self.is_superseded = False
+        self.needs_admin = True  # False: without its address we go on, and try again
         self._load = load
         self._dataplane: Dataplane | None = None
         self._notifier = Notifier()
+        self._succession = Succession(config, self.sockets, predecessor, self._notifier)
         self._on_reload: Callable[[C], Awaitable[None]] | None = None
         self._reload_wanted = asyncio.Event()
         self._serving = asyncio.Event()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._told = asyncio.Event()  # by a signal, that a successor does not need us
         self._starting: asyncio.Task[object] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.health.require("start", lambda: "not serving yet")
@@ -123,15 +108,16 @@ class Runtime(Generic[C]):
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self.history.recording())
             stack.callback(self._take_signals())
-            stack.callback(self.sockets.close)
-            self._dataplane = Dataplane.open(self.config.workers)
-            self._dataplane.sockets = self.sockets.by_key
+            stack.callback(self._succession.close)
+            self._dataplane = self._succession.open_dataplane(self.config.workers)
             stack.callback(self._dataplane.close)
-            admin = Admin(sources)
+            admin = Admin(sources, self.listen)
             stack.push_async_callback(admin.close)
+            self.on_superseded.append(admin.close)
             if self.config.admin_address:
-                await admin.bind(self.config.admin_address)
-                answering = asyncio.create_task(self._answer(admin), name="admin")
+                answering = asyncio.create_task(
+                    self._answer(admin, await self._bind(admin)), name="admin"
+                )
                 stack.push_async_callback(_end, answering)
             stack.push_async_callback(self._end_background)
             if self._notifier.watchdog_s:
@@ -148,6 +134,28 @@ class Runtime(Generic[C]):
                 task.uncancel()  # it was us
                 logger.info("stopped before serving")
 
+    def reload(self) -> None:
+        """Read the configuration anew, as after SIGHUP."""
+        self._reload_wanted.set()
+
+    def listen(self, host: str, port: int) -> list[socket.socket]:
+        """Return sockets at an IP for something in Python to answer on; it owns them.
+
+        Raise OSError.
+        """
+        return self._succession.listen(host, port)
+
+    async def _bind(self, admin: Admin) -> bool:
+        """Open the admin address; False = later, because somebody has it."""
+        try:
+            await admin.bind(self.config.admin_address)
+        except StartError as error:
+            if self.needs_admin:
+                raise
+            logger.error("admin address not open", extra={"why": str(error)})
+            return False
+        return True
+
     async def serve(self, addresses: list[str], out: TextIO | None = None) -> None:
         """Say where we listen, on stdout or `out`; return when it is time to drain."""
         for address in addresses:
@@ -156,30 +164,48 @@ class Runtime(Generic[C]):
         self._serving.set()
         self.health.drop("start")
         self._notifier.say("READY=1", f"STATUS=serving on {', '.join(addresses)}")
-        await self._stopping.wait()
+        async with self._succession.serving(self._let_go):
+            await self._stopping.wait()
+
+    def _let_go(self) -> None:
+        logger.info("a successor serves, ending")
+        self.is_superseded = True
+        self._stopping.set()
 
     async def drain(self) -> None:
         """Go red, stop listening, then wait for live relays up to the deadline."""
         self.health.require("shutdown", lambda: "draining")
         self._notifier.say("STOPPING=1", "STATUS=draining")
-        await self._go_on_accepting(float(self.config.timeouts.shutdown_delay))
+        if self.is_superseded:
+            for hand_over in self.on_superseded:
+                await hand_over()
+        else:
+            await self._go_on_accepting(float(self.config.timeouts.shutdown_delay))
+            self._succession.keep()
         self.dataplane.drain()
-        self.sockets.close()  # unless another process holds them, clients are refused
+        self._succession.close()  # unless others hold them, clients are refused
         timeout_s = float(self.config.timeouts.drain)
-        live = self.dataplane.stats().relays_active
+        live = self.dataplane.totals().relays_active
         logger.info("draining", extra={"relays": live, "timeout_s": timeout_s})
         end = asyncio.get_running_loop().time() + timeout_s
-        while self.dataplane.stats().relays_active and not self._hurry.is_set():
+        # Twice: a client that waited at a listener, and is on its way from one worker
+        # to another, is no relay yet.
+        idle_looks = 0
+        while idle_looks < IDLE_LOOKS and not self._hurry.is_set():
             if asyncio.get_running_loop().time() >= end:
                 break
+            idle_looks = idle_looks + 1 if self.dataplane.is_idle else 0
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), DRAIN_LOOK_S)
-        left = self.dataplane.stats().relays_active
+        left = self.dataplane.totals().relays_active
         if left:
             logger.warning("drain ended by force", extra={"relays_reset": left})
             self.dataplane.reset()
         else:
             logger.info("drained")
+        if self.is_superseded and self.config.ready_file:
+            logger.info("waiting to be ended")
+            await self._told.wait()
 
     async def _go_on_accepting(self, delay_s: float) -> None:
         """Let others find out that we are not ready; a second signal cuts it short.
@@ -204,10 +230,19 @@ class Runtime(Generic[C]):
         task = asyncio.create_task(_again_and_again(name, work), name=name)
         self._tasks.add(task)
 
-    async def _answer(self, admin: Admin) -> None:
-        """Answer at the admin address, but let clients of the mode come first."""
+    async def _answer(self, admin: Admin, is_bound: bool) -> None:
+        """Answer at the admin address, but let clients of the mode come first.
+
+        A predecessor answers there until we serve.
+        """
+        wait_s = None if self._succession.has_predecessor else ADMIN_WAIT_S
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._serving.wait(), ADMIN_WAIT_S)
+            await asyncio.wait_for(self._serving.wait(), wait_s)
+        while not is_bound:
+            await asyncio.sleep(ADMIN_AGAIN_S)
+            with contextlib.suppress(StartError):
+                await admin.bind(self.config.admin_address)
+                is_bound = True
         try:
             await admin.serve()
         except Exception:
@@ -235,6 +270,9 @@ class Runtime(Generic[C]):
     def _on_stop_signal(self, number: signal.Signals) -> None:
         if self._hurry.is_set():
             os._exit(128 + number)  # the orderly end hangs, too
+        if self.is_superseded and not self._told.is_set():
+            self._told.set()
+            return
         if self._stopping.is_set():
             self.exit_code = 128 + number
             self._hurry.set()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pyproxy.logs import JsonFormatter, TextFormatter
-from pyproxy.runtime import Notifier
+from pyproxy.notify import Notifier
 from tests.fakes.apiserver import FakeApiserver
 from tests.fakes.cluster import FAST, Cluster
 from tests.support.waiting import scaled, wait_until

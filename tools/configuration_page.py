@@ -15,12 +15,13 @@ from pyproxy.config.describe import (
     type_words,
 )
 from pyproxy.config.example import to_line
-from pyproxy.modes import apiserver_lb, apiserver_proxy, kubectl_proxy
+from pyproxy.modes import apiserver_lb, apiserver_proxy, kube_proxy, kubectl_proxy
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 MODES: dict[str, type[Config]] = {
     apiserver_lb.MODE: apiserver_lb.ApiserverLb,
     apiserver_proxy.MODE: apiserver_proxy.ApiserverProxy,
+    kube_proxy.MODE: kube_proxy.KubeProxy,
     kubectl_proxy.MODE: kubectl_proxy.KubectlProxy,
 }
 HEAD = """\
@@ -30,7 +31,8 @@ Made from the code by `python -m tools.configuration_page`; not to be edited.
 
 `pyproxy MODE --config FILE` reads YAML or JSON; flags win over it. `pyproxy check FILE`
 (for all but apiserver-lb with `--mode=MODE`) tells all that is wrong with a file, and
-where, and prints what is in force. To start from:
+where, and prints what is in force. A KubeProxyConfiguration, as the kube-proxy of
+Kubernetes has it, is read by kube-proxy as it is. To start from:
 
     pyproxy check --example apiserver-lb   # a file with every default as a comment
     pyproxy check --schema apiserver-lb    # a JSON Schema, for editors and pipelines

@@ -49,9 +49,15 @@ States = Callable[[], dict[Key, State]]
 class Collector:
     """Reads everything at the moment of the scrape; counting costs the path nothing."""
 
-    def __init__(self, mode: str, dataplane: Callable[[], Dataplane]) -> None:
-        """Take the core as a function: it may not run yet."""
+    def __init__(
+        self, mode: str, dataplane: Callable[[], Dataplane], *, each: bool = True
+    ) -> None:
+        """Take the core as a function: it may not run yet.
+
+        Without `each` there are no series of single vips and backends.
+        """
         self._mode = mode
+        self._each = each
         self._dataplane = dataplane
         self.states: States = dict
         self.suspects: Callable[[], Set[Key]] = frozenset
@@ -83,21 +89,28 @@ class Collector:
     def collect(self) -> "Iterator[Family]":
         """Yield every family."""
         dataplane = self._dataplane()
-        stats = dataplane.stats()
-        pools = pools_of(dataplane)
+        stats = dataplane.stats() if self._each else dataplane.totals()
         yield build_info(self._mode)
         yield from _totals(stats)
+        yield from _workers(stats)
+        yield self._single("table_apply_seconds", "Publish a table.", self._apply_time)
+        yield self._single("sync_seconds", "From change to table.", self._sync_time)
+        if self._each:
+            yield from self._all(dataplane, stats)
+        else:
+            yield from flow_families(stats, {})
+
+    def _all(self, dataplane: Dataplane, stats: Stats) -> "Iterator[Family]":
+        pools = pools_of(dataplane)
+        # By where it listens: a vip with port 0 has a name only since it is bound.
         name = partial(_name, dataplane)
         vips = {name(key): vip for key, vip in stats.vips.items()}
         yield from _vips({name: vip for name, vip in vips.items() if vip.udp is None})
         yield from flow_families(stats, vips)
         yield from _settings({name(vip.key): vip for vip in dataplane.vips})
         yield from _backends(stats.backends, pools)
-        yield from _workers(stats)
         yield from http_families(stats, _add)
         yield from self._probes(pools)
-        yield self._single("table_apply_seconds", "Publish a table.", self._apply_time)
-        yield self._single("sync_seconds", "From change to table.", self._sync_time)
 
     def _single(
         self, name: str, text: str, values: Distribution

@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 import socket
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pyproxy.admin.sources import Sources
@@ -25,11 +26,20 @@ BACKLOG = 128
 _NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
+Listen = Callable[[str, int], Sequence[socket.socket]]  # raises OSError
+
+
+def _create(host: str, port: int) -> list[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return [socket.create_server((host, port), family=family, backlog=BACKLOG)]
+
+
 class Admin:
     """An admin address; owns its sockets and what answers on them."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, listen: Listen = _create) -> None:
         self._sources = sources
+        self._listen = listen
         self._sockets: list[socket.socket] = []
         self._server: Server | None = None
         self._local_only = True
@@ -50,7 +60,7 @@ class Admin:
                 extra={"address": address},
             )
         try:
-            self._sockets = await _listen(host, port)
+            self._sockets = await _listen(host, port, self._listen)
         except OSError as error:
             raise StartError(*_explain(address, error)) from error
         bound = self._sockets[0].getsockname()
@@ -83,16 +93,14 @@ def _make_server(sources: Sources, local_only: bool) -> "Server":
     return Server(sources, local_only=local_only)
 
 
-async def _listen(host: str, port: int) -> list[socket.socket]:
+async def _listen(host: str, port: int, create: Listen) -> list[socket.socket]:
     """Return a socket for each address of the host that this machine has."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     opened: list[socket.socket] = []
-    for family, _, _, _, address in dict.fromkeys(found):
+    for _, _, _, _, address in dict.fromkeys(found):
         try:
-            opened.append(
-                socket.create_server(address[:2], family=family, backlog=BACKLOG)
-            )
+            opened += create(str(address[0]), int(address[1]))
         except OSError as error:
             if error.errno in _NO_SUCH_FAMILY and len(found) > 1:
                 continue

@@ -141,6 +141,8 @@ class Server:
             text = "this address answers to local names only\n"
             return web.Response(status=403, text=text)
         handler = self._routes.get(request.path)
+        if handler is None and request.path in self._sources.more:
+            handler = self._more
         if handler is None:
             return web.Response(status=404, text="404: Not Found")
         if request.method not in ("GET", "HEAD"):
@@ -169,6 +171,12 @@ class Server:
     def _events(self, request: web.BaseRequest) -> web.Response:
         events = self._sources.history.events.newest_first()
         return web.json_response({"events": events})
+
+    def _more(self, request: web.BaseRequest) -> web.Response:
+        page = self._sources.more[request.path](dict(request.query))
+        if isinstance(page.body, str):
+            return web.Response(status=page.status, text=page.body)
+        return web.json_response(page.body, status=page.status)
 
     def _config(self, request: web.BaseRequest) -> web.Response:
         return web.json_response(self._sources.config())

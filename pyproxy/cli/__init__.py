@@ -31,10 +31,20 @@ ENTRIES = {
         "completion",
         "Print a script that completes commands and flags.",
     ),
+    "kube-proxy": Entry(
+        "pyproxy.cli.kube_proxy",
+        "kube_proxy",
+        "Serve every Service of a cluster on this node.",
+    ),
     "kubectl-proxy": Entry(
         "pyproxy.cli.kubectl_proxy",
         "kubectl_proxy",
         "Serve a cluster's API at a local address.",
+    ),
+    "explain": Entry(
+        "pyproxy.cli.explain",
+        "explain",
+        "Say why a Service is served as it is.",
     ),
     "sandbox": Entry(
         "pyproxy.cli.sandbox",
@@ -58,7 +68,7 @@ ENTRIES = {
 )
 @click.version_option(__version__, prog_name="pyproxy", message="%(prog)s %(version)s")
 def program() -> None:
-    """The proxies of Kubernetes in one program: three of the five, so far."""
+    """The proxies of Kubernetes in one program: four of the five, so far."""
 
 
 def main() -> None:

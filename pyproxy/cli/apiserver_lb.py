@@ -69,6 +69,8 @@ LOG = {"log_level": "level", "log_format": "format"}
 TOP = {
     "workers": "workers",
     "admin_address": "adminAddress",
+    "handover_socket": "handoverSocket",
+    "ready_file": "readyFile",
     "state_file": "stateFile",
     "discover": "discover",
 }

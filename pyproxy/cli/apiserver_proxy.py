@@ -168,6 +168,8 @@ TOP = {
     "virtual_host_suffix": "virtualHostSuffix",
     "workers": "workers",
     "admin_address": "adminAddress",
+    "handover_socket": "handoverSocket",
+    "ready_file": "readyFile",
 }
 NESTED = {
     "requestHeader": {

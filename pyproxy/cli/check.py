@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from pyproxy.config import Config
 
 LB, BASTION, KUBECTL = "apiserver-lb", "apiserver-proxy", "kubectl-proxy"
-MODES = click.Choice([LB, BASTION, KUBECTL])
+NODE = "kube-proxy"
+MODES = click.Choice([LB, BASTION, NODE, KUBECTL])
 
 HEADING = [
     "# For `pyproxy MODE --config FILE`; `pyproxy check FILE` says what is wrong.",
@@ -58,9 +59,17 @@ def check(
 def _check(file: str, mode: str | None) -> None:
     from pyproxy.config import to_yaml
 
-    readers = {KUBECTL: _kubectl, BASTION: _bastion}
-    settings = readers.get(mode or LB, _balancer)(Path(file))
+    readers = {KUBECTL: _kubectl, BASTION: _bastion, NODE: _node}
+    settings = readers.get(mode or _mode_of(Path(file)), _balancer)(Path(file))
     click.echo(to_yaml(settings), nl=False)
+
+
+def _mode_of(file: Path) -> str:
+    """Return whose file it is, as far as it says so itself."""
+    from pyproxy.config import read_document
+    from pyproxy.modes.kube_proxy.upstream import is_upstream
+
+    return NODE if is_upstream(read_document(file)) else LB
 
 
 def _example(mode: str) -> str:
@@ -77,11 +86,12 @@ def _schema(mode: str) -> str:
 
 
 def _struct_of(mode: str) -> "type[Config]":
-    from pyproxy.modes import apiserver_lb, apiserver_proxy, kubectl_proxy
+    from pyproxy.modes import apiserver_lb, apiserver_proxy, kube_proxy, kubectl_proxy
 
     structs: dict[str, type[Config]] = {
         LB: apiserver_lb.ApiserverLb,
         BASTION: apiserver_proxy.ApiserverProxy,
+        NODE: kube_proxy.KubeProxy,
         KUBECTL: kubectl_proxy.KubectlProxy,
     }
     return structs[mode]
@@ -92,6 +102,19 @@ def _bastion(file: Path) -> dict[str, object]:
     from pyproxy.config import masked
 
     return masked(read_config(file, {}))
+
+
+def _node(file: Path) -> dict[str, object]:
+    """Return a kube-proxy's settings, having said what has no meaning here."""
+    from pyproxy.cli.kube_proxy import Reader
+    from pyproxy.config import masked
+    from pyproxy.modes.kube_proxy import warnings
+
+    reader = Reader(file, {})
+    settings = reader.read()
+    for warning in [*reader.notes, *warnings(settings)]:
+        click.echo(f"pyproxy: warning: {warning}", err=True)
+    return masked(settings)
 
 
 def _kubectl(file: Path) -> dict[str, object]:

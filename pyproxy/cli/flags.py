@@ -190,6 +190,12 @@ def common_flags(drain: str, level: str) -> list[Callable[[Any], Any]]:
             HostPort(zero_port=True, empty=True),
         ),
         flag(
+            "--handover-socket",
+            "Take over from, and wait for, another process of us there.",
+            File(),
+        ),
+        flag("--ready-file", "Is there while this process serves.", File()),
+        flag(
             "--drain-timeout",
             f"Reset what lives this long after we stop accepting.  [{drain}]",
             Duration(zero=True),

@@ -230,6 +230,8 @@ FIELDS = {
     "access_log": "accessLog",
     "workers": "workers",
     "admin_address": "adminAddress",
+    "handover_socket": "handoverSocket",
+    "ready_file": "readyFile",
 }
 CLIENT = {
     "kubeconfig": "kubeconfig",

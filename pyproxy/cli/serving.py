@@ -29,11 +29,15 @@ def serve(
     # Here, as in every command: `--help` and TAB need none of it.
     from pyproxy import logs
     from pyproxy.activation import Sockets
+    from pyproxy.handover import Predecessor
     from pyproxy.runtime import Runtime, launch
 
     settings = load()
     logs.setup(settings.log.level, settings.log.format)
-    runtime = Runtime(mode, settings, load, Sockets.take(os.environ))
+    sockets = Sockets.take(os.environ)
+    path = settings.handover_socket
+    predecessor = Predecessor.ask(path) if path else None
+    runtime = Runtime(mode, settings, load, sockets, predecessor)
 
     async def life() -> int:
         await run(settings, runtime)

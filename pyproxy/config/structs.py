@@ -191,6 +191,11 @@ class ModeConfig(Config, frozen=True, kw_only=True):
     workers: Annotated[int, Meta(ge=1, le=64)] | None = None
     # HOST:PORT of health, metrics and the live page; "" = off. Needs a restart, too.
     admin_address: str = ""
+    # Unix socket at which a newer process of us takes over; "" = none. Likewise.
+    handover_socket: str = ""
+    # File that is there while this process serves, for a supervisor that replaces
+    # processes; one that was replaced waits to be ended. "" = none. Likewise.
+    ready_file: str = ""
     timeouts: Timeouts = Timeouts()  # how long things may take
     log: Log = Log()  # what is said on stderr
 

@@ -240,9 +240,14 @@ class Dataplane:
         """Stop listening; live relays go on."""
         self._try("drain", lambda: self._engine.drain(wait_s=0.0))
 
-    def stats(self) -> Stats:
-        """Return a snapshot of all counters."""
-        return self._engine.stats()
+    @property
+    def is_idle(self) -> bool:
+        """Whether all workers have the table in force, and none has a relay."""
+        return self._engine.settle(0.0) and not self.totals().relays_active
+
+    def stats(self, vips: Sequence[VipKey] | None = None) -> Stats:
+        """Return a snapshot of all counters, or of those of some vips."""
+        return self._engine.stats(vips=vips, backends=None if vips is None else ())
 
     def totals(self) -> Stats:
         """Return those that cost no time in proportion to the table."""

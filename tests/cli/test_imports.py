@@ -143,7 +143,7 @@ def kubeconfig(tmp_path: Path) -> str:
 
 
 COMPLETIONS = [
-    ("pyproxy k", ["plain,kubectl-proxy"]),
+    ("pyproxy ku", ["plain,kube-proxy", "plain,kubectl-proxy"]),
     ("pyproxy --v", ["plain,--version"]),
     ("pyproxy apiserver-lb --check-ins", ["plain,--check-insecure"]),
     ("pyproxy apiserver-lb --balance le", ["plain,least"]),

@@ -4,8 +4,8 @@ Source: kubernetes, pkg/proxy/config and endpointschangetracker.go (1.36).
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
-from pyproxy.discovery.services.table import ServiceTable
 from pyproxy.kube.objects import Service
 from pyproxy.kube.slices import BriefSlice
 
@@ -16,12 +16,19 @@ def _nothing() -> None:
     """Do it."""
 
 
+class Marks(Protocol):
+    """Whoever is told: a table, or whoever knows which one is in use."""
+
+    def mark(self, key: str, changed_at: str = "") -> None:
+        """Note that a Service, or a slice of it, is not what it was."""
+
+
 class ServiceHandler:
     """Marks Services that changed in what we read."""
 
     def __init__(
         self,
-        table: ServiceTable,
+        table: Marks,
         on_mark: Nothing = _nothing,
         on_sync: Nothing = _nothing,
     ) -> None:
@@ -45,7 +52,7 @@ class SliceHandler:
 
     def __init__(
         self,
-        table: ServiceTable,
+        table: Marks,
         on_mark: Nothing = _nothing,
         on_sync: Nothing = _nothing,
     ) -> None:

@@ -1,0 +1,1 @@
+"""Tests of the kube proxy: settings, health, and the agent on loopback."""
