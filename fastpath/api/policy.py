@@ -153,7 +153,7 @@ class Failure:
     after: str
 
     def __post_init__(self) -> None:
-        if self.status != 429:
+        if self.status not in (401, 429):
             check_count("status of a failure", self.status, 500, 599)
         named = self.status in set(HTTPStatus)
         check(named, f"status {self.status} has no name")
@@ -185,6 +185,7 @@ class Http:
     gateway_upgrade: Failure | None = None  # of requests to upgrade; None = the same
     not_upgraded: Failure | None = None  # answered by 2xx or 3xx; None = the same
     too_many: Failure | None = None  # no place in a quota; None = 429, plain text
+    untrusted: Failure | None = None  # the client's certificate, by now; None = 401
     log: bool = False  # a record of each exchange, see Engine.records
     log_target: int = 0  # bytes of path and query in it; 0 = 256, and no query
     log_headers: tuple[str, ...] = ()  # in it: 512 bytes of the first line of each
@@ -217,8 +218,9 @@ class ResponseEdits:
     `location` whose path it begins with counts; a URL that is under the new path
     already stays. Paths match by whole segments, as bytes.
 
-    With `html` URLs in pages (2xx, text/html, not encoded or by gzip or deflate) are
-    mapped by the same rules, and upstreams are asked for no other encoding.
+    With `html` URLs in pages of any status (whole, text/html, not encoded or by gzip or
+    deflate) are mapped by the same rules, and upstreams are asked for no other
+    encoding.
     """
 
     remove: tuple[str, ...] = ()  # by name or `prefix-*`; framing is not for edits

@@ -95,7 +95,7 @@ cdef enum:
 # What became of a page whose verdict maps URLs in HTML. Names in stats.pyx.
 cdef enum PAGE:
     PAGE_REWRITTEN
-    PAGE_STATUS               # as it came: not a success, or a part
+    PAGE_PART                 # as it came: a part of one
     PAGE_LOCATION             # ... its head says where to go
     PAGE_ENCODING             # ... its coding is none that we understand
     PAGE_TOO_MANY             # ... as many as may be are rewritten

@@ -47,7 +47,7 @@ LOSS_NAMES = (
 )
 PAGE_NAMES = (
     "rewritten",
-    "status",
+    "part",
     "location",
     "encoding",
     "too_many",

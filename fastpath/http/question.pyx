@@ -23,7 +23,12 @@ from fastpath.http.idle cimport upconn_leave
 from fastpath.http.key cimport asked_t, path_is_plain
 from fastpath.http.meter cimport meter_enter
 from fastpath.http.record cimport record_label
-from fastpath.http.reply cimport exchange_refuse, exchange_reply, exchange_say
+from fastpath.http.reply cimport (
+    exchange_distrust,
+    exchange_limit,
+    exchange_reply,
+    exchange_say,
+)
 from fastpath.http.request cimport request_parsed
 from fastpath.http.state cimport (
     CONN_PARKED,
@@ -74,21 +79,14 @@ cdef STEP question_orphaned(conns_t* w, exchange_t* x) noexcept nogil:
     return exchange_say(w, x, 503, b"this listener is going away")
 
 
-# Whether the client is still who it was: since the handshake its vip may have got other
-# authorities, for which the old ones answer no more. A vip that is plain by now has
-# none.
+# Whether the client's certificate still counts: since the handshake its vip may have got
+# other authorities, which do not answer for it. A vip that is plain by now has none.
 cdef inline bint question_holds(conns_t* w, const conn_t* conn) noexcept nogil:
     cdef http_t* http = http_of(w, conn)
 
     return conn.down.ssl == NULL or http == NULL or (
         http.tls != NULL and peer_holds(conn.down.ssl, http.tls[w.c.worker])
     )
-
-
-# It is not: a new handshake tells who it is.
-cdef STEP question_distrust(conns_t* w, exchange_t* x) noexcept nogil:
-    x.conn.keep = 0
-    return exchange_say(w, x, 401, b"the client certificate is not trusted any more")
 
 
 # Do what x.verdict says.
@@ -101,7 +99,7 @@ cdef STEP question_obey(conns_t* w, exchange_t* x) noexcept nogil:
         return exchange_reply(w, x)
     if not meter_enter(x, v.quota):
         http_stats(&w.c.stats, x.conn.vip.slot).limited += 1
-        return exchange_refuse(w, x, b"Too many requests, please try again later.")
+        return exchange_limit(w, x)
     # Decided here, once: what is not allowed is an ordinary request, and its Upgrade is
     # not passed on. HTTP/1.0 has no 101 (RFC 9110 7.8).
     x.upgrade = x.head.upgrade and x.minor == 1 and (
@@ -118,7 +116,7 @@ cdef STEP question_decide(conns_t* w, exchange_t* x) noexcept nogil:
     if not question_pose(w, x, &a):
         return question_orphaned(w, x)
     if not question_holds(w, x.conn):
-        return question_distrust(w, x)
+        return exchange_distrust(w, x)
     v = memory_find(&w.memory, &a, w.c.now_ms, &label)
     if v == NULL:
         return STEP_UNKNOWN
@@ -225,7 +223,7 @@ cdef STEP question_settle(conns_t* w, exchange_t* x, const answer_t* a) noexcept
         return question_orphaned(w, x) if x.refused == 0 else question_pass(w, x)
     if x.refused == 0 and not question_holds(w, x.conn):
         verdict_release(a.verdict)
-        return question_distrust(w, x)
+        return exchange_distrust(w, x)
     if a.ttl_ms > 0:
         memory_keep(
             &w.memory, &asked, a.mask, a.verdict, a.tag, a.label, a.moment,

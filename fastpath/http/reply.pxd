@@ -21,8 +21,10 @@ cdef STEP exchange_say(
 # The reply of x.verdict.
 cdef STEP exchange_reply(conns_t* w, exchange_t* x) noexcept nogil
 
-# Its quota has no place for it.
-cdef STEP exchange_refuse(conns_t* w, exchange_t* x, const char* text) noexcept nogil
+# In the words of the vip, if it has some for that: its quota has no place for it; the
+# client's certificate is trusted no more.
+cdef STEP exchange_limit(conns_t* w, exchange_t* x) noexcept nogil
+cdef STEP exchange_distrust(conns_t* w, exchange_t* x) noexcept nogil
 
 # The upstream failed before it answered; the vip may want another status for that.
 cdef STEP exchange_fail(

@@ -125,14 +125,23 @@ cdef STEP exchange_explain(
     return STEP_ANSWERED if out_send(w, x, &o) else STEP_CLIENT_FAILED
 
 
-cdef STEP exchange_refuse(
-    conns_t* w, exchange_t* x, const char* text
-) noexcept nogil:
+cdef STEP exchange_limit(conns_t* w, exchange_t* x) noexcept nogil:
     cdef http_t* http = http_of(w, x.conn)
+    cdef const char* text = b"Too many requests, please try again later."
 
     if http != NULL and http.too_many.head != NULL:
         return exchange_explain(w, x, &http.too_many, text)
     return exchange_say(w, x, 429, text)
+
+
+cdef STEP exchange_distrust(conns_t* w, exchange_t* x) noexcept nogil:
+    cdef http_t* http = http_of(w, x.conn)
+    cdef const char* text = b"the client certificate is not trusted any more"
+
+    x.conn.keep = 0  # a new handshake tells whose it is
+    if http != NULL and http.untrusted.head != NULL:
+        return exchange_explain(w, x, &http.untrusted, text)
+    return exchange_say(w, x, 401, text)
 
 
 cdef STEP exchange_fail(

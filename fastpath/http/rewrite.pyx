@@ -18,8 +18,8 @@ from fastpath.base.stats cimport (
     PAGE_LOCATION,
     PAGE_NO_MEMORY,
     PAGE_OTHER,
+    PAGE_PART,
     PAGE_REWRITTEN,
-    PAGE_STATUS,
     PAGE_TOO_MANY,
     http_stats,
 )
@@ -92,8 +92,9 @@ cdef PAGE rewrite_judge(
     if not html:
         return PAGE_OTHER
     # A part of a page cannot be read as one, and its place in the page would be wrong.
-    if h.status >= 300 or h.status == 206:
-        return PAGE_STATUS
+    # Of other statuses, errors too, those without a body do not come here.
+    if h.status == 206:
+        return PAGE_PART
     if located:
         return PAGE_LOCATION  # as the API server's: the page says where to go, no more
     return PAGE_ENCODING if codings > 1 or coding[0] == CODING_OTHER else PAGE_REWRITTEN

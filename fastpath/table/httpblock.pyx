@@ -35,6 +35,7 @@ cdef http_fill(http_t* http, spec, list kept):
     failure_fill(&http.gateway_upgrade, upgrade, kept)
     failure_fill(&http.not_upgraded, spec.not_upgraded or upgrade, kept)
     failure_fill(&http.too_many, spec.too_many, kept)
+    failure_fill(&http.untrusted, spec.untrusted, kept)
     for name in spec.key:
         part_fill(&http.parts[http.part_count], name, kept)
         http.part_count += 1

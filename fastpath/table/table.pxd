@@ -87,14 +87,14 @@ cdef struct part_t:
     uint16_t    size         # of name
     const char* name         # borrowed; of a header, in lower case, or the word
 
-# How a vip speaks HTTP with its clients.
-# What a client reads if an upstream fails; why stands between the two texts.
+# What a client reads if its request fails; why stands between the two texts.
 cdef struct failure_t:
     const char*  head            # borrowed; status line and type; NULL = plain text
     const char*  before          # borrowed
     const char*  after           # borrowed
     uint16_t     status
 
+# How a vip speaks HTTP with its clients.
 cdef struct http_t:
     uint32_t  header_ms
     uint32_t  idle_ms
@@ -106,6 +106,7 @@ cdef struct http_t:
     failure_t gateway_upgrade    # ... of those to upgrade ...
     failure_t not_upgraded       # ... and those that were answered by no upgrade
     failure_t too_many           # a quota has no place for them
+    failure_t untrusted          # the client's certificate is good no more
     uint8_t   log                # a record of each exchange
     uint8_t   part_count
     uint8_t   logged_count

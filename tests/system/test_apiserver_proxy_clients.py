@@ -19,7 +19,6 @@ from pathlib import Path
 
 import pytest
 
-from pyproxy.modes.apiserver_proxy import ApiserverProxy
 from pyproxy.sandbox.certificates import Authority
 from tests.fakes.application import CHUNK, Application
 from tests.fakes.bastion import Bastion, bastion, own_address
@@ -271,19 +270,7 @@ def browser(url: str, profile: Path) -> Iterator[None]:
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium here")
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "relative",
-        pytest.param(
-            "absolute",
-            marks=pytest.mark.skipif(
-                "rewrite_html" not in ApiserverProxy.__struct_fields__,
-                reason="HTML is not rewritten yet",
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("kind", ["relative", "absolute"])
 def test_browser_uses_links_forms_and_a_websocket_of_a_page(
     rig: Rig, tmp_path: Path, kind: str
 ) -> None:

@@ -3,6 +3,7 @@
 Source of what is expected: the facts, B3, B6, B11 and B15.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -173,8 +174,17 @@ def test_certificate_of_an_authority_that_went_is_nobodys(tmp_path: Path) -> Non
             file.write_bytes(Path(after.certificate).read_bytes())
             wait_until(lambda: "certificates reloaded" in rig.program.stderr, 15.0)
             answer = ask(connection, f"{WEB}/echo", token=None)
-            assert answer.status == 401
             assert answer.closes
+            assert json.loads(answer.body) == {
+                "kind": "Status",
+                "apiVersion": "v1",
+                "metadata": {},
+                "status": "Failure",
+                "message": "Unauthorized: the client certificate is not trusted any "
+                "more",
+                "reason": "Unauthorized",
+                "code": 401,
+            }
         assert rig.ask(f"{WEB}/echo").status == 200
         assert (
             rig.ask(f"{WEB}/echo", token=None, pair=issued(after, "jane")).status == 200

@@ -54,6 +54,7 @@ NOT_UPGRADED = failure(500, "", "")  # the core says how it was answered
 TOO_MANY = failure(
     *(429, "TooManyRequests", ""), details={"retryAfterSeconds": 1}, more=RETRY_SOON
 )
+UNTRUSTED = failure(401, "Unauthorized", "Unauthorized: ")
 KEPT = ("bind_address", "secure_port", "client")  # until a restart
 PARK_S = 60.0  # for answers of an apiserver
 LOOK_S, SETTLE_LOOKS = 0.01, 100  # for connections that were reset, at the end
@@ -324,6 +325,7 @@ class Proxy:
                 gateway_upgrade=UPGRADE_UNREACHED,
                 not_upgraded=NOT_UPGRADED,
                 too_many=TOO_MANY,
+                untrusted=UNTRUSTED,
                 log=bool(self._config.audit_log_path),
                 log_target=MOST_TARGET,
                 log_headers=HEADERS,

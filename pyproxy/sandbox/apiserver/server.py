@@ -25,9 +25,6 @@ from pyproxy.sandbox.certificates import Pair
 
 logger = logging.getLogger(__name__)
 
-LARGEST_BODY = 3 << 20  # as kube-apiserver
-logger = logging.getLogger(__name__)
-
 LARGEST_BODY = 3 << 20  # bytes, as kube-apiserver
 END_S = 0.2  # for requests that are answered when we end; watches never are
 

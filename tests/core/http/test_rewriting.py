@@ -68,9 +68,20 @@ def test_connections_go_on_after_a_page(web: Web) -> None:
     assert web.upstreams.nobody_waits()
 
 
+@pytest.mark.parametrize(
+    "status",
+    ["201 Created", "300 Multiple Choices", "404 Not Found", "503 Service Unavailable"],
+)
+def test_page_is_one_whatever_its_status(web: Web, status: str) -> None:
+    client, upstream = asked(web)
+    upstream.say(head(HTML, "Content-Length: 57", status=status) + PAGE)
+    assert client.head()[0] == f"HTTP/1.1 {status}"
+    assert body(client) == AFTER
+    assert counted(web, "rewritten")
+
+
 UNTOUCHED = {
-    "not found": ("404 Not Found", [HTML], "status"),
-    "part": ("206 Partial Content", [HTML, "Content-Range: bytes 0-56/99"], "status"),
+    "part": ("206 Partial Content", [HTML, "Content-Range: bytes 0-56/99"], "part"),
     "created": ("201 Created", [HTML, "Location: /x"], "location"),
     "brotli": ("200 OK", [HTML, "Content-Encoding: br"], "encoding"),
     "two": ("200 OK", [HTML, "Content-Encoding: gzip, gzip"], "encoding"),
@@ -100,6 +111,7 @@ def test_other_response_is_passed_on_as_it_came(web: Web, name: str) -> None:
         ("HEAD", "200 OK", "57"),
         ("GET", "204 No Content", ""),
         ("GET", "304 Not Modified", "57"),
+        ("HEAD", "404 Not Found", "57"),
         ("GET", "200 OK", "0"),
     ],
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fastpath import Delta, Reply, ServerTls
+from fastpath import Delta, Failure, Reply, ServerTls
 from fastpath.api.policy import Question
 from pyproxy.sandbox.certificates import Authority, Pair
 from tests.core.http.test_tls import GET, dialled, pem, secured, trusting
@@ -73,11 +73,15 @@ class Rotation:
 
 
 @contextlib.contextmanager
-def rotation(issuer: Authority, *trusted: Authority) -> Iterator[Rotation]:
+def rotation(
+    issuer: Authority, *trusted: Authority, untrusted: Failure | None = None
+) -> Iterator[Rotation]:
     """A vip that asks for certificates of these."""
     server = issuer.issue("server", ["localhost"])
     parts = (":certificate",)
-    with secured(asking(server, *trusted), decide, key=parts, parts=parts) as web:
+    with secured(
+        asking(server, *trusted), decide, key=parts, parts=parts, untrusted=untrusted
+    ) as web:
         yield Rotation(web, issuer, server)
 
 
@@ -118,6 +122,26 @@ def test_vip_that_asks_for_none_any_more_knows_nobody(
         assert said(client)[1] == b"ann"
         at.trust()
         assert said(client) == REFUSED
+
+
+def test_vip_says_in_its_own_words_that_a_certificate_is_good_no_more(
+    issuer: Authority, authorities: dict[str, Authority]
+) -> None:
+    ann = authorities["old"].issue("ann", [])
+    words = Failure(401, (("Content-Type", "a/b"),), '{"why":"', '"}')
+    with (
+        rotation(issuer, authorities["old"], untrusted=words) as at,
+        at.client(ann) as client,
+    ):
+        assert said(client)[1] == b"ann"
+        at.trust(authorities["new"])
+        client.say(GET)
+        status, headers = client.head()
+        assert status == REFUSED[0]
+        assert headers["content-type"] == "a/b"
+        said_so = client.exactly(int(headers["content-length"]))
+        assert said_so == b'{"why":"the client certificate is not trusted any more"}'
+        assert client.ended()
 
 
 def test_resumed_session_is_that_of_an_authority_in_force(
