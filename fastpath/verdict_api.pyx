@@ -58,7 +58,8 @@ cdef object certificate_of(const question_t* q):
     if q.certificate_size == 0:
         return None
     der = bytes[q.size:q.size + q.certificate_size]
-    return Certificate(*certificate_read(der), der)
+    *words, size = certificate_read(der)
+    return Certificate(*words, der[:size], der[size:])
 
 
 cdef object question_of(const question_t* q, tuple vip, uint64_t moment):

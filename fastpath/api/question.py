@@ -60,6 +60,7 @@ class Certificate(NamedTuple):
     organizations: tuple[str, ...]  # in their order
     not_after: int  # end of its validity, seconds since 1970
     der: bytes
+    chain: bytes = b""  # what came along with it, DER one behind the other
 
 
 class Question:

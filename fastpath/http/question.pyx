@@ -79,8 +79,9 @@ cdef STEP question_orphaned(conns_t* w, exchange_t* x) noexcept nogil:
     return exchange_say(w, x, 503, b"this listener is going away")
 
 
-# Whether the client's certificate still counts: since the handshake its vip may have got
-# other authorities, which do not answer for it. A vip that is plain by now has none.
+# Whether the client's certificate still counts: since the handshake its vip may have
+# got other authorities, which do not answer for it. A vip that is plain by now has
+# none.
 cdef inline bint question_holds(conns_t* w, const conn_t* conn) noexcept nogil:
     cdef http_t* http = http_of(w, conn)
 

@@ -302,7 +302,6 @@ cdef class VipBlock(Block):
         v.listen = listen_options(spec)
 
 
-
 @cython.no_gc
 cdef class UpstreamBlock(Block):
     """An upstream as workers read it; `tls` is a ClientContext or None."""

@@ -13,8 +13,9 @@ cdef enum:
 # and OpenSSL failed. It is computed at the first call of a connection.
 cdef int peer_fingerprint(SSL* ssl, char* into) noexcept nogil
 
-# Size of that certificate in DER, 0 = none; it is written to `into` unless that is
-# NULL.
+# Size of that certificate in DER, 0 = none, and of those that the client sent along:
+# intermediates, behind it; a resumed session has none. They are written to `into`
+# unless that is NULL.
 cdef int peer_certificate(const SSL* ssl, unsigned char* into) noexcept nogil
 
 # Whether the certificate of the client holds by `now`, too, which may have taken the
@@ -24,8 +25,8 @@ cdef int peer_certificate(const SSL* ssl, unsigned char* into) noexcept nogil
 cdef bint peer_holds(SSL* ssl, SSL_CTX* now) noexcept nogil
 
 # (subject as RFC 4514 writes it, common name, organizations, end of validity in seconds
-# since 1970) of a certificate in DER. The last common name counts, as Go reads it;
-# organizations stand in their order. Of a subject with a name in an unknown alphabet
-# both are empty: half an identity is none.
+# since 1970, bytes that it is long) of the first certificate in DER. The last common
+# name counts, as Go reads it; organizations stand in their order. Of a subject with a
+# name in an unknown alphabet both are empty: half an identity is none.
 # ValueError if it is no certificate.
 cdef tuple certificate_read(bytes der)

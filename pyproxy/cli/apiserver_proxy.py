@@ -32,7 +32,10 @@ Example:
 """
 
 SERVING = [
-    flag("--bind-address", "IP to listen on.  [0.0.0.0]"),
+    flag(
+        "--bind-address",
+        "IP to listen on; 0.0.0.0 and :: are both families.  [0.0.0.0]",
+    ),
     flag("--secure-port", "0 = any free one.  [8443]", Number(0, 65535)),
     flag("--tls-cert-file", "PEM file.  [made at the start]", File()),
     flag("--tls-private-key-file", "PEM file: its key.", File()),

@@ -37,6 +37,7 @@ from fastpath.api.spec import Backend as UpstreamBackend
 from fastpath.api.spec import Listener, Upstream
 from fastpath.api.spec import Pool as UpstreamPool
 from fastpath.api.tlsspec import ClientTls, ServerTls
+from fastpath.tls.peer import is_vouched_for
 from pyproxy.dataplane.words import Change, delta_of, pool_of, pools_of, upstream_of
 from pyproxy.errors import ConfigError, StartError, start_error
 from pyproxy.model import Health, Key, Pool, Vip, VipKey
@@ -66,6 +67,7 @@ __all__ = [
     "UpstreamPool",
     "VerdictStats",
     "VipStats",
+    "is_vouched_for",
     "pool_of",
     "upstream_of",
 ]

@@ -133,14 +133,16 @@ def is_cross_site(question: Question) -> bool:
     if site:
         return site not in ("same-origin", "none")
     origins = [origin for origin in question.headers_all("origin") if origin]
-    return not all(_is_near(origin, question.host) for origin in origins)
+    upgrades = question.upgrade != ""
+    return not all(_is_near(origin, question.host, upgrades) for origin in origins)
 
 
-def _is_near(origin: str, host: str) -> bool:
+def _is_near(origin: str, host: str, upgrades: bool) -> bool:
     """Whether a page is ours, or of this machine.
 
     Of this machine: client-go's WebSocket dialer says `http://localhost` wherever it
-    goes. A browser would have sent Sec-Fetch-Site as well.
+    goes, and of upgrades no more than that passes: a browser does not send
+    Sec-Fetch-Site with a WebSocket, as it would have with another request.
     """
     try:
         url = urlsplit(origin)
@@ -151,6 +153,8 @@ def _is_near(origin: str, host: str) -> bool:
         return True
     if url.scheme not in ("http", "https") or "@" in url.netloc:
         return False
+    if upgrades:
+        return url.netloc.lower() == "localhost"
     try:
         return name == "localhost" or ip_address(name).is_loopback
     except ValueError:

@@ -1,18 +1,16 @@
 """Which of two authorities vouches for a client's certificate.
 
 A handshake verifies it against all of them at once. An authority of front proxies must
-not make users, nor one of users front proxies: where both are trusted, the issuer of
-the certificate tells. It must be one of the authorities of the files then, directly.
+not make users, nor one of users front proxies: where both are trusted, the certificate
+is verified against each, with the intermediates that the client sent along.
 """
 
-from functools import lru_cache
+from pyproxy.dataplane import Certificate, is_vouched_for
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-
-from pyproxy.dataplane import Certificate
-
-KEPT = 1024  # certificates of which it is known
+KEPT = 4096
+# (roots, certificate in DER) that was found to lead to them. A session that a client
+# resumes does not tell the intermediates that its handshake saw.
+_good: dict[tuple[bytes, bytes], None] = {}
 
 
 class TwoIssuers:
@@ -21,21 +19,15 @@ class TwoIssuers:
     def __init__(
         self, client: bytes | None, front: bytes | None, names: tuple[str, ...] = ()
     ) -> None:
-        """`names` are those that front proxies may have; none = any.
-
-        Raises:
-            ValueError: it is no PEM of certificates.
-        """
-        self._client = _read(client)
-        self._front = _read(front)
+        """`names` are those that front proxies may have; none = any."""
+        self._client, self._front = client, front
         self._names = names
-        self._knows = lru_cache(KEPT)(self._look)
 
     def is_client(self, certificate: Certificate) -> bool:
         """Whether it names a user."""
         if not self._client:
             return False
-        return not self._front or self._knows(certificate.der)[0]
+        return not self._front or _vouches(self._client, certificate)
 
     def is_front_proxy(self, certificate: Certificate) -> bool:
         """Whether it is that of a front proxy."""
@@ -43,22 +35,16 @@ class TwoIssuers:
             return False
         if self._names and certificate.common_name not in self._names:
             return False
-        return not self._client or self._knows(certificate.der)[1]
-
-    def _look(self, der: bytes) -> tuple[bool, bool]:
-        shown = x509.load_der_x509_certificate(der)
-        return _issued(shown, self._client), _issued(shown, self._front)
+        return not self._client or _vouches(self._front, certificate)
 
 
-def _read(pem: bytes | None) -> tuple[x509.Certificate, ...]:
-    return tuple(x509.load_pem_x509_certificates(pem)) if pem else ()
-
-
-def _issued(shown: x509.Certificate, by: tuple[x509.Certificate, ...]) -> bool:
-    for authority in by:
-        try:
-            shown.verify_directly_issued_by(authority)
-        except (ValueError, TypeError, InvalidSignature):
-            continue
+def _vouches(roots: bytes, certificate: Certificate) -> bool:
+    key = (roots, certificate.der)
+    if key in _good:
         return True
-    return False
+    if not is_vouched_for(certificate.der, certificate.chain, roots):
+        return False
+    if len(_good) >= KEPT:
+        del _good[next(iter(_good))]
+    _good[key] = None
+    return True

@@ -28,15 +28,25 @@ class Pair:
 class Authority:
     """Issues certificates into a directory; `ca.crt` there is what to trust."""
 
-    def __init__(self, directory: Path, name: str = "pyproxy sandbox CA") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        name: str = "pyproxy sandbox CA",
+        *,
+        above: "Authority | None" = None,
+        below: int = 0,
+    ) -> None:
+        """`above` signs for it, else it is a root; `below` is how many may follow."""
         self._directory = directory
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
+        signer = above or self
+        constraints = x509.BasicConstraints(ca=True, path_length=below)
         certificate = (
-            self._builder(self._name, self._key.public_key())
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            signer._builder(self._name, self._key.public_key())
+            .add_extension(constraints, critical=True)
             .add_extension(_key_usage(signs=True), critical=True)
-            .sign(self._key, hashes.SHA256())
+            .sign(signer._key, hashes.SHA256())
         )
         self.certificate = directory / "ca.crt"
         self.certificate.write_bytes(certificate.public_bytes(_PEM))

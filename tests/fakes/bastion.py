@@ -252,12 +252,19 @@ class Bastion(Program):
             return ask(connection, target, *lines, **more)
 
 
-def dial(port: int, context: ssl.SSLContext, pair: Pair | None = None) -> ssl.SSLSocket:
+def dial(
+    port: int,
+    context: ssl.SSLContext,
+    pair: Pair | None = None,
+    *,
+    host: str = "127.0.0.1",
+    session: ssl.SSLSession | None = None,
+) -> ssl.SSLSocket:
     """Speak TLS with a port of this machine."""
     if pair is not None:
         context.load_cert_chain(pair.certificate, pair.key)
-    plain = socket.create_connection(("127.0.0.1", port), scaled(10.0))
-    return context.wrap_socket(plain, server_hostname="127.0.0.1")
+    plain = socket.create_connection((host, port), scaled(10.0))
+    return context.wrap_socket(plain, server_hostname="127.0.0.1", session=session)
 
 
 def ask(

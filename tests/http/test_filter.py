@@ -177,6 +177,9 @@ EVIL = "Origin: http://evil.com"
         ("POST", ["Origin: http://localhost:8001"], "", False),
         # client-go's WebSocket dialer says so: upstream's e2e of port-forward.
         ("GET", ["Origin: http://localhost"], "websocket", False),
+        # A browser, which says no Sec-Fetch-Site here.
+        ("GET", ["Origin: http://localhost:3000"], "websocket", True),
+        ("GET", ["Origin: http://127.0.0.1"], "websocket", True),
         ("POST", ["Origin: http://localhost:3000"], "", False),
         ("POST", ["Origin: https://127.0.0.9:1"], "", False),
         ("POST", ["Origin: http://[::1]:9"], "", False),

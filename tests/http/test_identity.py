@@ -235,10 +235,13 @@ def test_groups_without_a_user_are_refused() -> None:
 # Issuers
 
 
-def shown(pair: Path) -> Certificate:
-    loaded = x509.load_pem_x509_certificate(pair.read_bytes())
-    der = loaded.public_bytes(Encoding.DER)
-    return Certificate("CN=x", "x", (), 2000, der)
+def in_der(pem: Path) -> bytes:
+    return x509.load_pem_x509_certificate(pem.read_bytes()).public_bytes(Encoding.DER)
+
+
+def shown(pem: Path, *along: Path) -> Certificate:
+    chain = b"".join(map(in_der, along))
+    return Certificate("CN=x", "x", (), 2000, in_der(pem), chain)
 
 
 def test_issuer_tells_what_a_certificate_is_good_for(tmp_path: Path) -> None:
@@ -257,3 +260,30 @@ def test_issuer_tells_what_a_certificate_is_good_for(tmp_path: Path) -> None:
     alone = TwoIssuers(pems[0], None)
     assert (alone.is_client(user), alone.is_front_proxy(user)) == (True, False)
     assert not TwoIssuers(None, pems[1]).is_client(front)
+
+
+def test_intermediate_that_came_along_leads_to_its_own_root(tmp_path: Path) -> None:
+    roots, middles = [], []
+    for name in ("users", "fronts"):
+        for part in (name, f"{name}-middle"):
+            (tmp_path / part).mkdir()
+        roots.append(Authority(tmp_path / name, name, below=1))
+        middles.append(
+            Authority(tmp_path / f"{name}-middle", "middle", above=roots[-1])
+        )
+    users, fronts = (each.certificate.read_bytes() for each in roots)
+    both = TwoIssuers(users, fronts)
+    files = [each.issue("x", []).certificate for each in middles]
+
+    def kinds(certificate: Certificate) -> tuple[bool, bool]:
+        return both.is_client(certificate), both.is_front_proxy(certificate)
+
+    assert kinds(shown(files[0])) == (False, False)
+    assert kinds(shown(files[0], middles[1].certificate)) == (False, False)
+    # A certificate of a user is no authority.
+    own = roots[0].issue("x", []).certificate
+    assert kinds(shown(files[1], own)) == (False, False)
+    assert kinds(shown(files[0], middles[0].certificate)) == (True, False)
+    assert kinds(shown(files[1], own, middles[1].certificate)) == (False, True)
+    # A resumed session is without them.
+    assert kinds(shown(files[0])) == (True, False)

@@ -55,14 +55,14 @@ def bastion_rig(directory: Path, *given: str) -> Iterator[Rig]:
     `given` are more of its flags.
     """
     (directory / "fronts").mkdir()
-    fronts = Authority(directory / "fronts", "front proxies")
+    fronts = Authority(directory / "fronts", "front proxies", below=1)
     flags = (
         f"--requestheader-client-ca-file={fronts.certificate}",
         "--requestheader-username-headers=X-Who",
         "--requestheader-username-headers=X-Remote-User",
     )
     (directory / "users").mkdir()
-    users = Authority(directory / "users", "users")
+    users = Authority(directory / "users", "users", below=1)
     more = (*flags, f"--client-ca-file={users.certificate}", *given)
     with bastion(directory / "rig", *more) as (program, backend, call):
         grant(call)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from pyproxy.model import format_address
 from pyproxy.sandbox.certificates import Authority
-from tests.fakes.bastion import PAGE, Backend, Bastion, bastion, own_address
+from tests.fakes.bastion import PAGE, Backend, Bastion, ask, bastion, dial, own_address
 from tests.fakes.bastion_cluster import (
     DEAD_PORT,
     NAMESPACE,
@@ -34,6 +35,7 @@ from tests.support.bastion_rig import (
     read_until,
     request,
 )
+from tests.support.servers import has_ipv6
 from tests.support.waiting import wait_until
 
 pytestmark = [
@@ -341,6 +343,34 @@ def test_socket_that_systemd_opened_is_served(tmp_path: Path) -> None:
         with bastion(tmp_path / "rig", flag, given=[listener]) as (program, _, _):
             assert program.port == port
             assert program.ask(f"{WEB}/x").status == 200
+
+
+def answered(program: Bastion, host: str) -> int:
+    """Return the status of an answer by way of an address."""
+    with dial(program.port, program.trust(), host=host) as connection:
+        return ask(connection, f"{WEB}/x").status
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+@pytest.mark.parametrize("every", ["0.0.0.0", "::"])
+def test_every_address_is_one_of_both_families(tmp_path: Path, every: str) -> None:
+    with bastion(tmp_path / "rig", f"--bind-address={every}") as (program, _, _):
+        shown = program.stdout.splitlines()[0].removeprefix("Starting to serve on ")
+        assert shown == format_address(every, program.port)
+        assert answered(program, "::1") == answered(program, "127.0.0.1") == 200
+        assert len(program.stdout.splitlines()) == 1
+
+
+def test_family_of_a_given_socket_is_all_there_is(tmp_path: Path) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        flags = (
+            f"--secure-port={listener.getsockname()[1]}",
+            "--bind-address=0.0.0.0",
+        )
+        with bastion(tmp_path / "rig", *flags, given=[listener]) as (program, _, _):
+            assert answered(program, "127.0.0.1") == 200
+            with pytest.raises(ConnectionRefusedError):
+                answered(program, "::1")
 
 
 def test_signal_ends_it_in_order(tmp_path: Path) -> None:

@@ -94,22 +94,17 @@ class Certificates:
         own = _pair(config.tls_cert_file, config.tls_private_key_file)
         trusted = b"\n".join(filter(None, (users, fronts)))
         kubelet = config.kubelet
-        try:
-            return Held(
-                server=ServerTls(
-                    certificates=(own or self._made(),),
-                    client_ca=trusted or None,
-                    client_auth="optional" if trusted else "none",
-                ),
-                issuers=TwoIssuers(users, fronts, config.request_header.allowed_names),
-                kubelet_ca=_roots(kubelet.certificate_authority),
-                kubelet=_pair(kubelet.client_certificate, kubelet.client_key),
-                front=_pair(
-                    config.proxy_client_cert_file, config.proxy_client_key_file
-                ),
-            )
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
+        return Held(
+            server=ServerTls(
+                certificates=(own or self._made(),),
+                client_ca=trusted or None,
+                client_auth="optional" if trusted else "none",
+            ),
+            issuers=TwoIssuers(users, fronts, config.request_header.allowed_names),
+            kubelet_ca=_roots(kubelet.certificate_authority),
+            kubelet=_pair(kubelet.client_certificate, kubelet.client_key),
+            front=_pair(config.proxy_client_cert_file, config.proxy_client_key_file),
+        )
 
     def _made(self) -> Pair:
         """Return a certificate of our own, the same for as long as we run."""

@@ -95,7 +95,7 @@ class ClientLimits(Config, frozen=True, kw_only=True):
 class ApiserverProxy(ModeConfig, frozen=True, kw_only=True):
     """A bastion beside an apiserver: to Pods, Services and Nodes behind proxy URLs."""
 
-    bind_address: str = "0.0.0.0"  # IP to listen on
+    bind_address: str = "0.0.0.0"  # IP to listen on; 0.0.0.0 and :: = both families
     secure_port: Annotated[int, Meta(ge=0, le=65535)] = PORT  # 0 = any free one
     # HOST:PORT of health, metrics and the live page; "" = off. Needs a restart.
     admin_address: str = "127.0.0.1:9790"

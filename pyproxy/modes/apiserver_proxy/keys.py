@@ -1,7 +1,5 @@
 """What of a request its verdict hangs on: the parts that were read of the question."""
 
-from collections.abc import Iterable
-
 from pyproxy.dataplane import WORD, Question
 from pyproxy.http.identity import (
     IMPERSONATE_GROUP,
@@ -43,10 +41,6 @@ def key_of(question: Question) -> tuple[str, ...] | None:
     plain = [part for part in read if part not in depths]
     if PATH in read:
         # The whole path says all that any part of it does.
-        return tuple(_sorted(part for part in plain if not part.startswith(WORD)))
+        return tuple(sorted(part for part in plain if not part.startswith(WORD)))
     deepest = sorted(depths, key=lambda part: depths[part])[-1:]
-    return tuple(_sorted([*plain, *deepest]))
-
-
-def _sorted(parts: Iterable[str]) -> list[str]:
-    return sorted(parts)  # one order, so that equal keys are one way of naming parts
+    return tuple(sorted([*plain, *deepest]))  # one order: equal keys are one

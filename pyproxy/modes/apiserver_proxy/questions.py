@@ -59,6 +59,3 @@ def spec_of(access: Access) -> SubjectAccessReviewSpec:
         uid=user.uid,
         extra=dict(user.extra),
     )
-
-
-__all__ = ["Asking", "Lookup", "spec_of", "user_of"]

@@ -9,22 +9,20 @@ from msgspec import structs
 
 from pyproxy.admin import Collector, Sources, describe
 from pyproxy.config import masked
-from pyproxy.dataplane import Change, ClientTls, Http, Upstream
+from pyproxy.dataplane import Change, ClientTls, Upstream
 from pyproxy.discovery.apiservers import Apiservers
 from pyproxy.discovery.names import SPACING_S, Due
 from pyproxy.discovery.targets import Resolver, Stores
-from pyproxy.errors import PyproxyError
+from pyproxy.errors import PyproxyError, StartError
 from pyproxy.http.addresses import AddressRules
-from pyproxy.http.audit import HEADERS, MOST_TARGET
 from pyproxy.http.identity import HeaderNames
-from pyproxy.http.status import RETRY_SOON, failure
 from pyproxy.kube.client import Client
 from pyproxy.kube.config import Current
 from pyproxy.kube.counters import KubeCounters
 from pyproxy.kube.reviews import Reviewer
 from pyproxy.kube.wire import Wire
-from pyproxy.model import Key, Limits, Pool, Vip, format_address
-from pyproxy.modes.apiserver_proxy import forwards
+from pyproxy.model import Key, Vip, format_address
+from pyproxy.modes.apiserver_proxy import forwards, listeners
 from pyproxy.modes.apiserver_proxy.answers import Lives, Memory
 from pyproxy.modes.apiserver_proxy.audit import Audit
 from pyproxy.modes.apiserver_proxy.certificates import Certificates, Held, fingerprint
@@ -36,7 +34,6 @@ from pyproxy.modes.apiserver_proxy.config import (
 )
 from pyproxy.modes.apiserver_proxy.forwards import Apiserver, Edits
 from pyproxy.modes.apiserver_proxy.judge import Judge
-from pyproxy.modes.apiserver_proxy.keys import parts_of
 from pyproxy.modes.apiserver_proxy.places import ANYBODY, Places, simple_upstream
 from pyproxy.modes.apiserver_proxy.policy import Settings
 from pyproxy.modes.apiserver_proxy.questions import Asking
@@ -47,16 +44,7 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 2.0  # how often files are looked at
 RESOLVE_S = 30.0  # how often the apiserver's name is looked up
-UNREACHED = failure(503, "ServiceUnavailable", "error trying to reach service: ")
-UPGRADE_UNREACHED = failure(500, "", "error dialing backend: ")
-NOT_UPGRADED = failure(500, "", "")  # the core says how it was answered
-# Source: apimachinery, api/errors.NewTooManyRequests; apiserver, filters/maxinflight.
-TOO_MANY = failure(
-    *(429, "TooManyRequests", ""), details={"retryAfterSeconds": 1}, more=RETRY_SOON
-)
-UNTRUSTED = failure(401, "Unauthorized", "Unauthorized: ")
 KEPT = ("bind_address", "secure_port", "client")  # until a restart
-PARK_S = 60.0  # for answers of an apiserver
 LOOK_S, SETTLE_LOOKS = 0.01, 100  # for connections that were reset, at the end
 
 
@@ -92,7 +80,8 @@ class Proxy:
         self._stores = Stores()
         self._counters = KubeCounters()
         self._memory = Memory(_lives(config), _now)
-        self._bound: Key = (config.bind_address, config.secure_port)
+        self._keys: list[Key] = []  # where we listen, as the table has it
+        self._bound: list[Key] = []  # ... and as clients do
         self._resolver = self._make_resolver()
         self._judge: Judge | None = None
         self._places: Places | None = None
@@ -123,11 +112,7 @@ class Proxy:
         self._speak()
         self.audit.open(self._config.audit_log_path)
         await self._apiservers.prepare()
-        vip = self._vip()
-        self._runtime.sockets.keep([(vip.host, vip.port)])
-        self._apply()
-        bound = dataplane.address(vip.key)
-        self._bound = (vip.host, bound[1])
+        self._listen()
         self._resolver = self._make_resolver()
         self._places = Places(
             dataplane,
@@ -146,7 +131,25 @@ class Proxy:
             self._judge.on_question,
             self._judge.on_withdrawn,
         )
-        return format_address(*bound)
+        return format_address(*self._bound[0])
+
+    def _listen(self) -> None:
+        """Listen, on the same port of both families where that is wanted."""
+        sockets, port = self._runtime.sockets, self._config.secure_port
+        hosts = listeners.hosts_of(self._config, sockets.by_key)
+        sockets.keep((host, port) for host in hosts)
+        for host in hosts:
+            self._keys.append((host, port))
+            try:
+                self._apply()
+            except StartError as error:
+                if not (self._bound and listeners.is_without_family(error)):
+                    raise
+                self._keys.pop()
+                continue
+            bound = self._runtime.dataplane.address(("tcp", host, port))
+            self._bound.append(bound)
+            port = bound[1]
 
     def follow(self) -> None:
         """Begin to watch the cluster."""
@@ -232,13 +235,12 @@ class Proxy:
         """Bring the table to what is known; return whether it is another one."""
         dataplane = self._runtime.dataplane
         upstreams = {each.name: each for each in self._wanted()}
-        vip = self._vip()
+        vips = [vip for vip in self._vips() if vip not in dataplane.vips]
         news = [u for n, u in upstreams.items() if self._upstreams.get(n) != u]
         gone = [name for name in self._upstreams if name not in upstreams]
-        vips = [] if vip in dataplane.vips else [vip]
         if not (news or gone or vips):
             return False
-        pools = [vip.pool] if vips else []
+        pools = [vips[0].pool] if vips else []
         dataplane.update(
             Change(vips=vips, pools=pools, upstreams=news, remove_upstreams=gone)
         )
@@ -278,7 +280,7 @@ class Proxy:
         rules = AddressRules(
             networks("allowAddress", config.allow_address),
             networks("denyAddress", config.deny_address),
-            (self._bound,),
+            tuple(self._bound),
         )
         return Resolver(self._stores, rules, config.kubelet.preferred_address_types)
 
@@ -303,35 +305,9 @@ class Proxy:
         target = self._apiservers.targets(with_path=True)[""]
         return Apiserver(target.host, target.path, front=self._held.front is not None)
 
-    def _vip(self) -> Vip:
-        config = self._config
-        front = bool(config.request_header.client_ca_file)
-        return Vip(
-            config.bind_address,
-            config.secure_port,
-            pool=Pool(MODE, ()),
-            idle_timeout_s=float(config.timeouts.tcp_idle),
-            limits=Limits(
-                max_connections_per_source=config.limits.max_connections_per_source
-            ),
-            client_first=True,
-            http=Http(
-                key=parts_of(
-                    self._names() if front else None, self._config.passed_header
-                ),
-                park_timeout_s=PARK_S,
-                stall_timeout_s=0.0,
-                gateway=UNREACHED,
-                gateway_upgrade=UPGRADE_UNREACHED,
-                not_upgraded=NOT_UPGRADED,
-                too_many=TOO_MANY,
-                untrusted=UNTRUSTED,
-                log=bool(self._config.audit_log_path),
-                log_target=MOST_TARGET,
-                log_headers=HEADERS,
-            ),
-            tls=self._held.server,
-        )
+    def _vips(self) -> list[Vip]:
+        config, tls = self._config, self._held.server
+        return [listeners.vip_of(config, key, tls) for key in self._keys]
 
     def _wanted(self) -> list[Upstream]:
         """Return the upstreams that there always are."""
