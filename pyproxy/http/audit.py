@@ -212,7 +212,7 @@ def _notes(record: Record, trail: Trail, *, lost: bool) -> dict[str, str]:
 
 
 def _sources(forwarded: str, real: str, peer: str) -> list[str]:
-    """Return who a request says it comes from, and who has sent it.
+    """Return where a request says it comes from, and the address it came from.
 
     Source: apimachinery, util/net.SourceIPs.
     """

@@ -94,7 +94,7 @@ def forward(
         protocols: what stays of the WebSocket's subprotocols; None = all.
         authorization: for the backend, of the client's own; "" = none.
         uri: for X-Forwarded-Uri; "" = none.
-        cleaned_uri: it to send in place of the path; "" = the path as it came.
+        cleaned_uri: to send in place of the path; "" = the path as it came.
     """
     strip, prefix = path.strip, "" if path.rest else "/"
     if cleaned_uri:
@@ -189,6 +189,18 @@ def in_the_name_of(
     )
 
 
+def limited(forward: Forward, limits: ClientLimits, user: User) -> Forward:
+    """Let the request count as one of the user's, if users have limits."""
+    if not limits.of_users:
+        return forward
+    quota = Quota(
+        user.name,
+        limits.max_requests_per_user,
+        limits.max_bytes_per_second_per_user,
+    )
+    return replace(forward, quota=quota)
+
+
 def _upgrades(question: Question) -> tuple[str, ...] | None:
     words = question.upgrade.lower().split(",")
     return () if any(w.strip() in REFUSED_UPGRADES for w in words) else None
@@ -201,15 +213,3 @@ def _printable(text: str) -> str:
 def _latin(text: str) -> str:
     """Return a text as the core takes it, whose bytes are those of UTF-8."""
     return text.encode().decode("latin-1")
-
-
-def limited(forward: Forward, limits: ClientLimits, user: User) -> Forward:
-    """Let the request count as one of the user's, if users have limits."""
-    if not limits.of_users:
-        return forward
-    quota = Quota(
-        user.name,
-        limits.max_requests_per_user,
-        limits.max_bytes_per_second_per_user,
-    )
-    return replace(forward, quota=quota)
