@@ -41,8 +41,8 @@ SERVING = [
     flag("--tls-private-key-file", "PEM file: its key.", File()),
 ]
 USERS = [
-    flag("--client-ca-file", "PEM file: who signs for users.", File()),
-    flag("--requestheader-client-ca-file", "Who signs for front proxies.", File()),
+    flag("--client-ca-file", "PEM file: CAs of users.", File()),
+    flag("--requestheader-client-ca-file", "PEM file: CAs of front proxies.", File()),
     flag(
         "--requestheader-allowed-names",
         "Common name of a front proxy; repeatable.  [any]",
@@ -104,7 +104,7 @@ TARGETS = [
     flag("--kubelet-client-key", "PEM file: its key.", File()),
     flag(
         "--kubelet-certificate-authority",
-        "PEM file: who signs for kubelets.  [they are not verified]",
+        "PEM file: CAs of kubelets.  [they are not verified]",
         File(),
     ),
     flag(

@@ -5,12 +5,15 @@ not make users, nor one of users front proxies: where both are trusted, the cert
 is verified against each, with the intermediates that the client sent along.
 """
 
+from functools import lru_cache
+
 from pyproxy.dataplane import Certificate, is_vouched_for
 
-KEPT = 4096
+KEPT = 4096  # certificates of which it is known
 # (roots, certificate in DER) that was found to lead to them. A session that a client
 # resumes does not tell the intermediates that its handshake saw.
 _good: dict[tuple[bytes, bytes], None] = {}
+_verified = lru_cache(KEPT)(is_vouched_for)
 
 
 class TwoIssuers:
@@ -42,7 +45,7 @@ def _vouches(roots: bytes, certificate: Certificate) -> bool:
     key = (roots, certificate.der)
     if key in _good:
         return True
-    if not is_vouched_for(certificate.der, certificate.chain, roots):
+    if not _verified(certificate.der, certificate.chain, roots):
         return False
     if len(_good) >= KEPT:
         del _good[next(iter(_good))]

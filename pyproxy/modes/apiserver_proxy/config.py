@@ -63,8 +63,7 @@ class Kubelet(Config, frozen=True, kw_only=True):
 
     client_certificate: str = ""  # PEM file: who we are to them
     client_key: str = ""  # PEM file: its key
-    # PEM file: who signs for them; empty = they are not verified.
-    certificate_authority: str = ""
+    certificate_authority: str = ""  # PEM file: their CAs; empty = not verified
     # Which of a Node's addresses to dial: the first kind that it has.
     preferred_address_types: tuple[AddressType, ...] = (
         "InternalIP",
@@ -101,7 +100,7 @@ class ApiserverProxy(ModeConfig, frozen=True, kw_only=True):
     admin_address: str = "127.0.0.1:9790"
     tls_cert_file: str = ""  # PEM file; empty = a certificate of our own making
     tls_private_key_file: str = ""  # PEM file: its key
-    client_ca_file: str = ""  # PEM file: who signs for users; empty = no such users
+    client_ca_file: str = ""  # PEM file: CAs of users; empty = no such users
     request_header: RequestHeader = RequestHeader()  # users that front proxies name
     anonymous_auth: bool = True  # serve those who show nothing, as system:anonymous
     authorization_mode: AuthorizationMode = "webhook"  # ask the apiserver, or nobody
