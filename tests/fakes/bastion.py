@@ -118,6 +118,8 @@ class _Echo(BaseHTTPRequestHandler):
         kind = [("Content-Type", "text/html; charset=utf-8")]
         if coding == "304":
             return 304, [], b""
+        if coding.isdecimal():  # a page of an error
+            return int(coding), kind, page
         raw = zlib.compressobj(wbits=-15)
         bodies = {
             "": page,

@@ -308,8 +308,9 @@ def test_page_leads_back_through_the_proxy_or_is_left_alone(tmp_path: Path) -> N
     mapped = PAGE.replace(b'"/', f'"{WEB}/'.encode())
     with bastion(tmp_path / "rig", f"--config={file}") as (program, _, _):
         assert program.ask(f"{WEB}/html", "Accept-Encoding: br").body == mapped
+        assert program.ask(f"{WEB}/html-404").body == mapped
         assert (
-            'pyproxy_html_pages_total{outcome="rewritten"} 1.0'
+            'pyproxy_html_pages_total{outcome="rewritten"} 2.0'
             in (program.admin("/metrics")[1])
         )
         # A link in it leads to where it should.

@@ -108,6 +108,7 @@ SAME = [
     f"{WEB}/plain",
     f"{WEB}/html",
     f"{WEB}/html-304",
+    *(f"{WEB}/html-{code}" for code in (201, 300, 403, 404, 500, 503)),
     f"{WEB}/xhtml",
     f"{WEB}/cors",
     f"{WEB}/redir/abs",
