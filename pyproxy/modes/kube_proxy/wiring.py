@@ -36,6 +36,7 @@ DETECTION: Mapping[str, Literal["cluster-cidr", "node-cidr", "none"]] = {
     "NodeCIDR": "node-cidr",
 }
 
+CARRIED: tuple[Protocol, ...] = ("tcp", "udp")
 CAP_NET_ADMIN = 12
 TRIES = 20  # to find a free port
 
@@ -132,8 +133,7 @@ def capture(config: KubeProxy, dataplane: Callable[[], Dataplane]) -> Capture:
     local = local_addresses()
     hosts = [host for host in LISTENERS if host in local]
     port = _free_port(hosts)
-    kinds: tuple[Protocol, ...] = ("tcp", "udp")
-    listeners = [Listener(host, port, kind) for kind in kinds for host in hosts]
+    listeners = [Listener(host, port, kind) for kind in CARRIED for host in hosts]
     dataplane().update(Change(listeners=listeners))
     return Tproxy(Layout(port, port))
 
