@@ -26,7 +26,7 @@ from pyproxy.modes.kube_proxy.health import ProxyHealth
 from pyproxy.modes.kube_proxy.metrics import KubeProxyCounters, ServiceCounters
 from pyproxy.modes.kube_proxy.node import Arrival, local_addresses
 from pyproxy.modes.kube_proxy.parts import Delta, Here, Parts, Table
-from pyproxy.modes.kube_proxy.process import ConfigFile, apply_oom_score
+from pyproxy.modes.kube_proxy.process import ConfigFile, apply_oom_score, rare_gc
 from pyproxy.modes.kube_proxy.programmer import Programmer, timed
 from pyproxy.modes.kube_proxy.shown import describe, explained
 from pyproxy.modes.kube_proxy.voice import Voice
@@ -174,9 +174,10 @@ class Agent:
         config = self._config
         timeout_s = float(config.node_timeout)
         await arrival.of(config.node_name, self._world.nodes, timeout_s)
-        await self._world.services.wait_synced()
-        await self._world.slices.wait_synced()
-        self._begin()
+        with rare_gc():
+            await self._world.services.wait_synced()
+            await self._world.slices.wait_synced()
+            self._begin()
         background("look", self._look)
         self._voice.starting()
         return shown or f"node {config.node_name}"
