@@ -6,7 +6,7 @@ slices that a test writes. Pods are places of the lab, or servers that a test st
 
 import contextlib
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,15 +76,21 @@ class KubeLab:
             return self.agent.get(path)
 
     def service(
-        self, name: str, *endpoints: Endpoint, balanced: bool = False, **spec: Any
+        self,
+        name: str,
+        *endpoints: Endpoint,
+        balanced: bool = False,
+        notes: Mapping[str, str] | None = None,
+        **spec: Any,
     ) -> Made:
-        """Make a Service with its slices."""
+        """Make a Service with its slices; `notes` are annotations."""
         ports = [
             {"name": "web", "port": 80, "protocol": "TCP"},
             {"name": "dns", "port": 80, "protocol": "UDP"},
         ]
         whole = {"ports": ports, "ipFamilyPolicy": "RequireDualStack", **spec}
-        body = {"metadata": {"name": name}, "spec": whole}
+        metadata = {"name": name, "annotations": notes or {}}
+        body = {"metadata": metadata, "spec": whole}
         made = Made(name, self.call("POST", SPACE, body)["spec"])
         self._services.add(name)
         if balanced:
@@ -149,7 +155,9 @@ def slice_of(name: str, family: str, endpoints: Sequence[Endpoint]) -> dict[str,
 
 
 @contextlib.contextmanager
-def kube_lab(directory: Path, *flags: str) -> Iterator[KubeLab]:
+def kube_lab(
+    directory: Path, *flags: str, environment: Mapping[str, str] | None = None
+) -> Iterator[KubeLab]:
     """Two nodes of two pods each, somebody outside, and the agent on the first node."""
     with contextlib.ExitStack() as stack:
         lab = stack.enter_context(Lab(nodes=2, pods=2, outside=1))
@@ -168,7 +176,7 @@ def kube_lab(directory: Path, *flags: str) -> Iterator[KubeLab]:
                 f"--cluster-cidr={POD_NETWORKS}",
                 f"--healthz-bind-address=0.0.0.0:{HEALTHZ_PORT}",
                 *flags,
-                environment={"REAL_PARTS": "1"},
+                environment={"REAL_PARTS": "1", **(environment or {})},
             )
             stack.enter_context(agent)
             agent.serving()
