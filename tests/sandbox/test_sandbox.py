@@ -216,7 +216,7 @@ def test_servers_die_hang_drain_and_come_back(sandbox: Sandbox) -> None:
 def test_end_leaves_nothing(sandbox: Sandbox, number: signal.Signals) -> None:
     sandbox.ready()
     kids = sandbox.kids()
-    assert len(kids) == 7
+    assert len(kids) == 8
     os.kill(kids[0], signal.SIGSTOP)  # even one that cannot hear us
     sandbox.send(number)
     assert sandbox.wait() == 0
