@@ -1,6 +1,7 @@
 """Checks of the values that Python gives the core: a TableError names what is wrong."""
 
 import resource
+from functools import lru_cache
 from ipaddress import IPv6Network, ip_network
 
 from fastpath.api.errors import TableError
@@ -75,10 +76,20 @@ def split_network(text: str, what: str = "network") -> tuple[str, int]:
     """
     check_text(what, text)
     try:
+        return _split(text)
+    except ValueError as error:
+        raise TableError(f"{what} {text!r} {error}") from error
+
+
+@lru_cache(4096)  # tens of thousands of vips have the same few
+def _split(text: str) -> tuple[str, int]:
+    """Raise ValueError."""
+    try:
         network = ip_network(text)
     except ValueError as error:
-        raise TableError(f"{what} {text!r} is not a network: {error}") from error
-    check("%" not in text, f"{what} {text!r} has a zone")
+        raise ValueError(f"is not a network: {error}") from error
+    if "%" in text:
+        raise ValueError("has a zone")
     if isinstance(network, IPv6Network) and network.subnet_of(MAPPED):
         return str(network.network_address.ipv4_mapped), network.prefixlen - 96
     return str(network.network_address), network.prefixlen

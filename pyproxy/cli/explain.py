@@ -13,7 +13,7 @@ from pyproxy.errors import StartError
 ASKED = "127.0.0.1:10249"
 ANSWER_S = 5.0
 INDENT = "  "
-IN_FORCE = ("notServed", "rules", "capture", "connections")
+IN_FORCE = ("notServed", "rules", "capture", "paths", "connections")
 
 
 @click.command(cls=Command)

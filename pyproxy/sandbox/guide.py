@@ -25,7 +25,7 @@ class Row:
 class Guide:
     """The text; what it says to type works as it stands."""
 
-    # The balancer first, then the servers, then the API server, bastion, and page.
+    # The balancer first, then the servers, API server, Services, bastion, and page.
     rows: Sequence[Row]
     ca: str
     admin_url: str
@@ -62,6 +62,8 @@ class Guide:
                 "",
                 *self._cluster(),
                 "",
+                *self._services(),
+                "",
                 *self._bastion(),
                 "",
                 *self._views(),
@@ -80,6 +82,18 @@ class Guide:
             f"  curl -s {self.admin_url}debug/table",
             f"  curl -s '{self.admin_url}readyz?verbose'",
             f"  curl -s {self.admin_url}metrics | grep pyproxy_backend",
+        ]
+
+    def _services(self) -> list[str]:
+        """What to type to a Service of the cluster, at its node port."""
+        kubectl, _ = _kubectl()
+        address, first = self.rows[-3].address, self.rows[1]
+        curl = f"curl -s --cacert {self.ca} https://{address}/whoami"
+        return [
+            "Reach a Service at its node port. An endpoint dies: none fails.",
+            f"  {kubectl} get service/servers",
+            f"  for i in $(seq 20); do {curl}; done  # once more after:",
+            f"  kill -9 {first.pid:<15}# {first.name}, an endpoint of the Service",
         ]
 
     def _bastion(self) -> list[str]:

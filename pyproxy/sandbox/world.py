@@ -1,4 +1,4 @@
-"""Three small servers with a balancer before them, and a cluster with a bastion.
+"""Three small servers with a balancer before them, and a cluster with its proxies.
 
 Each is a process of its own, as it would be in earnest: they can be killed, stopped and
 brought back, and the balancer is exactly the program that a user starts.
@@ -12,7 +12,7 @@ import signal
 import socket
 import tempfile
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ HOST = "127.0.0.1"
 DEFAULT_LISTEN = "127.0.0.1:6443"
 DEFAULT_ADMIN = "127.0.0.1:9791"
 DEFAULT_BASTION = "127.0.0.1:8443"
+NODE_PORTS = range(30443, 32768)
 DRAIN_S = 2  # Ctrl-C should not wait for a curl that watches
 PATIENCE_S = 20.0  # for a process to start
 
@@ -78,12 +79,15 @@ class ApiServer(Server):
 
     ca: Path = Path()
     inside: Inside | None = None
+    node_port: int = 0  # of the Service of the small servers
+    servers: Sequence[Server] = ()
 
     async def start(self) -> None:
         """Start, learn the port, and say in a kubeconfig how to reach it."""
         assert self.inside is not None
         files = (str(self.pair.certificate), str(self.pair.key), str(self.ca))
-        real = (str(self.inside.port), str(self.inside.kubelet_port))
+        there = (self.inside.port, self.inside.kubelet_port, self.node_port)
+        real = map(str, (*there, *(each.port for each in self.servers)))
         module = "pyproxy.sandbox.apiserver"
         self.child = Child(module, HOST, str(self.port), *files, *real)
         await self.child.start()
@@ -135,6 +139,29 @@ class Bastion(Server):
         return self.pair.key.with_name("audit.log")
 
 
+@dataclass(slots=True)
+class Node(Server):
+    """`pyproxy kube-proxy`, without privileges: node ports of the loopback."""
+
+    api: ApiServer | None = None
+
+    async def start(self) -> None:
+        """Start, and wait until Services are served."""
+        assert self.api is not None
+        self.child = Child(
+            *("pyproxy", "kube-proxy", f"--kubeconfig={self.api.kubeconfig}"),
+            *("--hostname-override=laptop", "--capture=bind"),
+            *("--nodeport-addresses=localhost", "--cluster-cidr=10.244.0.0/16"),
+            *("--healthz-bind-address=", "--admin-address=", "--oom-score-adj=0"),
+            *("--workers=1", "--log-level=error", "--drain-timeout=1s"),
+        )
+        await self.child.start()
+        line = await self.child.first_line(PATIENCE_S)
+        if not line.startswith("Starting to serve on "):
+            raise StartError("the kube proxy did not start, its reason stands above")
+        self.port = self.api.node_port
+
+
 class Sandbox:
     """Everything that runs, with its files in one temporary directory."""
 
@@ -149,10 +176,13 @@ class Sandbox:
         inside = self._authority.issue("inside", hosts)
         self._inside = Inside("page", inside, ca=ca)
         self._api = ApiServer("api", pair, ca=ca, inside=self._inside)
+        self._api.node_port, self._api.servers = _free_node_port(), self._servers
+        self._node = Node("services", pair, api=self._api)
         names = [*hosts, "*.default.svc.localhost"]
         bastion = self._authority.issue("bastion", names)
         self._bastion = Bastion("bastion", bastion, bastion_port, api=self._api)
-        self._all = [*self._servers, self._inside, self._api, self._bastion]
+        cluster = (self._inside, self._api, self._node, self._bastion)
+        self._all = [*self._servers, *cluster]
         self._file = directory / "apiserver-lb.json"
         self._listen = listen
         self._admin_address = admin_address
@@ -202,8 +232,9 @@ class Sandbox:
             await asyncio.gather(work, stop, return_exceptions=True)
 
     async def _start_and_watch(self) -> None:
-        cluster = self._follow(self._start_cluster())  # beside the others
-        await asyncio.gather(*(server.start() for server in self._servers))
+        servers = asyncio.gather(*(server.start() for server in self._servers))
+        cluster = self._follow(self._start_cluster(servers))  # beside the others
+        await servers
         self._file.write_text(json.dumps(self._configuration(), indent=2))
         await self._balancer.start()
         self._follow(self._read_log())
@@ -219,9 +250,11 @@ class Sandbox:
         if not self._stopping.is_set():
             raise StartError("the balancer ended by itself")
 
-    async def _start_cluster(self) -> None:
-        for each in (self._inside, self._api, self._bastion):
-            await each.start()
+    async def _start_cluster(self, servers: Awaitable[object]) -> None:
+        await self._inside.start()
+        await servers  # whose ports stand in slices
+        await self._api.start()
+        await asyncio.gather(self._node.start(), self._bastion.start())
 
     def _follow(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -248,6 +281,7 @@ class Sandbox:
         rows = [Row("balancer", self._balancer.pid, address, "pyproxy apiserver-lb")]
         rows += [_row(server, "small server") for server in self._servers]
         rows.append(_row(self._api, "Kubernetes API, in memory"))
+        rows.append(_row(self._node, "pyproxy kube-proxy, a node port"))
         rows.append(_row(self._bastion, "pyproxy apiserver-proxy"))
         rows.append(_row(self._inside, "page of a pod, and a kubelet"))
         ca, kubeconfig = str(self._authority.certificate), str(self._api.kubeconfig)
@@ -323,6 +357,14 @@ class Sandbox:
                 signal.SIGUSR1,
             ):
                 loop.remove_signal_handler(number)
+
+
+def _free_node_port() -> int:
+    """Return a port of the loopback in the range of node ports."""
+    for port in NODE_PORTS:
+        with contextlib.suppress(OSError), socket.create_server((HOST, port)):
+            return port
+    raise StartError(f"none of {NODE_PORTS} is free")
 
 
 def _row(server: Server, role: str) -> Row:

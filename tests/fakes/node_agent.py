@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pyproxy.capture import Fronts
+from pyproxy.capture import Direct, Fronts
 from pyproxy.cli import main
+from pyproxy.discovery.services import Options
 from pyproxy.errors import StartError
 from pyproxy.kube.machines import Node
 from pyproxy.kube.objects import EndpointSlice, Service
@@ -65,6 +66,7 @@ class Delta:
     remove_cluster_ips: tuple[str, ...] = ()
     blocks: tuple[str, ...] | None = None
     health: dict[str, HealthPort | None] = field(default_factory=dict)
+    options: dict[str, Options] = field(default_factory=dict)
     complaints: dict[str, tuple[str, ...]] = field(default_factory=dict)
     changed_at: dict[str, str] = field(default_factory=dict)
 
@@ -294,10 +296,24 @@ def small() -> parts.Parts:
         handlers=lambda *given: (ServiceHandler(*given), SliceHandler(*given)),
         capture=lambda config, dataplane: Bind(),
         cleanup=lambda config: ["rules of a test"],
+        hook=hook,
     )
 
 
+def hook() -> Direct:
+    """Programs at connect(2) for processes of one control group, named elsewhere."""
+    group = os.environ.get("CGROUP", "/nowhere")
+    return Direct(Path(group), Path(os.environ.get("BPFFS", group)))
+
+
+def real() -> parts.Parts:
+    """Return the real ones, less programs for the whole machine."""
+    return USUAL()._replace(hook=hook)
+
+
+USUAL = parts.usual
+
+
 if __name__ == "__main__":
-    if "REAL_PARTS" not in os.environ:
-        parts.usual = small
+    parts.usual = real if "REAL_PARTS" in os.environ else small
     main()

@@ -11,7 +11,7 @@ from pyproxy.sandbox.guide import Guide, Row
 @pytest.fixture
 def guide() -> Guide:
     """Of no cluster at all."""
-    names = ("lb", "a", "b", "c", "api", "bastion", "page")
+    names = ("lb", "a", "b", "c", "api", "services", "bastion", "page")
     rows = [Row(name, 1, "127.0.0.1:1", "") for name in names]
     return Guide(rows, "/ca.crt", "http://127.0.0.1:2/", 3, "/kubeconfig")
 

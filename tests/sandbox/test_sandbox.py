@@ -147,6 +147,27 @@ def test_what_it_says_to_type_to_the_bastion_works(sandbox: Sandbox) -> None:
     wait_until(lambda: logged() == wanted)
 
 
+def test_service_fails_nobody_when_an_endpoint_dies(sandbox: Sandbox) -> None:
+    sandbox.ready()
+    assert "servers" in sandbox.in_cluster("get service/servers")
+
+    def who() -> list[str]:
+        return sandbox.type("for i in $(seq 20); do").split()
+
+    heard: set[str] = set()
+
+    def all_are_heard() -> bool:
+        heard.update(who())
+        return heard == {"alpha", "beta", "gamma"}
+
+    wait_until(all_are_heard, 20)
+    sandbox.type("# alpha, an endpoint of the Service")
+    sandbox.wait_for_event("alpha", "killed")
+    answers = who()
+    assert len(answers) == 20  # none failed
+    assert set(answers) == {"beta", "gamma"}
+
+
 def test_bastion_that_was_killed_comes_back(sandbox: Sandbox) -> None:
     sandbox.ready()
     row = sandbox.line("pyproxy apiserver-proxy")
@@ -195,7 +216,7 @@ def test_servers_die_hang_drain_and_come_back(sandbox: Sandbox) -> None:
 def test_end_leaves_nothing(sandbox: Sandbox, number: signal.Signals) -> None:
     sandbox.ready()
     kids = sandbox.kids()
-    assert len(kids) == 7
+    assert len(kids) == 8
     os.kill(kids[0], signal.SIGSTOP)  # even one that cannot hear us
     sandbox.send(number)
     assert sandbox.wait() == 0

@@ -186,6 +186,27 @@ class ServiceCounters:
         return owner
 
 
+class DirectCounters:
+    """Connections of Services that are dialled past us; asks the kernel at a scrape."""
+
+    def __init__(
+        self, counts: Callable[[], Mapping[str, int]], most: int = MOST_SERVICES
+    ) -> None:
+        """`counts` returns them by the key of a Service."""
+        self._counts, self._most = counts, most
+
+    def collect(self) -> "Iterator[Family]":
+        """Yield the family, if there is one."""
+        counts = sorted(self._counts().items(), key=lambda pair: -pair[1])
+        made = counter("service_direct", "Connections made past us.", "service")
+        for key, count in counts[: self._most]:
+            made.add_metric([key], count)
+        if rest := sum(count for _, count in counts[self._most :]):
+            made.add_metric([OTHER], rest)
+        if counts:
+            yield made
+
+
 def tally_of(stats: VipStats) -> Tally:
     """Return what counts of a vip."""
     ended = sum(n for why, n in stats.closed.items() if why not in ENDED_WELL)

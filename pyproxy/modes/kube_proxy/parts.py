@@ -8,14 +8,16 @@ Services' addresses to the core. The agent owns the order in which they are aske
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from pyproxy.capture import Capture
+from pyproxy.capture import Capture, Direct
 from pyproxy.dataplane import Dataplane
+from pyproxy.discovery.services import Options
 from pyproxy.kube.machines import Node
 from pyproxy.kube.objects import Service
 from pyproxy.kube.resource import Resource
 from pyproxy.kube.store import Handler, Index, Store
 from pyproxy.model import Front, Pool, Vip, VipKey
 from pyproxy.modes.kube_proxy.config import KubeProxy
+from pyproxy.modes.kube_proxy.shortcuts import Hook
 
 
 class Side(Protocol):
@@ -109,6 +111,10 @@ class Delta(Protocol):
         """By Service; None = it has none any more."""
 
     @property
+    def options(self) -> Mapping[str, Options]:
+        """By Service, of those that want other than before."""
+
+    @property
     def complaints(self) -> Mapping[str, tuple[str, ...]]:
         """By Service, all that there are; () = none any more."""
 
@@ -163,6 +169,7 @@ class Parts(NamedTuple):
     ]
     capture: Callable[[KubeProxy, Callable[[], Dataplane]], Capture]
     cleanup: Callable[[KubeProxy], Sequence[str]]  # returns what was removed
+    hook: Callable[[], Hook]  # at connect(2), for what goes past us
 
 
 def usual() -> Parts:
@@ -178,4 +185,5 @@ def usual() -> Parts:
         handlers=wiring.handlers,
         capture=wiring.capture,
         cleanup=wiring.cleanup,
+        hook=Direct,
     )

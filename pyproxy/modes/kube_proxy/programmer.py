@@ -15,8 +15,10 @@ from pyproxy.capture import Capture, Fronts
 from pyproxy.dataplane import Dataplane
 from pyproxy.errors import ConfigError, PyproxyError
 from pyproxy.model import Vip, VipKey
+from pyproxy.modes.kube_proxy.config import KubeProxy
 from pyproxy.modes.kube_proxy.parts import Delta, Table
 from pyproxy.modes.kube_proxy.pending import Pending, halves, joined
+from pyproxy.modes.kube_proxy.shortcuts import Shortcuts
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class Programmer:
         dataplane: Callable[[], Dataplane],
         on_failed: OnFailed,
         on_delta: OnDelta = lambda delta: None,
+        shortcuts: Shortcuts | None = None,
     ) -> None:
         """`on_failed` learns of Services that the core refuses, once for each reason.
 
@@ -48,6 +51,7 @@ class Programmer:
         """
         self.table = table
         self.capture = capture
+        self.shortcuts = shortcuts or Shortcuts(None, KubeProxy())
         self._dataplane = dataplane
         self._on_failed, self._on_delta = on_failed, on_delta
         self._owners: dict[VipKey, str] = {}  # of vips in force
@@ -78,10 +82,20 @@ class Programmer:
         """Yield the vips of a Service that are in force."""
         return (vip for vip, owner in self._owners.items() if owner == key)
 
-    def restart(self, table: Table) -> None:
+    def restart(self, table: Table, config: KubeProxy) -> None:
         """Go on with another table of the same Services, all of them marked."""
         self.table, self._is_anew = table, True
+        self.shortcuts.restart(config)
         table.mark_all()
+
+    def verify(self) -> list[str]:
+        """Repair what others changed, and say what it was. Raise PyproxyError."""
+        return [*self.capture.verify(), *self.shortcuts.verify()]
+
+    def close(self, *, leave: bool) -> None:
+        """Remove everything; with `leave` it goes on for a successor."""
+        self.shortcuts.close(leave=leave)
+        self.capture.close(leave=leave)
 
     def sync(self, *, again: bool = False) -> bool:
         """Bring everything into force; False = it has to be tried again.
@@ -97,6 +111,8 @@ class Programmer:
         retried = self._retried(work, again=again)
         work = joined([*(self._failed[key][0] for key in retried), work])
         is_done = work.is_empty or self._try(work, retried)
+        self.shortcuts.note_options(delta.options)
+        is_done &= self.shortcuts.flush()
         self._on_delta(delta)
         return is_done
 
@@ -182,6 +198,7 @@ class Programmer:
             self._owners[vip.key] = vip.pool.name.partition(":")[0]
         self._pools.difference_update(change.remove_pools)
         self._pools.update(pool.name for pool in change.pools)
+        self.shortcuts.note(change, work.fronts)
         self._ask(work.opening())
 
     def _ask(self, change: Fronts) -> None:

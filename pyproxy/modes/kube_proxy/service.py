@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from msgspec import structs
@@ -23,11 +23,16 @@ from pyproxy.modes.kube_proxy import parts as parts_
 from pyproxy.modes.kube_proxy.config import MODE, KubeProxy, warnings
 from pyproxy.modes.kube_proxy.gates import Gates
 from pyproxy.modes.kube_proxy.health import ProxyHealth
-from pyproxy.modes.kube_proxy.metrics import KubeProxyCounters, ServiceCounters
+from pyproxy.modes.kube_proxy.metrics import (
+    DirectCounters,
+    KubeProxyCounters,
+    ServiceCounters,
+)
 from pyproxy.modes.kube_proxy.node import Arrival, local_addresses
 from pyproxy.modes.kube_proxy.parts import Delta, Here, Parts, Table
-from pyproxy.modes.kube_proxy.process import ConfigFile, apply_oom_score
+from pyproxy.modes.kube_proxy.process import ConfigFile, apply_oom_score, rare_gc
 from pyproxy.modes.kube_proxy.programmer import Programmer, timed
+from pyproxy.modes.kube_proxy.shortcuts import Shortcuts
 from pyproxy.modes.kube_proxy.shown import describe, explained
 from pyproxy.modes.kube_proxy.voice import Voice
 from pyproxy.modes.kube_proxy.world import CidrHandler, NodeHandler, World
@@ -125,6 +130,7 @@ class Agent:
             self._collector,
             services,
             self._counters,
+            DirectCounters(self._direct_counts),
             self._kube_counters,
         ]
         runtime.health.require("synced", self._why_not_synced)
@@ -174,9 +180,10 @@ class Agent:
         config = self._config
         timeout_s = float(config.node_timeout)
         await arrival.of(config.node_name, self._world.nodes, timeout_s)
-        await self._world.services.wait_synced()
-        await self._world.slices.wait_synced()
-        self._begin()
+        with rare_gc():
+            await self._world.services.wait_synced()
+            await self._world.slices.wait_synced()
+            self._begin()
         background("look", self._look)
         self._voice.starting()
         return shown or f"node {config.node_name}"
@@ -192,6 +199,7 @@ class Agent:
         self._programmer = Programmer(
             *(table, capture, lambda: self._runtime.dataplane),
             *(self._voice.not_served, self._take_delta),
+            Shortcuts(self._parts.hook(), self._config),
         )
         self._counters.no_local_endpoints = lambda: self._table().no_local_endpoints
         handlers = self._parts.handlers(_Marks(self._table), self._mark, _nothing)
@@ -217,7 +225,7 @@ class Agent:
         """Leave nothing behind, unless a successor uses it."""
         self.freeze()
         if self._programmer is not None:
-            self._programmer.capture.close(leave=self._runtime.is_superseded)
+            self._programmer.close(leave=self._runtime.is_superseded)
         await self._gates.close()
         await self._wire.close()
 
@@ -316,7 +324,7 @@ class Agent:
             programmer.capture.open(here)
         except PyproxyError as error:
             logger.error("rules not changed", extra={"why": str(error)})
-        programmer.restart(table)
+        programmer.restart(table, self._config)
         self._gates.hosts = hosts_of(here)
         self._soon()
 
@@ -327,7 +335,7 @@ class Agent:
         if programmer is None or self._is_frozen:
             return
         try:
-            for repaired in programmer.capture.verify():
+            for repaired in programmer.verify():
                 logger.warning("rules were repaired", extra={"what": repaired})
         except PyproxyError as error:
             logger.error("rules not verified", extra={"why": str(error)})
@@ -360,6 +368,10 @@ class Agent:
 
     def _owner(self, vip: Any) -> str:
         return self._programmer.owner(vip) if self._programmer else ""
+
+    def _direct_counts(self) -> Mapping[str, int]:
+        programmer = self._programmer
+        return programmer.shortcuts.counts() if programmer is not None else {}
 
     def _explain(self, key: str) -> Page:
         if self._programmer is None:

@@ -7,6 +7,7 @@ from pyproxy.dataplane import Dataplane, VipStats
 from pyproxy.model import VipKey, format_address
 from pyproxy.modes.kube_proxy.config import MODE
 from pyproxy.modes.kube_proxy.programmer import Programmer
+from pyproxy.modes.kube_proxy.shortcuts import NAME as DIRECT
 
 MOST_VIPS = 1000  # of a page; a cluster may have 100,000
 
@@ -56,6 +57,18 @@ def vip(key: VipKey, counted: VipStats | None) -> dict[str, object]:
     return entry
 
 
+def path(key: VipKey, programmer: Programmer) -> dict[str, object]:
+    """Return how bytes of an address go, and why not past us where that is asked."""
+    said = programmer.shortcuts.path(key)
+    is_direct = said == DIRECT
+    return {
+        "protocol": key[0],
+        "address": format_address(*key[1:]),
+        "path": said if is_direct else programmer.capture.name,
+        "why": "" if is_direct else said,
+    }
+
+
 def explained(key: str, dataplane: Dataplane, programmer: Programmer) -> Page:
     """Return all there is to say of a Service, by `namespace/name`."""
     namespace, slash, name = key.partition("/")
@@ -72,5 +85,6 @@ def explained(key: str, dataplane: Dataplane, programmer: Programmer) -> Page:
     if programmer.trouble:
         said["rules"] = programmer.trouble
     said["capture"] = programmer.capture.name
+    said["paths"] = [path(each, programmer) for each in keys]
     said["connections"] = [vip(each, stats.vips.get(each)) for each in keys]
     return Page(said)

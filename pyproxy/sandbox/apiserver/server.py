@@ -41,7 +41,7 @@ class Apiserver:
         port: int = 0,
         is_populated: bool = True,
         second: float = 1.0,
-        real: tuple[int, int] | None = None,
+        real: inside.Real | None = None,
     ) -> None:
         """Prepare it.
 
@@ -53,7 +53,7 @@ class Apiserver:
             is_populated: whether there are pods, and a keeper that starts new ones. A
                 kube-apiserver alone has neither.
             second: how long it takes for a second of a watch's timeout to pass.
-            real: ports of a pod and of a kubelet that are really there.
+            real: ports of what is really there.
         """
         self.cluster = Cluster(second=second)
         self.logs = pods.Logs()
@@ -95,7 +95,7 @@ class Apiserver:
             self._keeper.settle()
             seed.endpoints(self.cluster)
             if self._real is not None:
-                inside.expose(self.cluster, *self._real)
+                inside.expose(self.cluster, self._real)
             self._ticker = asyncio.create_task(self._tick(self._keeper))
         return self
 

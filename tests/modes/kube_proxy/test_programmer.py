@@ -8,6 +8,7 @@ from pyproxy.capture import Fronts
 from pyproxy.dataplane import Dataplane
 from pyproxy.errors import StartError
 from pyproxy.model import Backend, Front, Pool, Vip, VipKey
+from pyproxy.modes.kube_proxy import KubeProxy
 from pyproxy.modes.kube_proxy.programmer import Programmer
 from tests.fakes.node_agent import Delta
 from tests.support.servers import EchoServer, free_port
@@ -321,7 +322,7 @@ def test_another_table_takes_away_what_it_does_not_name(rig: Rig) -> None:
     rig.programmer.sync()
     rig.capture.asked.clear()
     table = Table()
-    rig.programmer.restart(table)
+    rig.programmer.restart(table, KubeProxy())
     assert table.all_marked == 1
     table.say(vips=[vip("c/d", other)], pools=[pool("c/d")], fronts=[front(other)])
     assert rig.programmer.sync()

@@ -2,9 +2,10 @@
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -31,6 +32,7 @@ def test_settings_of_the_table_are_those_of_the_file() -> None:
             "externalIPs": True,
             "masqueradeAll": True,
             "serviceProxyName": "ours",
+            "udpTimeout": "10s",
             "udpStreamTimeout": "20s",
             "timeouts": {"connect": "1s", "tcpIdle": "2h"},
         },
@@ -45,7 +47,7 @@ def test_settings_of_the_table_are_those_of_the_file() -> None:
     assert found.masquerade_all
     assert found.bind
     assert (found.connect_timeout_s, found.tcp_idle_s) == (1, 7200)
-    assert found.udp_idle_s == 20
+    assert (found.udp_one_way_s, found.udp_two_way_s) == (10, 20)
     assert wiring.selector(config) == (
         "service.kubernetes.io/service-proxy-name=ours,!service.kubernetes.io/headless"
     )
@@ -175,3 +177,74 @@ def slice_at(host: str, port: int) -> dict[str, object]:
         "endpoints": [{"addresses": [host], "nodeName": NODE}],
         "ports": [{"name": "web", "port": port, "protocol": "TCP"}],
     }
+
+
+class Datagrams:
+    """Answers datagrams at an address with who asked; a context manager."""
+
+    def __init__(self, host: str) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((host, 0))
+        self.port: int = self.socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+
+    def _serve(self) -> None:
+        while True:
+            data, client = self.socket.recvfrom(100)
+            if data == b"stop":
+                return
+            self.socket.sendto(data, client)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+            last.sendto(b"stop", self.socket.getsockname())
+        self._thread.join(scaled(5))
+        self.socket.close()
+
+
+def is_answered(client: socket.socket, port: int) -> bool:
+    """Whether a datagram to a node port comes back."""
+    try:
+        client.sendto(b"hello", ("127.0.0.1", port))
+        return client.recv(100) == b"hello"
+    except OSError:
+        return False
+
+
+@pytest.mark.live
+@pytest.mark.slow
+@pytest.mark.skipif(not own_address(), reason="only loopback addresses here")
+def test_datagrams_are_served_by_one_process_and_then_by_the_next(
+    cluster: Cluster,
+) -> None:
+    own = own_address()
+    port = {"name": "dns", "port": 53, "nodePort": 30124, "protocol": "UDP"}
+    spec = {"type": "NodePort", "ports": [port]}
+    cluster.call("POST", SPACE, {"metadata": {"name": "web"}, "spec": spec})
+    flags = (
+        "--nodeport-addresses=localhost",
+        "--capture=bind",
+        f"--handover-socket={cluster.directory / 'socket'}",
+        "--drain-timeout=1s",
+    )
+    with (
+        Datagrams(own) as server,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+    ):
+        client.settimeout(scaled(0.5))
+        made: dict[str, Any] = slice_at(own, server.port)
+        made["ports"] = [{"name": "dns", "port": server.port, "protocol": "UDP"}]
+        cluster.call("POST", SLICES, made)
+        with cluster.agent(*flags, environment={"REAL_PARTS": "1"}) as old:
+            old.serving()
+            wait_until(lambda: is_answered(client, 30124), 20, "node port")
+            with cluster.agent(*flags, environment={"REAL_PARTS": "1"}) as new:
+                new.serving()
+                old.wait_for_event("a successor serves, ending")
+                assert old.wait() == 0
+                # The same client, from its port, through the successor.
+                wait_until(lambda: is_answered(client, 30124), 20, "successor")
