@@ -1,7 +1,7 @@
-"""`python -m pyproxy.sandbox.apiserver HOST PORT CERTIFICATE KEY CA PAGE KUBELET`.
+"""`python -m pyproxy.sandbox.apiserver HOST PORT CERTIFICATE KEY CA [PAGE KUBELET]`.
 
 Prints the port that it listens on, and serves until it is killed. The last two are the
-ports of `pyproxy.sandbox.inside`.
+ports of `pyproxy.sandbox.inside`; without them nothing in the cluster is really there.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from pyproxy.sandbox.certificates import Pair
 
 
 async def serve(
-    host: str, port: int, pair: Pair, ca: Path, real: tuple[int, int]
+    host: str, port: int, pair: Pair, ca: Path, real: tuple[int, int] | None
 ) -> None:
     """Serve until killed."""
     async with Apiserver(pair, ca, host=host, port=port, real=real) as apiserver:
@@ -24,7 +24,7 @@ async def serve(
 
 if __name__ == "__main__":
     _host, _port, *_files = sys.argv[1:6]
-    _page, _kubelet = map(int, sys.argv[6:8])
+    _real = (int(sys.argv[6]), int(sys.argv[7])) if len(sys.argv) > 6 else None
     _certificate, _key, _ca = map(Path, _files)
     _pair = Pair(_certificate, _key)
-    asyncio.run(serve(_host, int(_port), _pair, _ca, (_page, _kubelet)))
+    asyncio.run(serve(_host, int(_port), _pair, _ca, _real))
