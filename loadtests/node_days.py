@@ -17,7 +17,7 @@ from loadtests.node_ways import PORTS, InLab, Way
 
 CONNECTING = dataclasses.replace(WORKS["crr"], connections=8, spread=1)
 KEPT = dataclasses.replace(WORKS["rr"], connections=8, rate=1000.0)
-BEFORE_S, AFTER_S = 1.0, 3.0  # around a restart
+BEFORE_S, AFTER_S = 1.0, 4.0  # around a restart
 
 
 def run_dead(

@@ -10,6 +10,8 @@
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -32,6 +34,16 @@ PORTS = {"echo": 80, "bulk": 81, "udp": 82, "train": 83}  # of the Service
 VIPS = {"web": "10.96.0.20", "part": "10.96.0.21"}  # of ways without an apiserver
 PODS = "10.244.0.0/16"
 JOIN = 'echo $$ >"$0" && exec "$@"'  # a shell that enters a control group first
+
+PROOF = """
+import socket, sys
+kind = socket.SOCK_STREAM if sys.argv[1] == "tcp" else socket.SOCK_DGRAM
+with socket.socket(type=kind) as client:
+    client.settimeout(5)
+    client.connect((sys.argv[2], int(sys.argv[3])))
+    client.send(b"there?")
+    assert client.recv(100) == b"there?"
+"""
 
 Endpoints = dict[str, Sequence[str]]  # by Service: addresses of pods
 
@@ -160,6 +172,17 @@ def congestion_between(one: Place, other: Place) -> str:
     with client, accepted:
         both = {netns.congestion_of(client), netns.congestion_of(accepted)}
     return "+".join(sorted(both))
+
+
+def prove(way: Way, *, datagrams: bool) -> None:
+    """Raise RuntimeError unless a Service answers: no figure of nothing is measured."""
+    for port, kind in (("echo", "tcp"), ("udp", "udp"))[: 1 + datagrams]:
+        place = way.vips["web"], PORTS[port]
+        command = [*way.prefix(), sys.executable, "-c", PROOF, kind, *map(str, place)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            why = done.stderr.strip().splitlines()[-1:]
+            raise RuntimeError(f"{way.name} does not answer at {kind} {place}: {why}")
 
 
 # The agent
