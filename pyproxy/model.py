@@ -84,7 +84,9 @@ class Vip:
     host: str
     port: int
     pool: Pool
-    idle_timeout_s: float = 3600.0
+    idle_timeout_s: float = 3600.0  # TCP
+    udp_one_way_s: float = 30.0  # no datagram, of a flow that was not answered
+    udp_two_way_s: float = 180.0  # likewise, of one that was
     limits: Limits = field(default_factory=Limits)
     keepalive_s: float = 30.0
     proxy_protocol_from: tuple[str, ...] = ()  # networks that send PROXY headers

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from pyproxy.dataplane import Change, Dataplane
 from pyproxy.errors import StartError, start_error
-from pyproxy.model import Health, Key, Vip
+from pyproxy.model import Health, Key, Protocol, Vip, VipKey
 
 logger = logging.getLogger(__name__)
 
@@ -22,24 +22,29 @@ BACKLOG = 4096  # of listeners; the kernel has a bound of its own (somaxconn)
 Named = tuple[Key, socket.socket]
 
 
-def listen(host: str, port: int, count: int = 1) -> list[socket.socket]:
-    """Return sockets that listen there, side by side. Raise OSError.
+def listen(
+    host: str, port: int, count: int = 1, protocol: Protocol = "tcp"
+) -> list[socket.socket]:
+    """Return sockets that listen there, or take datagrams. Raise OSError.
 
     The first one listens before it admits others: who listens there already is seen.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     made: list[socket.socket] = []
     try:
         for number in range(count):
-            each = socket.socket(family, socket.SOCK_STREAM)
+            each = socket.socket(family, kind)
             made.append(each)
             each.setblocking(False)
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Of UDP, it would let others share the address unnoticed.
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, protocol == "tcp")
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, bool(number))
             if family == socket.AF_INET6:
                 each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             each.bind((host, port))
-            each.listen(BACKLOG)
+            if protocol == "tcp":
+                each.listen(BACKLOG)
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             port = each.getsockname()[1]
     except OSError:
@@ -56,30 +61,32 @@ class Passed:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[Key, list[socket.socket]] = {}
-        self.of_vips: dict[Key, list[socket.socket]] = {}
+        self._waiting: dict[VipKey, list[socket.socket]] = {}
+        self.of_vips: dict[VipKey, list[socket.socket]] = {}
         self._others: list[Named] = []  # owned by those that answer on them
 
     def expect(self, sockets: Iterable[Named]) -> None:
         """Own what came from a predecessor."""
         for key, each in sockets:
-            self._waiting.setdefault(key, []).append(each)
+            self._waiting.setdefault((protocol_of(each), *key), []).append(each)
 
     def listen(
         self, host: str, port: int, given: Sequence[socket.socket] = ()
     ) -> list[socket.socket]:
         """Return sockets there for somebody to answer on. Raise OSError."""
-        made = list(given) or self._waiting.pop((host, port), [])
+        made = list(given) or self._waiting.pop(("tcp", host, port), [])
         made = made or listen(host, port)
         self._others = [pair for pair in self._others if pair[1].fileno() >= 0]
         self._others += [((host, port), each) for each in made]
         return made
 
-    def open(self, key: Key, count: int) -> None:
+    def open(self, vip: Vip, count: int) -> None:
         """Listen for a vip, with so many sockets if they are new. Raise OSError."""
-        self.of_vips[key] = self._waiting.pop(key, []) or listen(*key, count)
+        waiting = self._waiting.pop(vip.key, [])
+        made = waiting or listen(vip.host, vip.port, count, vip.protocol)
+        self.of_vips[vip.key] = made
 
-    def close(self, key: Key) -> None:
+    def close(self, key: VipKey) -> None:
         """Listen no more for a vip."""
         for each in self.of_vips.pop(key, ()):
             each.close()
@@ -95,7 +102,8 @@ class Passed:
 
     def all(self) -> list[Named]:
         """Return every socket that listens now."""
-        found = [(key, each) for key, many in self.of_vips.items() for each in many]
+        of_vips = self.of_vips.items()
+        found = [(key[1:], each) for key, many in of_vips for each in many]
         return found + [pair for pair in self._others if pair[1].fileno() >= 0]
 
     def close_all(self) -> None:
@@ -134,11 +142,13 @@ class PassableDataplane(Dataplane):
         """As it is; sockets are opened before, and closed after."""
         opened = self._open(change.vips)
         of_vips = self.passed.of_vips
-        named = {vip.key[1:] for vip in change.vips if vip.key[1:] in of_vips}
-        ours: dict[Key, Sequence[int]] = {
-            key: [each.fileno() for each in of_vips[key]] for key in named
-        }
-        self.sockets = ChainMap(ours, dict(self.given))
+        ours: dict[str, dict[Key, Sequence[int]]] = {"tcp": {}, "udp": {}}
+        for vip in change.vips:
+            if vip.key in of_vips:
+                fds = [each.fileno() for each in of_vips[vip.key]]
+                ours[vip.protocol][vip.key[1:]] = fds
+        self.sockets = ChainMap(ours["tcp"], dict(self.given))
+        self.datagrams = ours["udp"]
         try:
             generation = super().update(change, health=health)
         except BaseException:
@@ -146,25 +156,30 @@ class PassableDataplane(Dataplane):
                 self.passed.close(key)
             raise
         put = {vip.key for vip in change.vips}
-        for protocol, host, port in change.remove_vips:
-            if protocol == "tcp" and (protocol, host, port) not in put:
-                self.passed.close((host, port))
+        for key in change.remove_vips:
+            if key not in put:
+                self.passed.close(key)
         return generation
 
-    def _open(self, vips: Iterable[Vip]) -> list[Key]:
-        opened: list[Key] = []
+    def _open(self, vips: Iterable[Vip]) -> list[VipKey]:
+        opened: list[VipKey] = []
         try:
             for vip in vips:
-                key = (vip.host, vip.port)
-                known = key in self.passed.of_vips or key in self.given
-                if vip.protocol == "tcp" and vip.bind and not known and is_ip(vip.host):
-                    self.passed.open(key, self.workers)
-                    opened.append(key)
+                is_given = vip.protocol == "tcp" and vip.key[1:] in self.given
+                known = vip.key in self.passed.of_vips or is_given
+                if vip.bind and not known and is_ip(vip.host):
+                    self.passed.open(vip, self.workers)
+                    opened.append(vip.key)
         except OSError as error:
             for key in opened:
                 self.passed.close(key)
-            raise _cannot_listen(key, error) from error
+            raise _cannot_listen(vip.key[1:], error) from error
         return opened
+
+
+def protocol_of(passed: socket.socket) -> Protocol:
+    """Return what a socket is of: a message names only its address."""
+    return "udp" if passed.type == socket.SOCK_DGRAM else "tcp"
 
 
 def is_ip(host: str) -> bool:

@@ -185,7 +185,7 @@ class Runtime(Generic[C]):
         self.dataplane.drain()
         self._succession.close()  # unless others hold them, clients are refused
         timeout_s = float(self.config.timeouts.drain)
-        live = self.dataplane.totals().relays_active
+        live = self.dataplane.live  # relays, and flows of UDP, which end by their time
         logger.info("draining", extra={"relays": live, "timeout_s": timeout_s})
         end = asyncio.get_running_loop().time() + timeout_s
         # Twice: a client that waited at a listener, and is on its way from one worker
@@ -197,7 +197,7 @@ class Runtime(Generic[C]):
             idle_looks = idle_looks + 1 if self.dataplane.is_idle else 0
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), DRAIN_LOOK_S)
-        left = self.dataplane.totals().relays_active
+        left = self.dataplane.live
         if left:
             logger.warning("drain ended by force", extra={"relays_reset": left})
             self.dataplane.reset()

@@ -12,6 +12,7 @@ import pytest
 
 from pyproxy.errors import StartError
 from pyproxy.handover import PER_MESSAGE, SERVING, Handover, Predecessor
+from pyproxy.model import Pool, Protocol, Vip
 from pyproxy.passing import Passed, listen
 from tests.support.servers import free_port
 from tests.support.waiting import scaled
@@ -228,13 +229,22 @@ def test_sockets_that_nobody_wants_are_closed(passed: Passed) -> None:
     assert passed.all() == []
 
 
-def test_vips_take_what_came_before_they_open_their_own(passed: Passed) -> None:
-    key = ("127.0.0.1", free_port())
-    before = listen(*key)
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_vips_take_what_came_before_they_open_their_own(
+    passed: Passed, protocol: Protocol
+) -> None:
+    vip = Vip("127.0.0.1", free_port(), Pool("p", ()), protocol=protocol)
+    before = listen(vip.host, vip.port, 2, protocol)
     inodes = {os.fstat(each.fileno()).st_ino for each in before}
-    passed.expect((key, each) for each in before)
-    passed.open(key, 4)
-    assert {os.fstat(s.fileno()).st_ino for s in passed.of_vips[key]} == inodes
-    passed.close(key)
-    passed.open(key, 4)
-    assert len(passed.of_vips[key]) == 4
+    # A socket of the other protocol has the same address, and is not taken for it.
+    other: Protocol = "udp" if protocol == "tcp" else "tcp"
+    strangers = listen(vip.host, vip.port, 1, other)
+    passed.expect((vip.key[1:], each) for each in [*strangers, *before])
+    passed.open(vip, 4)
+    assert {os.fstat(s.fileno()).st_ino for s in passed.of_vips[vip.key]} == inodes
+    assert len(passed.all()) == 2
+    passed.close(vip.key)
+    passed.open(vip, 4)
+    assert len(passed.of_vips[vip.key]) == 4
+    with pytest.raises(OSError, match="in use"):
+        listen(vip.host, vip.port, 1, protocol)

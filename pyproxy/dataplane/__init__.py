@@ -92,7 +92,9 @@ class Dataplane:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watched: list[int] = []  # descriptors of the engine in our loop
         self.last_apply_s = 0.0  # how long the last apply took
-        self.sockets: Mapping[Key, Sequence[int]] = {}  # borrowed; used, not bound
+        # Borrowed; used in place of sockets of our own. Of TCP and of UDP.
+        self.sockets: Mapping[Key, Sequence[int]] = {}
+        self.datagrams: Mapping[Key, Sequence[int]] = {}
         # Called with records as they come; None = they wait for a call of `records`.
         self.on_records: Callable[[list[Record]], None] | None = None
 
@@ -162,7 +164,7 @@ class Dataplane:
             generation = self._engine.update(
                 delta_of(change),
                 health=news,
-                sockets={("tcp", *key): fds for key, fds in self.sockets.items()},
+                sockets=self._borrowed(),
             )
         except fastpath.TableError as error:
             raise ConfigError(str(error)) from error
@@ -183,6 +185,12 @@ class Dataplane:
             },
         )
         return generation
+
+    def _borrowed(self) -> dict[VipKey, Sequence[int]]:
+        found: dict[VipKey, Sequence[int]] = {}
+        for protocol, sockets in ("tcp", self.sockets), ("udp", self.datagrams):
+            found |= {(protocol, *key): fds for key, fds in sockets.items()}
+        return found
 
     def _backends_of(self, change: Change) -> tuple[Counter[Key], Counter[Key]]:
         """Uses of backends by pools that come, and by those that go."""
@@ -242,8 +250,14 @@ class Dataplane:
 
     @property
     def is_idle(self) -> bool:
-        """Whether all workers have the table in force, and none has a relay."""
-        return self._engine.settle(0.0) and not self.totals().relays_active
+        """Whether all workers have the table in force, and none has a relay or flow."""
+        return self._engine.settle(0.0) and not self.live
+
+    @property
+    def live(self) -> int:
+        """Relays and flows that there are now."""
+        totals = self.totals()
+        return totals.relays_active + totals.flows_active
 
     def stats(self, vips: Sequence[VipKey] | None = None) -> Stats:
         """Return a snapshot of all counters, or of those of some vips."""

@@ -55,6 +55,8 @@ def _vip(vip: Vip) -> fastpath.Vip:
         near_pool=None if vip.near_pool is None else vip.near_pool.name,
         keep_source=vip.keep_source,
         idle_timeout_s=vip.idle_timeout_s,
+        udp_one_way_s=vip.udp_one_way_s,
+        udp_two_way_s=vip.udp_two_way_s,
         max_connections=vip.limits.max_connections,
         max_connections_per_source=vip.limits.max_connections_per_source,
         max_new_per_s=vip.limits.max_new_per_s,

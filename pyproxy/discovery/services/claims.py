@@ -140,13 +140,14 @@ def _vip(
     if "serve" not in (front.near, front.far):
         return None
     side = here.side(target.face.family)
-    is_tcp = front.protocol == "tcp"
     near_pool = _stub(rules.near_pool, stubs) if rules.near_pool else None
     return Vip(
         front.host,
         front.port,
         _stub(rules.pool, stubs),
-        idle_timeout_s=settings.tcp_idle_s if is_tcp else settings.udp_idle_s,
+        idle_timeout_s=settings.tcp_idle_s,
+        udp_one_way_s=settings.udp_one_way_s,
+        udp_two_way_s=settings.udp_two_way_s,
         protocol=front.protocol,
         bind=settings.bind,
         near=side.near,

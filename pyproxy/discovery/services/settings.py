@@ -15,7 +15,7 @@ Detection = Literal["cluster-cidr", "node-cidr", "none"]
 
 # As conntrack keeps what is idle on a node that kube-proxy has set up.
 TCP_IDLE_S = 24 * 3600.0
-UDP_IDLE_S = 180.0
+UDP_ONE_WAY_S, UDP_TWO_WAY_S = 30.0, 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ class Settings:
     connect_timeout_s: float = 5.0
     slow_start_s: float = 0.0
     tcp_idle_s: float = TCP_IDLE_S
-    udp_idle_s: float = UDP_IDLE_S
+    udp_one_way_s: float = UDP_ONE_WAY_S  # of flows without an answer
+    udp_two_way_s: float = UDP_TWO_WAY_S
 
     @property
     def selector(self) -> str:

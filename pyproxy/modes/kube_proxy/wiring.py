@@ -1,5 +1,6 @@
 """The real parts: the table of Services, this node, and how they are configured."""
 
+import contextlib
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -20,10 +21,12 @@ from pyproxy.discovery.services import (
     here_of,
     render,
 )
+from pyproxy.errors import StartError
 from pyproxy.kube.machines import Node
 from pyproxy.kube.objects import Service
 from pyproxy.kube.slices import BRIEF_SLICES, BriefSlice
 from pyproxy.kube.store import Store
+from pyproxy.model import Protocol
 from pyproxy.modes.kube_proxy.config import KubeProxy
 from pyproxy.modes.kube_proxy.node import local_addresses
 from pyproxy.modes.kube_proxy.parts import Marks
@@ -33,7 +36,9 @@ DETECTION: Mapping[str, Literal["cluster-cidr", "node-cidr", "none"]] = {
     "NodeCIDR": "node-cidr",
 }
 
+CARRIED: tuple[Protocol, ...] = ("tcp", "udp")
 CAP_NET_ADMIN = 12
+TRIES = 20  # to find a free port
 
 Slices = Store[BriefSlice]
 Shape = tuple[bool, bool, bool]  # of a port: has endpoints in both sets, and anywhere
@@ -82,7 +87,8 @@ def settings_of(config: KubeProxy, *, bind: bool = False) -> Settings:
         bind=bind,
         connect_timeout_s=float(timeouts.connect),
         tcp_idle_s=float(timeouts.tcp_idle),
-        udp_idle_s=float(config.udp_stream_timeout),
+        udp_one_way_s=float(config.udp_timeout),
+        udp_two_way_s=float(config.udp_stream_timeout),
     )
 
 
@@ -127,7 +133,7 @@ def capture(config: KubeProxy, dataplane: Callable[[], Dataplane]) -> Capture:
     local = local_addresses()
     hosts = [host for host in LISTENERS if host in local]
     port = _free_port(hosts)
-    listeners = [Listener(host, port) for host in hosts]
+    listeners = [Listener(host, port, kind) for kind in CARRIED for host in hosts]
     dataplane().update(Change(listeners=listeners))
     return Tproxy(Layout(port, port))
 
@@ -147,18 +153,21 @@ def may_change_rules() -> bool:
 
 
 def _free_port(hosts: Sequence[str]) -> int:
-    """Return a port that is free on all of them: rules name one number."""
-    port = 0
-    opened = []
-    try:
-        for host in hosts:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            opened.append(socket.create_server((host, port), family=family))
-            port = int(opened[0].getsockname()[1])
-    finally:
-        for each in opened:
-            each.close()
-    return port
+    """Return a port that is free on all of them, of TCP and UDP: rules name one."""
+    for _ in range(TRIES):
+        port = 0
+        with contextlib.ExitStack() as stack:
+            try:
+                for host in hosts:
+                    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+                        trying = stack.enter_context(socket.socket(family, kind))
+                        trying.bind((host, port))
+                        port = int(trying.getsockname()[1])
+            except OSError:
+                continue  # somebody has that number elsewhere
+        return port
+    raise StartError(f"no port is free on all of {', '.join(hosts)}")
 
 
 def _plain(value: object) -> object:

@@ -31,6 +31,7 @@ def test_settings_of_the_table_are_those_of_the_file() -> None:
             "externalIPs": True,
             "masqueradeAll": True,
             "serviceProxyName": "ours",
+            "udpTimeout": "10s",
             "udpStreamTimeout": "20s",
             "timeouts": {"connect": "1s", "tcpIdle": "2h"},
         },
@@ -45,7 +46,7 @@ def test_settings_of_the_table_are_those_of_the_file() -> None:
     assert found.masquerade_all
     assert found.bind
     assert (found.connect_timeout_s, found.tcp_idle_s) == (1, 7200)
-    assert found.udp_idle_s == 20
+    assert (found.udp_one_way_s, found.udp_two_way_s) == (10, 20)
     assert wiring.selector(config) == (
         "service.kubernetes.io/service-proxy-name=ours,!service.kubernetes.io/headless"
     )
