@@ -11,6 +11,7 @@ import gc
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,6 +70,7 @@ class Node:
 
     def __init__(self, dataplane: Dataplane, parts: Parts) -> None:
         self.spent: dict[str, float] = dict.fromkeys(("table", "core", "capture"), 0.0)
+        self.calls: Counter[str] = Counter()
         self.world = World.empty(parts)
         self._dataplane, self._parts = dataplane, parts
         dataplane.update = self._timed("core", dataplane.update)  # type: ignore[method-assign]
@@ -126,6 +128,7 @@ class Node:
 
     def _timed(self, name: str, work: Callable[..., T]) -> Callable[..., T]:
         def timed(*arguments: Any, **named: Any) -> T:
+            self.calls[name] += 1
             began = time.perf_counter()
             try:
                 return work(*arguments, **named)
@@ -229,7 +232,11 @@ def measure(node: Node, folder: Path) -> Whole:
     spent = dict(node.spent)
     gc.collect()
     resident = resident_mib()
-    changes, turned = one_by_one(node, lines), one_by_one(node, fronts)
+    changes = one_by_one(node, lines)
+    calls = node.calls["capture"]
+    turned = one_by_one(node, fronts)
+    if node.calls["capture"] - calls < len(fronts):
+        raise SystemExit("lines that should change a front do not")
     busy, rate = at_rate(node, rated)
     return Whole(
         capture=name,
