@@ -254,6 +254,8 @@ class Tproxy:
                 "--capture=tproxy",
                 f"--cluster-cidr={PODS}",
                 f"--workers={self._workers}",
+                # Longer than the load of a restart; flows of UDP would live longer.
+                "--drain-timeout=8s",
                 f"--handover-socket={self._folder / 'socket'}",
                 environment={"REAL_PARTS": "1"},
             )

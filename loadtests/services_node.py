@@ -81,7 +81,6 @@ class Node:
         """Bring the stores into force as the agent does, and name the capture."""
         capture = self._capture()
         here = self._parts.here(CONFIG, None, LOCAL)
-        capture.open(here)
         world, binds = self.world, capture.name == "bind"
         table = self._parts.table(CONFIG, here, world.services, world.slices, binds)
         table.take = self._timed("table", table.take)  # type: ignore[method-assign]
@@ -91,6 +90,8 @@ class Node:
         handlers = self._parts.handlers(table, nothing, lambda: None)
         world.services.add_handler(handlers[0])
         world.slices.add_handler(handlers[1])
+        self.programmer.prepare()
+        capture.open(here)
         self.sync()
         self.settle()
         return capture.name
