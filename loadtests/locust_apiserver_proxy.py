@@ -14,8 +14,6 @@ import base64
 import json
 import random
 import ssl
-import subprocess
-import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable
@@ -24,9 +22,10 @@ from functools import partial
 from typing import Any
 
 import websocket
-from locust import FastHttpUser, LoadTestShape, User, between, events, task
+from locust import FastHttpUser, User, between, events, task
 from locust.env import Environment
-from locust.runners import WorkerRunner
+
+from loadtests.load_parts import Waves, started
 
 PAGES = 100
 DOWNLOAD = 4 << 20  # bytes
@@ -46,61 +45,18 @@ def add_options(parser: ArgumentParser) -> None:
     add("--admin-token", default="admin-token", help="may everything")
     add("--reader-token", default="alice-token", help="may get the Service, no more")
     add("--refused-token", default="bob-token", help="may not")
-    add("--shape", default="waves", choices=["waves", "steady"])
-    add("--most-errors", type=float, default=0.0, help="share of requests, 0-1")
-
-
-class Scene:
-    """What is loaded, where nobody has said what."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, "-m", "loadtests.load_scene"]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("the scene did not start")
-        self.found: dict[str, str] = json.loads(line)
-
-    def close(self) -> None:
-        """End it, with all of its processes."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
 
 
 @events.init.add_listener
 def start_scene(environment: Environment, **_: Any) -> None:
-    """Start what is loaded, once: workers are told by their master."""
-    if environment.host or isinstance(environment.runner, WorkerRunner):
+    """Start what is loaded, if nobody has said what."""
+    scene = started("loadtests.load_scene", environment)
+    if scene is None:
         return
-    scene = Scene()
     options = environment.parsed_options
     assert options is not None
     environment.host = options.host = scene.found["host"]
     options.ca, options.node = scene.found["ca"], scene.found["node"]
-    events.quit.add_listener(lambda **_: scene.close())
-
-
-@events.quitting.add_listener
-def judge(environment: Environment, **_: Any) -> None:
-    """Set the exit code."""
-    if isinstance(environment.runner, WorkerRunner):
-        return
-    total = environment.stats.total
-    most = environment.parsed_options.most_errors if environment.parsed_options else 0.0
-    seen = {name.split(":")[0] for name, _ in environment.stats.entries}
-    idle = sorted({each.__name__ for each in environment.user_classes} - seen)
-    complaint = ""
-    if idle:
-        complaint = f"these did nothing: {', '.join(idle)}"
-    elif total.fail_ratio > most:
-        complaint = f"{total.fail_ratio:.4%} failed, more than {most:.4%}"
-    environment.process_exit_code = 1 if complaint else 0
-    verdict = complaint or f"{total.num_requests} requests, {total.num_failures} failed"
-    sys.stderr.write(f"load: {verdict}\n")
 
 
 def context_of(ca: str) -> ssl.SSLContext:
@@ -313,27 +269,8 @@ class Talker(User):
                     raise ValueError("another message than was sent")
 
 
-class Shape(LoadTestShape):
-    """Of --users and --run-time: as many all the time, or in waves.
+class Shape(Waves):
+    """In waves, or steady."""
 
-    Waves: a fifth, all of them at once, a fifth again, half: what comes suddenly, and
-    what is left over when it has gone.
-    """
-
-    use_common_options = True
-    WAVES = ((0.2, 0.2), (0.5, 1.0), (0.7, 0.2), (1.0, 0.5))  # (until, users)
-
-    def tick(self) -> tuple[int, float] | None:
-        """Return how many there should be now; None = it is over."""
-        assert self.runner is not None
-        options = self.runner.environment.parsed_options
-        assert options is not None
-        users = options.num_users or options.users or 60
-        rate, total_s = options.spawn_rate or 20, options.run_time or 60
-        at = self.get_run_time() / total_s
-        if at >= 1.0:
-            return None
-        if options.shape == "steady":
-            return users, rate
-        share = next(share for until, share in self.WAVES if at < until)
-        return max(FEWEST, round(users * share)), max(rate, users)
+    abstract = False
+    fewest = FEWEST

@@ -36,7 +36,7 @@ SOURCES = {
     "upstream": ["upstream.c", "whole.c"],
 }
 LIBRARIES = ["-lm", "-lssl", "-lcrypto"]
-SPREAD = 16  # destination addresses that `crr` uses in turn
+SPREAD = 16  # destination addresses that `crr` uses in turn: on loopback there are many
 
 
 def build() -> None:
@@ -63,6 +63,7 @@ class Work:
     bulk: bool = False  # goes to the bulk vip
     upload: bool = False
     rate: float = 0.0  # offered per second; 0 = as fast as answers come
+    spread: int = SPREAD  # addresses that `crr` dials in turn
 
     def options(self) -> list[str]:
         """Of the client program."""
@@ -72,7 +73,7 @@ class Work:
         if self.rate:
             options += ["--rate", f"{self.rate:.0f}"]
         if self.program == "crr":
-            options += ["--spread", str(SPREAD)]
+            options += ["--spread", str(self.spread)]
         return options
 
 
@@ -137,6 +138,8 @@ class Generator:
     """The server that stands behind every contender, and clients on demand."""
 
     program = "server"
+    host = "127.0.0.1"  # where clients go
+    prefix: Sequence[str] = ()  # of the client's command: where it runs
 
     def __init__(
         self, stack: ExitStack, cores: Sequence[int] | None, folder: Path
@@ -170,9 +173,10 @@ class Generator:
         """Start a client; its result is one line of JSON on its standard output."""
         watched = [self.server.child.pid, *pids]
         command = [
+            *self.prefix,
             str(BUILD / "client"),
             *self.options(work, port),
-            *("--to", f"127.0.0.1:{port}"),
+            *("--to", f"{self.host}:{port}"),
             *("--warm-ms", f"{warm_s * 1e3:.0f}"),
             *("--measure-ms", f"{measure_s * 1e3:.0f}"),
             *("--pids", ",".join(map(str, watched))),

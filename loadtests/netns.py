@@ -62,11 +62,12 @@ def congestion_in_use() -> str:
         with socket.create_connection(listener.getsockname()) as client:
             accepted, _ = listener.accept()
             with accepted:
-                names = {_congestion_of(client), _congestion_of(accepted)}
+                names = {congestion_of(client), congestion_of(accepted)}
     return "+".join(sorted(names))
 
 
-def _congestion_of(sock: socket.socket) -> str:
+def congestion_of(sock: socket.socket) -> str:
+    """Name of what a connection uses."""
     raw = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
     return raw.split(b"\0")[0].decode()
 

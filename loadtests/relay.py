@@ -74,7 +74,6 @@ def extras(bench: Bench) -> dict[str, Any]:
 
 def environment(options: argparse.Namespace) -> dict[str, Any]:
     """What one has to know to judge the figures."""
-    cores = f"{os.cpu_count()} cores"
     placement = "box: 2 workers, not pinned"
     if not options.box:
         placement = "percore: 1 worker on core 0, client and server on core 1"
@@ -82,9 +81,14 @@ def environment(options: argparse.Namespace) -> dict[str, Any]:
         "placement": placement,
         "rounds": f"{options.rounds} of {options.seconds} s per work and contender",
         "congestion control": netns.congestion_in_use(),
-        "machine": f"{cores}, {_cpu_model()}, Linux {platform.release()}",
+        "machine": machine(),
         "peers": ", ".join(_versions()),
     }
+
+
+def machine() -> str:
+    """Name it."""
+    return f"{os.cpu_count()} cores, {_cpu_model()}, Linux {platform.release()}"
 
 
 def _cpu_model() -> str:

@@ -31,6 +31,7 @@ class Bar:
     reach: float
     larger_wins: bool = False
     against: tuple[str, ...] = PEERS
+    of: str = "ours"  # the contender that is asked
 
 
 BARS = (
@@ -159,7 +160,7 @@ def verdict(value: float, bar: Bar) -> str:
 
 
 def bar_rows(samples: Sequence[Sample], bars: Sequence[Bar] = BARS) -> list[list[str]]:
-    """One row per bar whose work was run with ours and a peer in it.
+    """One row per bar whose work was run with both in it.
 
     "generator-bound": client and server had no time left and set the rate. "noisy":
     other programs disturbed most rounds, so that the ratio says little.
@@ -167,13 +168,13 @@ def bar_rows(samples: Sequence[Sample], bars: Sequence[Bar] = BARS) -> list[list
     rows = [["work", "metric", "best peer", "ours / best (min-max)", "bar", "verdict"]]
     for bar in bars:
         of_work = Samples(samples, bar.work)
-        if "ours" not in of_work.by_name or not of_work.peers(bar.against):
+        if bar.of not in of_work.by_name or not of_work.peers(bar.against):
             continue
         best = of_work.best_peer(bar.metric, bar.larger_wins, bar.against)
-        ratio = of_work.ratio("ours", best, bar.metric)
+        ratio = of_work.ratio(bar.of, best, bar.metric)
         limit = f"{'>=' if bar.larger_wins else '<='} {bar.limit:.2f}"
         word = verdict(ratio.median, bar)
-        if bar.metric == "rate" and of_work.generator_bound("ours"):
+        if bar.metric == "rate" and of_work.generator_bound(bar.of):
             word += " (generator-bound)"
         word += " (noisy)" if of_work.noisy else ""
         rows.append([bar.work, bar.label, best, str(ratio), limit, word])

@@ -1,9 +1,12 @@
 /* Echo of datagrams, in batches: prints "ready PORT PORT" and runs until it is killed.
  *
+ *   udp_server [ADDRESS]     where it listens, 127.0.0.1 unless told
+ *
  * Both ports echo. What arrives as a train (UDP_GRO) goes back as one (UDP_SEGMENT) on
  * the first; on the second each datagram comes and goes by itself. */
 #include "common.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/udp.h>
 #include <poll.h>
@@ -28,12 +31,13 @@ typedef struct {
     char control[SLOTS][CMSG_SPACE(sizeof(int))];
 } batch_t;
 
-static int open_port(int trains, uint16_t* port) {
+static int open_port(const char* host, int trains, uint16_t* port) {
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), room = BUFFER_BYTES;
     struct sockaddr_in at = {.sin_family = AF_INET};
     socklen_t size = sizeof at;
 
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (inet_pton(AF_INET, host, &at.sin_addr) != 1)
+        die(host);
     if (fd == -1 || bind(fd, (struct sockaddr*)&at, size) == -1 ||
         getsockname(fd, (struct sockaddr*)&at, &size) == -1)
         die("bind");
@@ -75,11 +79,12 @@ static void echo(int fd, batch_t* b) {
     }
 }
 
-int main(void) {
+int main(int argc, char** argv) {
+    const char* host = argc > 1 ? argv[1] : "127.0.0.1";
     batch_t* b = calloc(1, sizeof *b);
     uint16_t ports[2];
-    struct pollfd fds[2] = {{.fd = open_port(1, &ports[0]), .events = POLLIN},
-                            {.fd = open_port(0, &ports[1]), .events = POLLIN}};
+    struct pollfd fds[2] = {{.fd = open_port(host, 1, &ports[0]), .events = POLLIN},
+                            {.fd = open_port(host, 0, &ports[1]), .events = POLLIN}};
 
     for (int i = 0; i < SLOTS; i++)
         b->parts[i].iov_base = malloc(SLOT_BYTES + 256);

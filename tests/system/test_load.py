@@ -1,6 +1,7 @@
-"""`make load`: locust at a bastion, with exit codes that say whether it held."""
+"""`make load`: locust at a bastion and a node; exit codes say whether they held."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from loadtests import load
 from tests.fakes.bastion import own_address
 from tests.fakes.process import ROOT
+from tests.support.servers import free_port
 from tests.support.waiting import scaled
 
 pytestmark = pytest.mark.slow
@@ -22,9 +24,11 @@ needs_address = pytest.mark.skipif(
 )
 
 
-def run(*options: str) -> subprocess.CompletedProcess[str]:
-    """Load a bastion for some seconds."""
-    command = [sys.executable, "-m", "loadtests.load", "apiserver-proxy"]
+def run(
+    *options: str, mode: str = "apiserver-proxy"
+) -> subprocess.CompletedProcess[str]:
+    """Load a mode for some seconds."""
+    command = [sys.executable, "-m", "loadtests.load", mode]
     return subprocess.run(
         [*command, "--users=20", "--spawn-rate=20", *options],
         cwd=ROOT,
@@ -53,6 +57,31 @@ def test_user_who_may_less_than_was_said_makes_the_exit_code_1() -> None:
     done = run("--run-time=4s", "--shape=steady", "--reader-token=bob-token")
     assert done.returncode == 1
     assert "failed, more than 0.0000%" in done.stderr
+
+
+@needs_locust
+@needs_address
+@pytest.mark.timeout(150)
+def test_clients_of_a_node_do_not_notice_endpoints_that_die() -> None:
+    done = run("--run-time=12s", mode="kube-proxy")
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    assert "requests, 0 failed" in done.stderr
+    died = re.search(r"endpoints that stopped listening: (\d+)", done.stdout)
+    assert died is not None
+    assert int(died[1]) > 0
+    for what in ("Caller: one request", "Keeper: kept", "Chatter: one flow"):
+        assert what in done.stdout + done.stderr
+
+
+@needs_locust
+def test_node_that_serves_nobody_makes_the_exit_code_1() -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    done = run(
+        *("--run-time=2s", f"--host=http://{nowhere}", f"--udp={nowhere}"),
+        mode="kube-proxy",
+    )
+    assert done.returncode == 1
+    assert "100.0000% failed, more than 0.0000%" in done.stderr
 
 
 def test_mode_that_is_not_there_is_named_beside_those_that_are() -> None:

@@ -10,6 +10,7 @@ and everything waits for the next attempt.
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from pyproxy.capture import Capture, Fronts
 from pyproxy.dataplane import Dataplane
@@ -96,6 +97,23 @@ class Programmer:
         """Remove everything; with `leave` it goes on for a successor."""
         self.shortcuts.close(leave=leave)
         self.capture.close(leave=leave)
+
+    def prepare(self) -> None:
+        """Let the core know of everything, before capture is open; then `sync`.
+
+        A part that the core refuses is found by `sync`.
+        """
+        delta = self.table.take()
+        work = Pending.of(delta)
+        self._leave_out(work)
+        try:
+            self._publish_core(work)
+        except PyproxyError:
+            self._left = work
+        else:
+            self._left = replace(work, vips={}, pools={})
+        self.shortcuts.note_options(delta.options)
+        self._on_delta(delta)
 
     def sync(self, *, again: bool = False) -> bool:
         """Bring everything into force; False = it has to be tried again.
@@ -189,6 +207,10 @@ class Programmer:
     def _publish(self, work: Pending) -> None:
         """Raise PyproxyError if the core refuses it: then the core is as before."""
         self._ask(work.closing())
+        self._publish_core(work)
+        self._ask(work.opening())
+
+    def _publish_core(self, work: Pending) -> None:
         change = work.change(self._owners, self._pools)
         if change.vips or change.pools or change.remove_vips or change.remove_pools:
             self._dataplane().update(change)
@@ -199,7 +221,6 @@ class Programmer:
         self._pools.difference_update(change.remove_pools)
         self._pools.update(pool.name for pool in change.pools)
         self.shortcuts.note(change, work.fronts)
-        self._ask(work.opening())
 
     def _ask(self, change: Fronts) -> None:
         if change.is_empty:

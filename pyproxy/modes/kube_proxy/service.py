@@ -192,9 +192,6 @@ class Agent:
         """Bring everything into force for the first time. Raise StartError."""
         capture = self._parts.capture(self._config, lambda: self._runtime.dataplane)
         self._here = here = self._find_here()
-        capture.open(here)
-        for obstacle in capture.obstacles():
-            logger.warning("in the way of capture", extra={"what": obstacle})
         table = self._make_table(here, capture)
         self._programmer = Programmer(
             *(table, capture, lambda: self._runtime.dataplane),
@@ -207,6 +204,11 @@ class Agent:
         self._world.slices.add_handler(handlers[1])
         self._world.cidrs.add_handler(CidrHandler(self._mark_blocks))
         self._gates.hosts = hosts_of(here)
+        # From `open` on clients of a predecessor come here: the core must know them.
+        self._programmer.prepare()
+        capture.open(here)
+        for obstacle in capture.obstacles():
+            logger.warning("in the way of capture", extra={"what": obstacle})
         self._sync()
         if self._programmer.trouble:
             raise StartError(self._programmer.trouble)

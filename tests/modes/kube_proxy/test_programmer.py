@@ -328,3 +328,40 @@ def test_another_table_takes_away_what_it_does_not_name(rig: Rig) -> None:
     assert rig.programmer.sync()
     assert rig.ports() == {other}
     assert rig.capture.asked == [([], [str(one)], 2), ([f"{other} serve"], [], 1)]
+
+
+def test_core_knows_all_before_capture_is_asked_and_is_not_told_twice(
+    rig: Rig,
+) -> None:
+    """A successor's capture takes clients of its predecessor as soon as it opens."""
+    one, other = free_port(), free_port()
+    rig.table.say(
+        vips=[vip("a/a", one)],
+        pools=[pool("a/a")],
+        fronts=[front(one), front(other, "reject")],
+    )
+    rig.programmer.prepare()
+    assert rig.ports() == {one}
+    assert rig.capture.asked == []
+    assert rig.programmer.owner(key_of(one)) == "a/a"
+    generation = rig.dataplane.stats().generation
+    assert rig.programmer.sync()
+    assert {put for puts, _, _ in rig.capture.asked for put in puts} == {
+        f"{one} serve",
+        f"{other} reject",
+    }
+    assert rig.dataplane.stats().generation == generation
+
+
+def test_what_the_core_refuses_beforehand_is_found_by_the_first_sync(rig: Rig) -> None:
+    one = free_port()
+    rig.table.say(
+        vips=[vip("a/a", one), vip("b/b", free_port())],
+        pools=[pool("a/a"), bad("b/b")],
+        fronts=[front(one)],
+    )
+    rig.programmer.prepare()
+    assert rig.ports() == set()
+    assert rig.programmer.sync()
+    assert rig.ports() == {one}
+    assert [key for key, _ in rig.failed] == ["b/b"]
