@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 DRAIN_LOOK_S = 0.05  # how often a drain looks whether the last relay has ended
 IDLE_LOOKS = 2  # in a row, after which none is left
+HANDSHAKE_S = 1.0  # more than a round trip, so that nobody is on the way to us
 ADMIN_WAIT_S = 0.25  # for the mode to serve, before the admin address is answered
 ADMIN_AGAIN_S = 5.0  # until an admin address that is taken is tried again
 SAMPLE_S = 1.0  # how often counters are looked at for their peaks
@@ -134,6 +135,11 @@ class Runtime(Generic[C]):
                 task.uncancel()  # it was us
                 logger.info("stopped before serving")
 
+    @property
+    def has_predecessor(self) -> bool:
+        """Whether another process serves until we do."""
+        return self._succession.has_predecessor
+
     def reload(self) -> None:
         """Read the configuration anew, as after SIGHUP."""
         self._reload_wanted.set()
@@ -179,6 +185,10 @@ class Runtime(Generic[C]):
         if self.is_superseded:
             for hand_over in self.on_superseded:
                 await hand_over()
+            # Where rules lead new clients to the successor, to sockets of its own, some
+            # are half way through their handshake with ours: closed, it resets them.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), HANDSHAKE_S)
         else:
             await self._go_on_accepting(float(self.config.timeouts.shutdown_delay))
             self._succession.keep()

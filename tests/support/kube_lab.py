@@ -154,6 +154,19 @@ def slice_of(name: str, family: str, endpoints: Sequence[Endpoint]) -> dict[str,
     }
 
 
+def start(
+    cluster: Cluster, *flags: str, environment: Mapping[str, str] | None = None
+) -> Agent:
+    """Start the whole agent in the namespace of the calling thread."""
+    return cluster.agent(
+        "--capture=tproxy",
+        f"--cluster-cidr={POD_NETWORKS}",
+        f"--healthz-bind-address=0.0.0.0:{HEALTHZ_PORT}",
+        *flags,
+        environment={"REAL_PARTS": "1", **(environment or {})},
+    )
+
+
 @contextlib.contextmanager
 def kube_lab(
     directory: Path, *flags: str, environment: Mapping[str, str] | None = None
@@ -171,13 +184,7 @@ def kube_lab(
             cluster = stack.enter_context(cluster_in(directory))
             cluster.make_node(*node.hosts.values())
             cluster.make_node(*lab.nodes[1].hosts.values(), name="n2")
-            agent = cluster.agent(
-                "--capture=tproxy",
-                f"--cluster-cidr={POD_NETWORKS}",
-                f"--healthz-bind-address=0.0.0.0:{HEALTHZ_PORT}",
-                *flags,
-                environment={"REAL_PARTS": "1", **(environment or {})},
-            )
+            agent = start(cluster, *flags, environment=environment)
             stack.enter_context(agent)
             agent.serving()
         yield KubeLab(lab, cluster, agent)

@@ -153,6 +153,17 @@ class Table(Marks, Protocol):
         """Say of a Service why it is as it is, as plain JSON; None = unknown."""
 
 
+class CurrentMarks:
+    """Marks in the table that is in use at the time."""
+
+    def __init__(self, table: Callable[[], Table]) -> None:
+        self._table = table
+
+    def mark(self, key: str, changed_at: str = "") -> None:
+        """Note that a Service is not what it was."""
+        self._table().mark(key, changed_at)
+
+
 class Parts(NamedTuple):
     """What the agent is put together from."""
 

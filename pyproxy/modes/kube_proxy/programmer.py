@@ -7,13 +7,13 @@ capture fails, or so many Services that it is hardly their fault, nothing more i
 and everything waits for the next attempt.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from pyproxy.capture import Capture, Fronts
-from pyproxy.dataplane import Dataplane
+from pyproxy.dataplane import Change, Dataplane
 from pyproxy.errors import ConfigError, PyproxyError
 from pyproxy.model import Vip, VipKey
 from pyproxy.modes.kube_proxy.config import KubeProxy
@@ -97,23 +97,6 @@ class Programmer:
         """Remove everything; with `leave` it goes on for a successor."""
         self.shortcuts.close(leave=leave)
         self.capture.close(leave=leave)
-
-    def prepare(self) -> None:
-        """Let the core know of everything, before capture is open; then `sync`.
-
-        A part that the core refuses is found by `sync`.
-        """
-        delta = self.table.take()
-        work = Pending.of(delta)
-        self._leave_out(work)
-        try:
-            self._publish_core(work)
-        except PyproxyError:
-            self._left = work
-        else:
-            self._left = replace(work, vips={}, pools={})
-        self.shortcuts.note_options(delta.options)
-        self._on_delta(delta)
 
     def sync(self, *, again: bool = False) -> bool:
         """Bring everything into force; False = it has to be tried again.
@@ -207,10 +190,27 @@ class Programmer:
     def _publish(self, work: Pending) -> None:
         """Raise PyproxyError if the core refuses it: then the core is as before."""
         self._ask(work.closing())
-        self._publish_core(work)
+        change = self._to_core(work)
+        self.shortcuts.note(change, work.fronts)
         self._ask(work.opening())
 
-    def _publish_core(self, work: Pending) -> None:
+    def prepare(self) -> None:
+        """Put vips into the core alone, before clients are led to it by a take-over.
+
+        Rules of a predecessor lead to us at once: who came to a core without vips was
+        reset. The first `sync` does it all again, in order.
+        """
+        delta = self.table.take()
+        self._left = Pending.of(delta)
+        self.shortcuts.note_options(delta.options)
+        self._on_delta(delta)
+        work = joined([self._left])
+        self._leave_out(work)
+        with contextlib.suppress(PyproxyError):  # `sync` finds whose fault it is
+            self._to_core(work)
+
+    def _to_core(self, work: Pending) -> Change:
+        """Raise PyproxyError."""
         change = work.change(self._owners, self._pools)
         if change.vips or change.pools or change.remove_vips or change.remove_pools:
             self._dataplane().update(change)
@@ -220,7 +220,7 @@ class Programmer:
             self._owners[vip.key] = vip.pool.name.partition(":")[0]
         self._pools.difference_update(change.remove_pools)
         self._pools.update(pool.name for pool in change.pools)
-        self.shortcuts.note(change, work.fronts)
+        return change
 
     def _ask(self, change: Fronts) -> None:
         if change.is_empty:

@@ -29,7 +29,7 @@ from pyproxy.modes.kube_proxy.metrics import (
     ServiceCounters,
 )
 from pyproxy.modes.kube_proxy.node import Arrival, local_addresses
-from pyproxy.modes.kube_proxy.parts import Delta, Here, Parts, Table
+from pyproxy.modes.kube_proxy.parts import CurrentMarks, Delta, Here, Parts, Table
 from pyproxy.modes.kube_proxy.process import ConfigFile, apply_oom_score, rare_gc
 from pyproxy.modes.kube_proxy.programmer import Programmer, timed
 from pyproxy.modes.kube_proxy.shortcuts import Shortcuts
@@ -199,20 +199,27 @@ class Agent:
             Shortcuts(self._parts.hook(), self._config),
         )
         self._counters.no_local_endpoints = lambda: self._table().no_local_endpoints
-        handlers = self._parts.handlers(_Marks(self._table), self._mark, _nothing)
+        handlers = self._parts.handlers(CurrentMarks(self._table), self._mark, _nothing)
         self._world.services.add_handler(handlers[0])
         self._world.slices.add_handler(handlers[1])
         self._world.cidrs.add_handler(CidrHandler(self._mark_blocks))
         self._gates.hosts = hosts_of(here)
-        # From `open` on clients of a predecessor come here: the core must know them.
-        self._programmer.prepare()
-        capture.open(here)
-        for obstacle in capture.obstacles():
-            logger.warning("in the way of capture", extra={"what": obstacle})
+        if self._runtime.has_predecessor:
+            self._programmer.prepare()
+        self._open(capture, here)
         self._sync()
         if self._programmer.trouble:
             raise StartError(self._programmer.trouble)
         self._runtime.sockets.keep(key[1:] for key in self._programmer.vips)
+
+    def _open(self, capture: Capture, here: Here) -> None:
+        try:
+            capture.open(here)
+        except StartError:
+            self._programmer = None  # what a predecessor has installed stays
+            raise
+        for obstacle in capture.obstacles():
+            logger.warning("in the way of capture", extra={"what": obstacle})
 
     def _make_table(self, here: Here, capture: Capture) -> Table:
         world, binds = self._world, capture.name == "bind"
@@ -379,17 +386,6 @@ class Agent:
         if self._programmer is None:
             return Page({"error": "not serving yet"}, 503)
         return explained(key, self._runtime.dataplane, self._programmer)
-
-
-class _Marks:
-    """Marks in the table that is in use at the time."""
-
-    def __init__(self, table: Callable[[], Table]) -> None:
-        self._table = table
-
-    def mark(self, key: str, changed_at: str = "") -> None:
-        """Note that a Service is not what it was."""
-        self._table().mark(key, changed_at)
 
 
 def hosts_of(here: Here) -> tuple[str, ...]:
