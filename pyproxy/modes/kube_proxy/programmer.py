@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from pyproxy.capture import Capture, Fronts
 from pyproxy.dataplane import Change, Dataplane
@@ -198,7 +199,7 @@ class Programmer:
         """Put vips into the core alone, before clients are led to it by a take-over.
 
         Rules of a predecessor lead to us at once: who came to a core without vips was
-        reset. The first `sync` does it all again, in order.
+        reset. The first `sync` does the rest; all of it again, if the core refuses it.
         """
         delta = self.table.take()
         self._left = Pending.of(delta)
@@ -207,7 +208,8 @@ class Programmer:
         work = joined([self._left])
         self._leave_out(work)
         with contextlib.suppress(PyproxyError):  # `sync` finds whose fault it is
-            self._to_core(work)
+            self.shortcuts.note(self._to_core(work), work.fronts)
+            self._left = replace(work, vips={}, pools={})
 
     def _to_core(self, work: Pending) -> Change:
         """Raise PyproxyError."""
