@@ -6,7 +6,6 @@ from fastpath.table.table import Block
 from fastpath.tls.context import ClientContext, ServerContext
 
 BALANCES: dict[str, int]
-PARTS: dict[str, int]
 
 # What the engine makes of what Python says; only the engine does.
 
