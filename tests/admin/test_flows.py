@@ -14,10 +14,12 @@ def test_flows_and_datagrams_are_counted_beside_relays_of_the_same_address() -> 
     try:
         with named("a") as server:
             pool = Pool("main", (Backend(*server.address),))
-            udp = Vip("127.0.0.1", 0, pool, protocol="udp")
-            dataplane.apply([udp])
-            address = dataplane.address(udp.key)
-            dataplane.apply([udp, Vip(*address, pool)])
+            # TCP first: its free ports are fewer, with connections of other tests.
+            tcp = Vip("127.0.0.1", 0, pool)
+            dataplane.apply([tcp])
+            address = dataplane.address(tcp.key)
+            udp = Vip(*address, pool, protocol="udp")
+            dataplane.apply([tcp, udp])
             with Client(address) as client:
                 for _ in range(3):
                     assert client.ask() == b"a"

@@ -15,6 +15,7 @@ thread inside (`entered`) and served from anywhere: a socket stays where it was 
 
 import asyncio
 import contextlib
+import errno
 import re
 import socket
 import threading
@@ -94,6 +95,11 @@ class Place:
                 return "reset"
             except TimeoutError:
                 return "silence"
+            except OSError as error:
+                # What a router says at last of an address where nobody is.
+                if error.errno not in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+                    raise
+                return "nowhere"
 
 
 class Node(Place):

@@ -143,7 +143,7 @@ def test_program_of_the_node_is_not_reached_through_a_service(
         for place in who_asks(lab):
             assert place.http(host, 9999) == "refused"
             said = place.http(BALANCER[family] % 1, 9999, wait_s=SILENCE_S)
-            assert said == "silence"
+            assert said in ("silence", "nowhere")
         program.setblocking(False)
         with pytest.raises(BlockingIOError):
             program.accept()
