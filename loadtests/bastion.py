@@ -21,7 +21,6 @@ clients that offer it.
 
 import argparse
 import dataclasses
-import json
 import signal
 import ssl
 import sys
@@ -35,6 +34,7 @@ from loadtests import bastion_contenders, bastion_report, netns, relay
 from loadtests.bastion_bench import BastionBench
 from loadtests.bastion_scene import add_addresses
 from loadtests.bench import say
+from loadtests.command import command_line, read, refuse_missing, write
 from loadtests.measure import build
 
 DEFAULT_WORKS = "get,paths,half,download,first,users,dead"
@@ -42,23 +42,10 @@ DEFAULT_WORKS = "get,paths,half,download,first,users,dead"
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=3.0, help="per sample")
-    parser.add_argument("--quick", action="store_true", help="a look, not a result")
-    parser.add_argument("--box", action="store_true", help="two workers, not pinned")
     known = ",".join(filter(bastion_contenders.installed, bastion_contenders.NAMES))
-    parser.add_argument("--contenders", default=known, help="default: those installed")
-    parser.add_argument("--works", default=DEFAULT_WORKS)
+    parser = command_line(__doc__, "bastion", contenders=known, works=DEFAULT_WORKS)
     parser.add_argument("--congestion", default="cubic")
-    parser.add_argument("--patience", type=float, default=90, help="s for repeats")
-    parser.add_argument("--write", action="store_true", help="results/bastion.*")
-    options = parser.parse_args(arguments)
-    if options.quick:
-        options.rounds, options.seconds, options.patience = 2, 0.8, 0
-    options.contenders = options.contenders.split(",")
-    options.works = options.works.split(",")
-    return options
+    return read(parser, arguments)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -81,20 +68,10 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def write(result: dict[str, Any], text: str, stem: str) -> None:
-    """Into results/: data and tables."""
-    relay.RESULTS.mkdir(exist_ok=True)
-    (relay.RESULTS / f"{stem}.json").write_text(json.dumps(result, indent=1) + "\n")
-    (relay.RESULTS / f"{stem}.md").write_text(text)
-
-
 def main() -> None:
     """Run it."""
     options = parse()
-    gone = [bastion_contenders.missing(name) for name in options.contenders]
-    if any(gone):
-        wanted = ", ".join(what for what in gone if what)
-        raise SystemExit(f"not installed: {wanted}; or leave out with --contenders")
+    refuse_missing(bastion_contenders.missing(name) for name in options.contenders)
     for name in bastion_contenders.NAMES:
         if name not in options.contenders:
             why = bastion_contenders.missing(name) or "not asked for"

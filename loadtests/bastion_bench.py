@@ -1,13 +1,12 @@
 """A run of bastions in rounds, and the works that are not measured in rounds."""
 
 import argparse
-import dataclasses
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from loadtests import bastion_contenders, report
+from loadtests import bastion_contenders
 from loadtests.bastion_contenders import KUBE, OURS, OURS_SHARED, BastionSetup
 from loadtests.bastion_measure import (
     WORKS,
@@ -16,16 +15,15 @@ from loadtests.bastion_measure import (
     expected_digest,
 )
 from loadtests.bastion_scene import Cluster, Places, Pod, populate
-from loadtests.bench import Bench, say
+from loadtests.bench import PacedBench, say
 from loadtests.contenders import Contender, Forward
 from loadtests.http_files import Files
-from loadtests.measure import Work
-
-SPARE = 1.2  # below this many times the rate of `half`, `half` overloads it
 
 
-class BastionBench(Bench):
+class BastionBench(PacedBench):
     """One run: pods, a cluster that knows them, the contenders."""
+
+    slowpoke = KUBE
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         super().__init__(options, folder)
@@ -89,31 +87,6 @@ class BastionBench(Bench):
         contender = bastion_contenders.start(name, setup, stack)
         self.configurations[name] = bastion_contenders.configuration(name, setup.folder)
         return contender
-
-    def _rate(self, name: str) -> float:
-        return report.Samples(self.samples, "get").values(name, "rate").median
-
-    def _rated(self, work: Work) -> Work:
-        if work.name != "half":
-            return work
-        # kube-apiserver is so much slower that half of its rate is no load for others.
-        names = [name for name in self.options.contenders if name != KUBE]
-        slowest = min(self._rate(name) for name in names or [KUBE])
-        return dataclasses.replace(work, rate=slowest / 2)
-
-    def _work(
-        self,
-        generator: BastionGenerator,  # type: ignore[override]
-        work: Work,
-        field: Sequence[Contender | None],
-    ) -> None:
-        if work.name == "half":
-            enough = SPARE * work.rate
-            slow = [c for c in field if c and self._rate(c.name) < enough]
-            for contender in slow:
-                say(f"half: {contender.name} cannot do {enough:,.0f}/s: left out")
-            field = [c for c in field if c not in slow]
-        super()._work(generator, work, field)
 
     def _digests(self, field: Sequence[Contender | None]) -> list[dict[str, Any]]:
         """Download everything once through each: the digest must be that of the pod."""

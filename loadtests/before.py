@@ -19,6 +19,7 @@ from pathlib import Path
 
 from loadtests import contenders, http_contenders, netns, relay
 from loadtests.bench import Bench, say
+from loadtests.command import RESULTS
 from loadtests.contenders import Setup
 from loadtests.http_bench import HttpBench
 from loadtests.http_contenders import HttpSetup
@@ -101,7 +102,7 @@ def main() -> None:
     sys.stdout.write(text)
     say(f"took {time.monotonic() - begin:.0f} s")
     if options.write:
-        (relay.RESULTS / f"before-{options.layer}.md").write_text(text)
+        (RESULTS / f"before-{options.layer}.md").write_text(text)
 
 
 if __name__ == "__main__":

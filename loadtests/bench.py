@@ -13,6 +13,7 @@ from loadtests import contenders, netns, process, report
 from loadtests.contenders import Contender, Forward, Setup
 from loadtests.measure import WORKS, Generator, Sample, Work
 
+SPARE = 1.2  # below this many times the rate of `half`, `half` overloads it
 REPEATS = 2  # of a sample that other programs disturbed
 LOOK_S = 0.25  # how long to look whether the machine is quiet
 
@@ -140,3 +141,34 @@ class Bench:
         """Wait while others use the machine, as long as patience lasts."""
         while self.patience_s > 0 and busy_cores(LOOK_S) > report.FOREIGN:
             self.patience_s -= LOOK_S
+
+
+class PacedBench(Bench):
+    """One whose work `half` follows `get`, and leaves out what cannot keep up."""
+
+    # So much slower than the others that half of its rate is no load for them.
+    slowpoke = ""
+
+    def _rate(self, name: str) -> float:
+        return report.Samples(self.samples, "get").values(name, "rate").median
+
+    def _rated(self, work: Work) -> Work:
+        if work.name != "half":
+            return work
+        names = [name for name in self.options.contenders if name != self.slowpoke]
+        slowest = min(self._rate(name) for name in names or [self.slowpoke])
+        return dataclasses.replace(work, rate=slowest / 2)
+
+    def _work(
+        self,
+        generator: Generator,
+        work: Work,
+        field: Sequence[Contender | None],
+    ) -> None:
+        if work.name == "half":
+            enough = SPARE * work.rate
+            slow = [c for c in field if c and self._rate(c.name) < enough]
+            for contender in slow:
+                say(f"half: {contender.name} cannot do {enough:,.0f}/s: left out")
+            field = [c for c in field if c not in slow]
+        super()._work(generator, work, field)

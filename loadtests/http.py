@@ -25,7 +25,6 @@ it: with nginx as the upstream its CPU per request was the same with and without
 
 import argparse
 import dataclasses
-import json
 import signal
 import ssl
 import sys
@@ -35,8 +34,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loadtests import http_contenders, http_report, netns, plot, relay
+from loadtests import command, http_contenders, http_report, netns, plot, relay
 from loadtests.bench import say
+from loadtests.command import RESULTS, command_line, read, refuse_missing
 from loadtests.http_bench import HttpBench
 from loadtests.measure import Sample, build
 
@@ -45,23 +45,10 @@ DEFAULT_WORKS = "get,half,list,list-gzip,fresh,watch,exec,memory"
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=3.0, help="per sample")
-    parser.add_argument("--quick", action="store_true", help="a look, not a result")
-    parser.add_argument("--box", action="store_true", help="two workers, not pinned")
     known = ",".join(filter(http_contenders.installed, http_contenders.COMMANDS))
-    parser.add_argument("--contenders", default=known, help="default: those installed")
-    parser.add_argument("--works", default=DEFAULT_WORKS)
+    parser = command_line(__doc__, "http", contenders=known, works=DEFAULT_WORKS)
     parser.add_argument("--congestion", default="cubic")
-    parser.add_argument("--patience", type=float, default=90, help="s for repeats")
-    parser.add_argument("--write", action="store_true", help="results/http.*")
-    options = parser.parse_args(arguments)
-    if options.quick:
-        options.rounds, options.seconds, options.patience = 2, 0.8, 0
-    options.contenders = options.contenders.split(",")
-    options.works = options.works.split(",")
-    return options
+    return read(parser, arguments)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -81,21 +68,16 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def write(result: dict[str, Any], text: str, stem: str) -> None:
     """Into results/: data, table and picture."""
-    relay.RESULTS.mkdir(exist_ok=True)
-    (relay.RESULTS / f"{stem}.json").write_text(json.dumps(result, indent=1) + "\n")
-    (relay.RESULTS / f"{stem}.md").write_text(text)
+    command.write(result, text, stem)
     samples = [Sample(**sample) for sample in result["samples"]]
     title = "ours and peers, best peer = 1; " + result["environment"]["placement"]
-    plot.draw(samples, relay.RESULTS / f"{stem}.svg", title, http_report.BARS)
+    plot.draw(samples, RESULTS / f"{stem}.svg", title, http_report.BARS)
 
 
 def main() -> None:
     """Run it."""
     options = parse()
-    gone = [http_contenders.missing(name) for name in options.contenders]
-    if any(gone):
-        wanted = ", ".join(what for what in gone if what)
-        raise SystemExit(f"not installed: {wanted}; or leave out with --contenders")
+    refuse_missing(http_contenders.missing(name) for name in options.contenders)
     signal.signal(signal.SIGTERM, relay.terminate)  # `finally` and `with` happen
     build()
     netns.enter(options.congestion)

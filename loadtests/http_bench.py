@@ -9,22 +9,22 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from loadtests import http_contenders, report
-from loadtests.bench import Bench, say
+from loadtests import http_contenders
+from loadtests.bench import PacedBench, say
 from loadtests.contenders import Address, Contender
 from loadtests.http_contenders import HttpSetup
 from loadtests.http_files import Files
 from loadtests.http_measure import WORKS, HttpGenerator
 from loadtests.idle import SETTLE_S, anonymous_bytes
-from loadtests.measure import Work
 
 STEP = 250  # watches opened at a time
 STEPS = 4
-SPARE = 1.2  # below this many times the rate of `half`, `half` overloads it
 
 
-class HttpBench(Bench):
+class HttpBench(PacedBench):
     """One run: the upstream, the contenders, and what was measured."""
+
+    slowpoke = "kubectl"
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         super().__init__(options, folder)
@@ -60,31 +60,6 @@ class HttpBench(Bench):
         contender = http_contenders.start(name, setup, stack)
         self.configurations[name] = http_contenders.configuration(name, setup.folder)
         return contender
-
-    def _rate(self, name: str) -> float:
-        return report.Samples(self.samples, "get").values(name, "rate").median
-
-    def _rated(self, work: Work) -> Work:
-        if work.name != "half":
-            return work
-        # kubectl proxy is so much slower that half of its rate is no load for others.
-        names = [name for name in self.options.contenders if name != "kubectl"]
-        slowest = min(self._rate(name) for name in names or ["kubectl"])
-        return dataclasses.replace(work, rate=slowest / 2)
-
-    def _work(
-        self,
-        generator: HttpGenerator,  # type: ignore[override]
-        work: Work,
-        field: Sequence[Contender | None],
-    ) -> None:
-        if work.name == "half":
-            enough = SPARE * work.rate
-            slow = [c for c in field if c and self._rate(c.name) < enough]
-            for contender in slow:
-                say(f"half: {contender.name} cannot do {enough:,.0f}/s: left out")
-            field = [c for c in field if c not in slow]
-        super()._work(generator, work, field)
 
     def run_memory(self) -> list[dict[str, Any]]:
         """User memory of an idle watch: of every contender, and of TLS alone.

@@ -22,6 +22,7 @@ from typing import Any
 
 from loadtests import contenders, netns, relay
 from loadtests.bench import Bench, say
+from loadtests.command import RESULTS
 from loadtests.measure import BUILD, Generator, build
 from loadtests.process import before_exec
 from loadtests.report import prose
@@ -113,7 +114,7 @@ def main() -> None:
     text = f"{head}\n\n{prose(relay.environment(options))}\n\n{report(samples)}\n"
     sys.stdout.write(text)
     if options.write:
-        (relay.RESULTS / "newcomers.md").write_text(text)
+        (RESULTS / "newcomers.md").write_text(text)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ has no datagrams: those of such a Service are captured by tproxy. Needs root.
 
 import argparse
 import dataclasses
-import json
 import signal
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from loadtests import node_days, node_ways, relay, report, udp
 from loadtests.bench import Bench, say
+from loadtests.command import command_line, read, write
 from loadtests.measure import WORKS, Sample, Work, build
 from loadtests.node_ways import BULK, ECHO, Behind, InLab, UdpInLab, Way
 from loadtests.report import Bar, table
@@ -160,21 +160,15 @@ def congestion_at(lab: Lab) -> str:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0, help="per sample")
-    parser.add_argument("--quick", action="store_true", help="a look, not a result")
-    parser.add_argument("--box", action="store_true", help="two workers, not pinned")
-    parser.add_argument("--contenders", default=",".join(WAYS))
-    parser.add_argument("--works", default=",".join([*TCP, *UDP, *DAYS]))
+    parser = command_line(
+        *(__doc__, "node"),
+        contenders=",".join(WAYS),
+        works=",".join([*TCP, *UDP, *DAYS]),
+        seconds=2.0,
+        patience=60,
+    )
     parser.add_argument("--congestion", default="cubic")
-    parser.add_argument("--patience", type=float, default=60, help="s for repeats")
-    parser.add_argument("--write", action="store_true", help="results/node.*")
-    options = parser.parse_args(arguments)
-    if options.quick:
-        options.rounds, options.seconds, options.patience = 2, 0.8, 0
-    options.contenders = options.contenders.split(",")
-    options.works = options.works.split(",")
+    options = read(parser, arguments)
     if unknown := set(options.contenders) - set(WAYS):
         parser.error(f"no way {min(unknown)!r}; there is: {', '.join(WAYS)}")
     return options
@@ -288,10 +282,7 @@ def main() -> None:
     sys.stdout.write(text)
     say(f"took {time.monotonic() - begin:.0f} s")
     if options.write:
-        stem = "node-box" if options.box else "node"
-        data = json.dumps(result, indent=1) + "\n"
-        (relay.RESULTS / f"{stem}.json").write_text(data)
-        (relay.RESULTS / f"{stem}.md").write_text(text)
+        write(result, text, "node-box" if options.box else "node")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ Not measured: a network. Loopback has no loss, no NIC, and segments of 64 KiB.
 
 import argparse
 import dataclasses
-import json
 import os
 import platform
 import shutil
@@ -31,32 +30,20 @@ from statistics import median
 from types import FrameType
 from typing import Any
 
-from loadtests import contenders, idle, netns, plot, reconfigure, report
+from loadtests import command, contenders, idle, netns, plot, reconfigure, report
 from loadtests.bench import Bench, say
+from loadtests.command import RESULTS, command_line, read, refuse_missing
 from loadtests.measure import Sample, build
 
-RESULTS = Path(__file__).with_name("results")
 DEFAULT_WORKS = "rr,half,bulk1,bulk8,crr,idle,apply,dead"
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=3.0, help="per sample")
-    parser.add_argument("--quick", action="store_true", help="a look, not a result")
-    parser.add_argument("--box", action="store_true", help="two workers, not pinned")
-    parser.add_argument("--contenders", default="ours," + ",".join(contenders.PEERS))
-    parser.add_argument("--works", default=DEFAULT_WORKS)
+    known = "ours," + ",".join(contenders.PEERS)
+    parser = command_line(__doc__, "relay", contenders=known, works=DEFAULT_WORKS)
     parser.add_argument("--congestion", default="cubic")
-    parser.add_argument("--patience", type=float, default=90, help="s for repeats")
-    parser.add_argument("--write", action="store_true", help="results/relay.*")
-    options = parser.parse_args(arguments)
-    if options.quick:
-        options.rounds, options.seconds, options.patience = 2, 0.8, 0
-    options.contenders = options.contenders.split(",")
-    options.works = options.works.split(",")
-    return options
+    return read(parser, arguments)
 
 
 def extras(bench: Bench) -> dict[str, Any]:
@@ -115,11 +102,8 @@ def _versions() -> list[str]:
 
 def write(result: dict[str, Any], text: str, box: bool) -> None:
     """Into results/: data, table and picture."""
-    RESULTS.mkdir(exist_ok=True)
     stem = "relay-box" if box else "relay"
-    data = json.dumps(result, indent=1) + "\n"
-    (RESULTS / f"{stem}.json").write_text(data)
-    (RESULTS / f"{stem}.md").write_text(text)
+    command.write(result, text, stem)
     samples = [Sample(**sample) for sample in result["samples"]]
     title = "ours and peers, best peer = 1; " + result["environment"]["placement"]
     plot.draw(samples, RESULTS / f"{stem}.svg", title)
@@ -133,10 +117,7 @@ def terminate(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """Run it."""
     options = parse()
-    gone = {name: contenders.missing(name) for name in options.contenders}
-    if any(gone.values()):
-        wanted = ", ".join(what for what in gone.values() if what)
-        raise SystemExit(f"not installed: {wanted}; or leave out with --contenders")
+    refuse_missing(contenders.missing(name) for name in options.contenders)
     signal.signal(signal.SIGTERM, terminate)  # so that `finally` and `with` happen
     build()
     netns.enter(options.congestion)

@@ -18,6 +18,7 @@ from pathlib import Path
 from loadtests import contenders, netns, relay
 from loadtests.before import rows
 from loadtests.bench import Bench, say
+from loadtests.command import RESULTS
 from loadtests.contenders import Setup
 from loadtests.measure import build
 from loadtests.report import prose, table
@@ -62,7 +63,7 @@ def main() -> None:
     sys.stdout.write(text)
     say(f"took {time.monotonic() - begin:.0f} s")
     if options.write:
-        (relay.RESULTS / "transparent.md").write_text(text)
+        (RESULTS / "transparent.md").write_text(text)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ the proxy for each datagram that came back: there and back, so two are forwarded
 
 import argparse
 import dataclasses
-import json
 import signal
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from loadtests import netns, relay, report, udp_contenders
 from loadtests.bench import Bench, say
+from loadtests.command import command_line, read, refuse_missing, write
 from loadtests.measure import Generator, Sample, Work, build
 from loadtests.report import Bar, table
 
@@ -85,22 +85,14 @@ class UdpBench(Bench):
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0, help="per sample")
-    parser.add_argument("--quick", action="store_true", help="a look, not a result")
-    parser.add_argument("--box", action="store_true", help="two workers, not pinned")
-    names = ("ours", *udp_contenders.PEERS)
-    parser.add_argument("--contenders", default=",".join(names))
-    parser.add_argument("--works", default=",".join(WORKS))
-    parser.add_argument("--patience", type=float, default=60, help="s for repeats")
-    parser.add_argument("--write", action="store_true", help="results/udp.*")
-    options = parser.parse_args(arguments)
-    if options.quick:
-        options.rounds, options.seconds, options.patience = 2, 0.8, 0
-    options.contenders = options.contenders.split(",")
-    options.works = options.works.split(",")
-    return options
+    parser = command_line(
+        *(__doc__, "udp"),
+        contenders=",".join(("ours", *udp_contenders.PEERS)),
+        works=",".join(WORKS),
+        seconds=2.0,
+        patience=60,
+    )
+    return read(parser, arguments)
 
 
 def work_rows(samples: Sequence[Sample], work: str) -> list[list[str]]:
@@ -145,10 +137,7 @@ def render(result: dict[str, Any]) -> str:
 def main() -> None:
     """Run it."""
     options = parse()
-    gone = {name: udp_contenders.missing(name) for name in options.contenders}
-    if any(gone.values()):
-        wanted = ", ".join(what for what in gone.values() if what)
-        raise SystemExit(f"not installed: {wanted}; or leave out with --contenders")
+    refuse_missing(udp_contenders.missing(name) for name in options.contenders)
     signal.signal(signal.SIGTERM, relay.terminate)
     build()
     netns.enter()
@@ -166,10 +155,7 @@ def main() -> None:
     sys.stdout.write(text)
     say(f"took {time.monotonic() - begin:.0f} s")
     if options.write:
-        stem = "udp-box" if options.box else "udp"
-        data = json.dumps(result, indent=1) + "\n"
-        (relay.RESULTS / f"{stem}.json").write_text(data)
-        (relay.RESULTS / f"{stem}.md").write_text(text)
+        write(result, text, "udp-box" if options.box else "udp")
 
 
 if __name__ == "__main__":
