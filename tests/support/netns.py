@@ -20,6 +20,12 @@ LOSE = """
     add rule ip t o %s drop
 """
 
+TPROXY = """
+    add table ip t;
+    add chain ip t c { type filter hook prerouting priority -150; };
+    add rule ip t c %s tproxy to :%d meta mark set 1
+"""
+
 
 @functools.cache
 def obstacle() -> str:
@@ -75,6 +81,21 @@ class NetNs:
         if why := obstacle_to_loss():
             pytest.skip(why)
         self.run("nft", LOSE % which)
+
+    def tproxy(self, which: str, port: int) -> None:
+        """Bring packets, e.g. `tcp dport 80`, to a transparent listener; skip if not.
+
+        Source: Documentation/networking/tproxy.rst of the kernel.
+        """
+        if shutil.which("nft") is None:
+            pytest.skip("TPROXY needs nftables")
+        try:
+            self.run("nft", TPROXY % (which, port))
+        except RuntimeError as error:
+            pytest.skip(f"TPROXY cannot be set up: {error}")
+        self.run("ip", "rule", "add", "fwmark", "1", "lookup", "100")
+        everything = ["local", "0.0.0.0/0", "dev", "lo", "table", "100"]
+        self.run("ip", "route", "add", *everything)
 
     @contextmanager
     def entered(self) -> Iterator[None]:

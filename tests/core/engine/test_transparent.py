@@ -1,7 +1,6 @@
 """A transparent listener: one socket takes the clients of many vips."""
 
 import contextlib
-import shutil
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -19,11 +18,6 @@ NETWORKS = {
     "ipv4": ("0.0.0.0", "10.96.0.0/16", "10.96.0.%d", "127.0.0.1"),
     "ipv6": ("::", "fd96::/64", "fd96::%d", "::1"),
 }
-TPROXY = """
-    add table ip t;
-    add chain ip t c { type filter hook prerouting priority -150; };
-    add rule ip t c tcp dport 80 tproxy to :%d meta mark set 1
-"""
 
 
 def said(address: tuple[str, int]) -> bytes:
@@ -99,19 +93,10 @@ def client_namespace(ours: NetNs) -> Iterator[NetNs]:
 
 
 def test_tproxy_brings_clients_of_another_port(netns: NetNs) -> None:
-    # Source: Documentation/networking/tproxy.rst of the kernel.
-    if shutil.which("nft") is None:
-        pytest.skip("TPROXY needs nftables")
     port = 8123
     with contextlib.ExitStack() as stack:
         theirs = stack.enter_context(client_namespace(netns))
-        try:
-            netns.run("nft", TPROXY % port)
-        except RuntimeError as error:
-            pytest.skip(f"TPROXY cannot be set up: {error}")
-        netns.run("ip", "rule", "add", "fwmark", "1", "lookup", "100")
-        everything = ["local", "0.0.0.0/0", "dev", "lo", "table", "100"]
-        netns.run("ip", "route", "add", *everything)
+        netns.tproxy("tcp dport 80", port)
         with netns.entered():
             pools = stack.enter_context(backends("127.0.0.1", 2))
             engine = stack.enter_context(Engine(workers=2))

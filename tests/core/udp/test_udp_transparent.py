@@ -1,7 +1,6 @@
 """A transparent listener of UDP: one socket takes the datagrams of many vips."""
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -14,12 +13,6 @@ from tests.support.udp_tools import Client, named
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.netns, pytest.mark.root]
-
-TPROXY = """
-    add table ip t;
-    add chain ip t c { type filter hook prerouting priority -150; };
-    add rule ip t c udp dport 53 tproxy to :%d meta mark set 1
-"""
 
 
 def vip(pattern: str, number: int, port: int, pool: Pool) -> Vip:
@@ -73,19 +66,10 @@ def test_each_vip_of_a_listener_reaches_its_own_backend(
 
 
 def test_tproxy_brings_datagrams_of_another_port(netns: NetNs) -> None:
-    # Source: Documentation/networking/tproxy.rst of the kernel.
-    if shutil.which("nft") is None:
-        pytest.skip("TPROXY needs nftables")
     port = 8123
     with contextlib.ExitStack() as stack:
         theirs = stack.enter_context(client_namespace(netns))
-        try:
-            netns.run("nft", TPROXY % port)
-        except RuntimeError as error:
-            pytest.skip(f"TPROXY cannot be set up: {error}")
-        netns.run("ip", "rule", "add", "fwmark", "1", "lookup", "100")
-        everything = ["local", "0.0.0.0/0", "dev", "lo", "table", "100"]
-        netns.run("ip", "route", "add", *everything)
+        netns.tproxy("udp dport 53", port)
         with netns.entered():
             each = stack.enter_context(pools("127.0.0.1", 2))
             engine = stack.enter_context(Engine(workers=2))
